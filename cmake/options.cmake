@@ -1,0 +1,46 @@
+# Language, warnings, hardening, sanitizers, ccache, mold.
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(CMAKE_CXX_FLAGS_RELEASE "-O2")
+set(CMAKE_C_FLAGS_RELEASE "-O2")
+set(CMAKE_CXX_FLAGS_DEBUG "-Og -g1")
+set(CMAKE_C_FLAGS_DEBUG "-Og -g1")
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+add_library(daemoneye_options INTERFACE)
+target_compile_options(daemoneye_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wshadow $<$<BOOL:${DAEMONEYE_WERROR}>:-Werror>)
+target_include_directories(daemoneye_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_definitions(daemoneye_options INTERFACE DAEMONEYE_VERSION="${PROJECT_VERSION}")
+
+set(hardening -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -ftrivial-auto-var-init=zero
+  -D_GLIBCXX_ASSERTIONS)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 warns of uninitialised members of std::optional and std::variant that are not read (GCC bug 80635).
+  target_compile_options(daemoneye_options INTERFACE -Wno-maybe-uninitialized)
+endif()
+target_compile_options(daemoneye_options INTERFACE ${hardening})
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_options(daemoneye_options INTERFACE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+endif()
+add_link_options(-pie -Wl,-z,relro,-z,now,-z,noexecstack)
+
+if(DAEMONEYE_SANITIZE)
+  add_compile_options(-fsanitize=${DAEMONEYE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${DAEMONEYE_SANITIZE})
+endif()
+if(DAEMONEYE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

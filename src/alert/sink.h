@@ -1,0 +1,58 @@
+// A place where alerts go. A sink is one file in sinks/ that registers itself by type.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "config/config.h"
+#include "store/alert.h"
+
+namespace daemoneye::alert {
+
+struct DeliveryResult {
+  std::optional<int> response_code;
+};
+
+struct DeliveryError {
+  std::string message;
+  bool permanent = false;  // trying again cannot help
+  std::optional<int> response_code;
+};
+
+struct HealthStatus {
+  bool healthy = true;
+  std::string reason;
+};
+
+// send() may be called from several threads at once. It returns by itself within its own time-out, and soon after
+// `stop` is requested.
+class AlertSink {
+ public:
+  virtual ~AlertSink() = default;
+  virtual std::expected<DeliveryResult, DeliveryError> send(const store::Alert& alert, std::stop_token stop) = 0;
+  virtual HealthStatus health_check() = 0;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  virtual void reopen() {}  // SIGHUP
+};
+
+struct SinkType {
+  std::string type;
+  std::vector<config::SinkKey> keys;
+  std::function<Result<std::unique_ptr<AlertSink>>(const config::SinkSettings&)> make;
+};
+const std::vector<SinkType>& sink_types();
+// Tells `config` every type's keys, so that a wrong one is an error of the configuration.
+void register_sink_types();
+Result<std::unique_ptr<AlertSink>> make_sink(const config::SinkSettings& settings);
+
+// The alert in the sink's format ("json" or "text"), without a line end.
+std::string format_alert(const store::Alert& alert, std::string_view format, bool colour);
+
+}  // namespace daemoneye::alert

@@ -1,0 +1,22 @@
+#include "base/bytes.h"
+
+namespace daemoneye::base {
+
+std::uint64_t ByteReader::varint() {
+  std::uint64_t value = 0;
+  for (unsigned shift = 0; shift < 64; shift += 7) {
+    const std::uint8_t byte = u8();
+    if (!ok_) return 0;
+    if (shift == 63 && byte > 1) break;  // more than 64 bits
+    value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
+    if ((byte & 0x80) == 0) {
+      // One encoding a number: a trailing zero byte would be a second one, and digests rest on bytes.
+      if (byte == 0 && shift != 0) break;
+      return value;
+    }
+  }
+  ok_ = false;
+  return 0;
+}
+
+}  // namespace daemoneye::base

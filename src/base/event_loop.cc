@@ -1,0 +1,175 @@
+#include "base/event_loop.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+
+#include <array>
+#include <atomic>
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "base/unique_fd.h"
+
+namespace daemoneye::base {
+
+struct EventLoop::State {
+  struct Registration {
+    std::shared_ptr<Handler> handler;  // shared: a handler may remove itself while it runs
+    std::uint64_t generation = 0;      // tells a reused fd number from the one that epoll reported
+  };
+  UniqueFd epoll, wake, signals;
+  std::unordered_map<int, Registration> registrations;
+  std::unordered_map<int, UniqueFd> timers;
+  std::uint64_t next_generation = 1;
+  std::mutex mutex;
+  std::vector<Task> posted;
+  std::atomic<bool> stopping{false};
+};
+
+namespace {
+
+std::uint64_t drain_counter(int fd) {
+  std::uint64_t count = 0;
+  // EAGAIN: another wake-up already took the count.
+  if (::read(fd, &count, sizeof count) != static_cast<ssize_t>(sizeof count)) return 0;
+  return count;
+}
+
+}  // namespace
+
+EventLoop::EventLoop() : state_(std::make_unique<State>()) {}
+EventLoop::~EventLoop() = default;
+
+Result<std::unique_ptr<EventLoop>> EventLoop::create() {
+  std::unique_ptr<EventLoop> loop(new EventLoop());
+  State& state = *loop->state_;
+  state.epoll.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!state.epoll) return fail_errno("epoll_create1", errno);
+  state.wake.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!state.wake) return fail_errno("eventfd", errno);
+  const int wake = state.wake.get();
+  DE_CHECK(loop->add(wake, EPOLLIN, [&state, wake](std::uint32_t) {
+    drain_counter(wake);
+    std::vector<Task> tasks;
+    {
+      std::lock_guard lock(state.mutex);
+      tasks.swap(state.posted);
+    }
+    for (auto& task : tasks) task();
+  }));
+  return loop;
+}
+
+Result<void> EventLoop::add(int fd, std::uint32_t events, Handler handler) {
+  const std::uint64_t generation = state_->next_generation++;
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = (generation << 32) | static_cast<std::uint32_t>(fd);
+  if (::epoll_ctl(state_->epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno("epoll_ctl add", errno);
+  state_->registrations[fd] = {std::make_shared<Handler>(std::move(handler)), generation & 0xffffffff};
+  return {};
+}
+
+Result<void> EventLoop::modify(int fd, std::uint32_t events) {
+  const auto found = state_->registrations.find(fd);
+  if (found == state_->registrations.end()) return fail(Errc::internal, "event loop: modify of an unknown descriptor");
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = (found->second.generation << 32) | static_cast<std::uint32_t>(fd);
+  if (::epoll_ctl(state_->epoll.get(), EPOLL_CTL_MOD, fd, &event) != 0) return fail_errno("epoll_ctl modify", errno);
+  return {};
+}
+
+void EventLoop::remove(int fd) {
+  if (state_->registrations.erase(fd) > 0) ::epoll_ctl(state_->epoll.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
+
+Result<EventLoop::TimerId> EventLoop::add_timer(std::chrono::nanoseconds first, std::chrono::nanoseconds period,
+                                                Task task) {
+  UniqueFd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer) return fail_errno("timerfd_create", errno);
+  const auto spec = [](std::chrono::nanoseconds span) {
+    return timespec{static_cast<time_t>(span.count() / 1'000'000'000), static_cast<long>(span.count() % 1'000'000'000)};
+  };
+  // Zero would disarm the timer.
+  itimerspec when{spec(period), spec(std::max(first, std::chrono::nanoseconds(1)))};
+  if (::timerfd_settime(timer.get(), 0, &when, nullptr) != 0) return fail_errno("timerfd_settime", errno);
+  const int id = timer.get();
+  const bool once = period == std::chrono::nanoseconds(0);
+  DE_CHECK(add(id, EPOLLIN, [this, id, once, task = std::move(task)](std::uint32_t) {
+    if (drain_counter(id) == 0) return;
+    if (once) remove_timer(id);
+    task();
+  }));
+  state_->timers.emplace(id, std::move(timer));
+  return id;
+}
+
+void EventLoop::remove_timer(TimerId timer) {
+  if (!state_->timers.contains(timer)) return;
+  remove(timer);
+  state_->timers.erase(timer);
+}
+
+Result<void> EventLoop::on_signals(std::initializer_list<int> signals, std::function<void(int)> handler) {
+  if (state_->signals) return fail(Errc::internal, "event loop: on_signals called twice");
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : signals) sigaddset(&set, signal);
+  if (const int error = ::pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
+    return fail_errno("pthread_sigmask", error);
+  }
+  state_->signals.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!state_->signals) return fail_errno("signalfd", errno);
+  const int fd = state_->signals.get();
+  return add(fd, EPOLLIN, [fd, handler = std::move(handler)](std::uint32_t) {
+    signalfd_siginfo info{};
+    while (::read(fd, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      handler(static_cast<int>(info.ssi_signo));
+    }
+  });
+}
+
+void EventLoop::post(Task task) {
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->posted.push_back(std::move(task));
+  }
+  const std::uint64_t one = 1;
+  // The only failure is a full counter, and then the loop is awake anyway.
+  [[maybe_unused]] const auto written = ::write(state_->wake.get(), &one, sizeof one);
+}
+
+void EventLoop::run() {
+  std::array<epoll_event, 64> ready{};
+  while (!state_->stopping) {
+    const int count = ::epoll_wait(state_->epoll.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      break;  // the epoll descriptor itself is broken: nothing can be waited for
+    }
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count) && !state_->stopping; ++i) {
+      const int fd = static_cast<int>(ready[i].data.u64 & 0xffffffff);
+      const auto found = state_->registrations.find(fd);
+      // An earlier handler of this round removed it.
+      if (found == state_->registrations.end() || found->second.generation != ready[i].data.u64 >> 32) continue;
+      const auto handler = found->second.handler;
+      (*handler)(ready[i].events);
+    }
+  }
+  state_->stopping = false;
+}
+
+void EventLoop::stop() {
+  state_->stopping = true;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(state_->wake.get(), &one, sizeof one);
+}
+
+}  // namespace daemoneye::base

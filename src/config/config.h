@@ -1,0 +1,68 @@
+// Loading: built-in defaults, files, environment, command line, in the contract's precedence, with every error at once.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "config/settings.h"
+
+namespace daemoneye::config {
+
+struct Problem {
+  std::string place;    // "/etc/daemoneye/config.yaml:12", "DAEMONEYE_APP__BATCH_SIZE", "--set"
+  std::string key;
+  std::string message;  // what was found and what is allowed
+};
+std::string to_string(const Problem& problem);
+
+// Everything loading reads from outside, so that tests give it and nothing else is looked at.
+struct Sources {
+  std::optional<std::string> config_file;      // --config: replaces user, system and config.d files
+  std::vector<std::string> set;                // "key=yaml value", last wins
+  std::map<std::string, std::string> environment;
+  std::string home;                            // of the user; empty: no user file
+  std::string etc = "/etc/daemoneye";
+  bool privileged = false;  // root: default paths, and files that others than root can write are ignored (a notice)
+  bool terminal = false;    // decides the default of logging.format
+};
+Sources sources_from_process(std::optional<std::string> config_file, std::vector<std::string> set);
+
+struct Loaded {
+  Settings settings;
+  std::map<std::string, std::string> origin;  // key -> "default", "/etc/…:12", "DAEMONEYE_…", "--set"
+  std::vector<std::string> notices;           // e.g. a file that was ignored, and why
+};
+
+// Either settings that are whole and valid, or every problem found.
+std::expected<Loaded, std::vector<Problem>> load(const Sources& sources);
+
+// One line a key: its effective value as YAML; secrets as their reference. Sorted as the schema is.
+struct ShownKey {
+  std::string key, value_yaml, origin, help, allowed, default_yaml;
+};
+std::vector<ShownKey> show(const Loaded& loaded);
+// The effective settings as a YAML document that loads back to the same settings.
+std::string to_yaml(const Loaded& loaded);
+// docs/configuration.md, generated from the schema.
+std::string reference_page();
+// SHA-256 over to_yaml(): the "configuration in force" of the ledger.
+std::string digest_hex(const Loaded& loaded);
+
+// Other rooms check values whose meaning is theirs (a predicate's text, a sink's keys) without being linked here.
+using Validator = std::function<Result<void>(const std::string& value)>;
+void register_validator(const std::string& key, Validator validator);  // before load(); not thread-safe
+struct SinkKey {
+  std::string name;
+  bool required = false;
+  bool secret = false;
+  std::vector<std::string> allowed;  // empty: any text
+  std::string help;
+};
+void register_sink_type(const std::string& type, std::vector<SinkKey> keys);
+
+}  // namespace daemoneye::config

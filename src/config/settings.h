@@ -1,0 +1,90 @@
+// The settings a program runs with, as plain values. Filled from the one schema in schema.cc.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace daemoneye::config {
+
+// A value that must not be shown: given as {env: NAME} or {file: PATH}; resolved when used.
+struct SecretReference {
+  enum class Kind : std::uint8_t { env, file } kind = Kind::env;
+  std::string where;
+};
+
+// One entry of alerting.sinks. Keys that only one type knows stay in `options`, already checked against that
+// type's own list of keys.
+struct SinkSettings {
+  std::string type;  // stdout | file | syslog | webhook | email
+  std::string name;  // default: the type
+  std::string min_severity = "low";
+  std::string format = "json";
+  std::map<std::string, std::string> options;
+  std::map<std::string, SecretReference> secrets;
+};
+
+struct QueueSettings {
+  std::uint32_t capacity = 0;
+  std::string on_full;  // wait | drop_oldest | drop_newest
+};
+
+struct Settings {
+  struct App {
+    std::uint32_t scan_interval_ms;
+    std::uint32_t batch_size;
+    std::string state_dir;
+    std::string user, collector_user;
+    std::uint32_t memory_budget_mb;
+  } app;
+  std::map<std::string, QueueSettings> queues;  // by queue name; every known queue is present
+  struct Database {
+    std::string path;
+    std::uint32_t retention_days, max_size_mb;
+  } database;
+  struct Audit {
+    std::string path;
+    std::uint32_t checkpoint_interval_s;
+    std::string key_path;
+  } audit;
+  struct Collection {
+    std::string realtime;  // auto | ebpf | netlink | off
+    bool hash_executables;
+    std::uint32_t hash_cpu_percent;
+    bool mask_arguments;
+    std::vector<std::string> exclude;  // predicate texts, checked when loaded
+    bool store_forks;
+  } collection;
+  struct Ipc {
+    std::string socket_path;
+    std::uint32_t max_pending_records, max_concurrent_tasks;
+  } ipc;
+  struct Detection {
+    std::vector<std::string> rule_paths;
+    std::uint32_t rule_timeout_ms;
+  } detection;
+  struct Alerting {
+    std::vector<SinkSettings> sinks;
+    std::uint32_t max_parallel_deliveries;
+    struct Retry {
+      std::uint32_t max_retries, max_delay_ms;
+    } retry;
+    struct Breaker {
+      std::uint32_t failures, open_ms;
+    } breaker;
+    std::uint64_t max_age_ms;
+    std::uint32_t dedup_window_ms;
+  } alerting;
+  struct Metrics {
+    std::string listen, textfile;  // empty: off
+  } metrics;
+  struct Logging {
+    std::string level;   // trace | debug | info | warn | error
+    std::string format;  // json | text
+  } logging;
+};
+
+}  // namespace daemoneye::config

@@ -1,0 +1,105 @@
+// SQLite handle, statement, transaction. One Database belongs to one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace daemoneye::db {
+
+class Statement {
+ public:
+  Statement(Statement&& other) noexcept;
+  Statement& operator=(Statement&& other) noexcept;
+  ~Statement();
+
+  // Parameters count from 1. Text and blob are copied unless the _static form is used (then they outlive step()).
+  Statement& bind(int index, std::int64_t value);
+  Statement& bind(int index, double value);
+  Statement& bind_text(int index, std::string_view value);
+  Statement& bind_blob(int index, std::string_view value);
+  Statement& bind_blob_static(int index, std::string_view value);
+  Statement& bind_null(int index);
+
+  // True: a row is there. Errors map SQLITE_FULL/IOERR/BUSY/CORRUPT/READONLY/INTERRUPT to their Errc, with the text.
+  Result<bool> step();
+  // step() to the end, rows ignored, then reset().
+  Result<void> run();
+  void reset();
+
+  // Columns count from 0. Views live until the next step() or reset().
+  [[nodiscard]] bool is_null(int column) const;
+  [[nodiscard]] std::int64_t integer(int column) const;
+  [[nodiscard]] double real(int column) const;
+  [[nodiscard]] std::string_view text(int column) const;
+  [[nodiscard]] std::string_view blob(int column) const;
+  [[nodiscard]] sqlite3_stmt* raw() const { return handle_; }
+
+ private:
+  friend class Database;
+  explicit Statement(sqlite3_stmt* handle) : handle_(handle) {}
+  sqlite3_stmt* handle_ = nullptr;
+  Result<void> bound_ = {};  // the first failed bind, given back by step()
+};
+
+class Database {
+ public:
+  enum class Mode { create_or_write, read_only };
+  struct Options {
+    Mode mode = Mode::read_only;
+    std::uint32_t busy_timeout_ms = 5000;
+    std::uint32_t page_size = 4096;        // when created
+    std::uint32_t application_id = 0;      // checked when opened, set when created
+    bool autocheckpoint = true;
+  };
+  // The file settings of the house: WAL, synchronous=FULL, persistent WAL with journal_size_limit=0,
+  // auto_vacuum=INCREMENTAL, secure_delete=OFF, trusted_schema=OFF, no extension loading, defensive.
+  static Result<std::unique_ptr<Database>> open(const std::string& path, const Options& options);
+  ~Database();
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
+
+  Result<void> execute(const std::string& sql);  // constant SQL of ours, any number of statements
+  Result<Statement> prepare(std::string_view sql);
+  [[nodiscard]] std::int64_t last_insert_rowid() const;
+  [[nodiscard]] std::int64_t changes() const;
+  [[nodiscard]] sqlite3* raw() const { return handle_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  Database(sqlite3* handle, std::string path);
+  sqlite3* handle_ = nullptr;
+  std::string path_;
+};
+
+// BEGIN IMMEDIATE … COMMIT; rolls back when destroyed before commit().
+class Transaction {
+ public:
+  static Result<Transaction> begin(Database& database);
+  Transaction(Transaction&& other) noexcept;
+  Transaction& operator=(Transaction&&) = delete;
+  ~Transaction();
+  Result<void> commit();
+
+ private:
+  explicit Transaction(Database& database) : database_(&database) {}
+  Database* database_;
+};
+
+// The error of the last failed call on `handle`, mapped as in Statement::step().
+Error last_error(sqlite3* handle, std::string_view doing);
+
+// Brings `user_version` from its value to steps.size() by running each step in one transaction a step.
+// A version above steps.size() is refused: "made by a newer version".
+Result<void> migrate(Database& database, const std::vector<std::string>& steps);
+
+}  // namespace daemoneye::db

@@ -1,0 +1,66 @@
+// Rule files: YAML, as in the contract.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/time.h"
+#include "sql/sql.h"
+#include "store/alert.h"
+
+namespace daemoneye::detect {
+
+enum class RuleStatus : std::uint8_t { draft, active, disabled, archived };
+std::string_view to_string(RuleStatus status);
+
+struct Rule {
+  std::string id, title, description, author, license;
+  store::Severity severity = store::Severity::medium;
+  RuleStatus status = RuleStatus::active;
+  std::vector<std::string> tags, references, falsepositives, except;
+  std::string sql;
+  struct Evaluate {
+    std::chrono::nanoseconds every{0}, window{0};
+  };
+  std::optional<Evaluate> evaluate;  // absent: a stream rule
+  std::vector<std::string> dedup_by;
+  std::chrono::nanoseconds dedup_for{0};  // 0: alerting.dedup_window_ms
+  std::string file, version;              // version: SHA-256 of the file, 12 hex digits
+};
+
+// A problem with a file: where, which key, what is allowed.
+struct RuleProblem {
+  std::string file;
+  unsigned line = 0;  // 0: the whole file
+  std::string key, message;
+};
+std::string to_string(const RuleProblem& problem);
+
+inline constexpr std::size_t max_rule_file_bytes = 256 * 1024;
+inline constexpr std::size_t max_rules = 20000;
+
+// All problems of the text at once, the SQL's (with its line in the file) among them.
+std::expected<Rule, std::vector<RuleProblem>> parse_rule(std::string_view yaml, const std::string& file);
+
+struct LoadedRule {
+  Rule rule;
+  std::shared_ptr<const sql::Compiled> compiled;  // shared: a reload may drop it while it is being evaluated
+};
+struct UnhealthyRule {
+  std::string id, file;  // id as far as it could be read, else the file's base name
+  std::vector<RuleProblem> problems;
+  bool last_good_kept = false;
+};
+struct RuleSet {
+  std::vector<LoadedRule> rules;  // by id; every status
+  std::vector<UnhealthyRule> unhealthy;
+};
+// Reads every *.yaml/*.yml of the folders in order; a later folder overrides an id. A missing folder is not an error.
+// A broken file keeps its last good version from `previous` when there is one.
+RuleSet load_rules(const std::vector<std::string>& folders, const RuleSet* previous = nullptr);
+
+}  // namespace daemoneye::detect

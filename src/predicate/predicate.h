@@ -1,0 +1,60 @@
+// Conditions of the form column-operator-value, joined by AND. Evaluated alike in the collector (exclusions, tasks),
+// in the block scan and in SQL push-down: the meaning is SQLite's with BINARY collation and the column's own type.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "event/columns.h"
+
+namespace daemoneye::predicate {
+
+enum class Operator : std::uint8_t {
+  equal, not_equal, less, less_equal, greater, greater_equal,
+  in, like, glob, regexp, is_null, is_not_null,
+};
+std::string_view to_string(Operator op);  // the SQL spelling
+
+struct Condition {
+  event::Column column;
+  Operator op;
+  std::vector<event::Value> values;  // one; for `in` any number; for is_null and is_not_null none
+  bool negated = false;              // NOT IN, NOT LIKE, NOT GLOB, NOT REGEXP
+};
+
+inline constexpr std::size_t max_conditions = 64;
+inline constexpr std::size_t max_in_values = 1000;
+inline constexpr std::size_t max_predicate_bytes = 64 * 1024;
+
+// A compiled conjunction. Immutable and thread-safe once made.
+class Predicate {
+ public:
+  // invalid_input names the condition: a bad REGEXP, a wrong number of values, a value of a type the column never has.
+  static Result<Predicate> compile(std::vector<Condition> conditions);
+  // "name = 'sleep' AND uid >= 1000 AND command_line LIKE '%x%'"; AND only. Errors give the byte offset.
+  static Result<Predicate> parse(std::string_view text);
+
+  // True when every condition is true; NULL is not true, as in WHERE.
+  [[nodiscard]] bool matches(const event::ProcessEvent& event, event::EventId event_id = 0) const;
+  // The conditions on one column alone, for a scan that evaluates once a distinct value.
+  [[nodiscard]] bool matches_value(std::size_t condition_index, const event::Value& value) const;
+  [[nodiscard]] const std::vector<Condition>& conditions() const;
+  [[nodiscard]] std::string text() const;  // parse(text()) gives the same predicate
+
+  Predicate(Predicate&&) noexcept;
+  Predicate& operator=(Predicate&&) noexcept;
+  ~Predicate();
+
+ private:
+  struct State;
+  explicit Predicate(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// SQLite's own pattern meaning, shared with whoever must agree with it.
+bool like_matches(std::string_view pattern, std::string_view text, char escape = '\0');  // ASCII case-insensitive
+bool glob_matches(std::string_view pattern, std::string_view text);                      // case-sensitive
+
+}  // namespace daemoneye::predicate

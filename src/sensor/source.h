@@ -1,0 +1,96 @@
+// Where processes are seen: real-time sources and snapshots, each behind one interface. What they give is raw: the
+// kernel's view at that moment. Identity, parents, masking and batches are the collector's work.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/result.h"
+#include "event/process_event.h"
+
+namespace daemoneye::sensor {
+
+// What one process looked like, as far as it could be seen. Reused between records: buffers keep their capacity.
+struct RawProcess {
+  event::Pid pid = 0, ppid = 0;
+  std::uint64_t start_ticks = 0;         // field 22 of /proc/PID/stat; the same number from every source
+  std::uint64_t parent_start_ticks = 0;  // 0: unknown
+  std::string comm;
+  std::optional<std::string> executable_path;  // without the kernel's " (deleted)"
+  std::optional<std::string> arguments;        // NUL-separated, unmasked
+  std::uint64_t arguments_bytes = 0;           // true length, more than arguments' when truncated
+  std::optional<std::string> filename;         // as passed to execve: a script's own path
+  std::optional<std::string> cwd, cgroup;
+  std::optional<std::uint32_t> uid, gid, euid, egid, loginuid, session_id;
+  std::optional<std::string> tty;
+  std::optional<std::uint64_t> resident_bytes, cpu_ticks;  // cpu: user + system, in 1/100 s
+  std::optional<event::ProcessStatus> status;
+  std::optional<event::ExecutableState> executable_state;
+  std::uint64_t inode = 0, device = 0;   // of the executable; 0: unknown
+  bool kernel_thread = false;
+};
+
+enum class RawKind : std::uint8_t { exec, fork, exit };
+
+struct RawEvent {
+  RawKind kind = RawKind::exec;
+  Timestamp time;          // wall clock, from the kernel's monotonic stamp
+  RawProcess process;      // of an exit: pid, start_ticks, comm only; of a fork: the child
+  std::int32_t exit_code = 0, exit_signal = 0;
+};
+
+struct SourceCounters {
+  std::uint64_t events = 0, lost = 0, truncated = 0;
+};
+
+// A real-time source. Passive: opened while privileged, then driven by the collector's loop after privileges are gone.
+class Source {
+ public:
+  virtual ~Source() = default;
+  [[nodiscard]] virtual event::EventSource kind() const = 0;
+  [[nodiscard]] virtual std::string_view name() const = 0;  // "ebpf"
+  // Registers with the loop; `on_event` gets each event in the loop's thread. The reference lives for the call.
+  virtual Result<void> start(EventLoop& loop, std::function<void(const RawEvent&)> on_event,
+                             std::function<void(const Error&)> on_failure) = 0;
+  // Hands over everything the kernel has ready now.
+  virtual void poll() = 0;
+  // `lost` grows when the kernel could not hand an event over.
+  [[nodiscard]] virtual SourceCounters counters() const = 0;
+  virtual void stop() = 0;
+};
+
+// Opens the eBPF exec/fork/exit source (needs privilege). The error says what is missing.
+Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes);
+
+// Enumerates all processes. `each` gets one at a time.
+struct SnapshotResult {
+  std::uint64_t processes = 0;
+  std::uint64_t vanished = 0;   // gone while they were read: not errors
+  std::uint64_t forbidden = 0;  // seen, but some fields could not be read
+  std::uint64_t errors = 0;
+};
+class Snapshot {
+ public:
+  virtual ~Snapshot() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;  // "bpf_iter" or "procfs"
+  virtual Result<SnapshotResult> scan(const std::function<void(const RawProcess&)>& each) = 0;
+};
+// BPF iterator with dentry walk: sees the executable of every process after privileges are gone. Reconciled with
+// getdents on /proc (a process that the iterator hides is read from /proc).
+Result<std::unique_ptr<Snapshot>> open_bpf_snapshot();
+// /proc by openat and reused buffers. `proc_path` is "/proc"; tests give their own.
+Result<std::unique_ptr<Snapshot>> open_procfs_snapshot(const std::string& proc_path = "/proc");
+// One process from /proc; not_found when it is gone.
+Result<RawProcess> read_process(const std::string& proc_path, event::Pid pid);
+
+Result<event::BootId> read_boot_id();
+// Wall-clock time of boot, so that start time = boot + ticks/100 s. Taken once a run: start times must not move.
+Result<Timestamp> read_boot_time();
+
+}  // namespace daemoneye::sensor

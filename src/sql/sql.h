@@ -1,0 +1,88 @@
+// The SQL front door. Text -> lexer, parser -> AST -> binder -> SQL printed from the AST. Pure: touches no database.
+// What the AST cannot hold cannot be asked.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace daemoneye::sql {
+
+struct Limits {
+  std::size_t max_text_bytes = 64 * 1024;
+  unsigned max_nesting = 16;             // of SELECTs
+  unsigned max_expression_depth = 100;
+  unsigned max_joins = 8;
+  unsigned max_result_columns = 256;
+  std::size_t max_in_values = 1000;
+};
+
+// A refusal: where, what was found, what is allowed.
+struct SqlError {
+  unsigned line = 1, column = 1;  // from 1, columns in bytes
+  std::string token;              // as found, printable, bounded
+  std::string message;            // "unknown column comand_line; did you mean command_line?"
+};
+// "line 1, column 8: message" and then the source line with a caret below it.
+std::string to_string(const SqlError& error, std::string_view text);
+
+struct ResultColumn {
+  std::string name;
+  bool is_time = false;  // a time column passed through unchanged: shown as ISO 8601
+};
+
+// Where a rule's rows come from, for streaming.
+struct DrivingReference {
+  std::string table;  // "process_events" or "processes"
+  std::string alias;  // as it is called in the statement
+};
+
+class Compiled {
+ public:
+  [[nodiscard]] const std::string& sql() const;  // derived, for Connection::run
+  // The same with the driving reference reading the rows given by Connection::set_driving_rows(); empty when the
+  // statement cannot be streamed.
+  [[nodiscard]] const std::string& streaming_sql() const;
+  [[nodiscard]] const std::optional<DrivingReference>& driving() const;
+  // Why it cannot be streamed ("uses GROUP BY: needs evaluate"); empty when it can.
+  [[nodiscard]] const std::string& not_streamable() const;
+  [[nodiscard]] const std::vector<ResultColumn>& columns() const;
+  [[nodiscard]] const std::set<std::string>& tables() const;
+  [[nodiscard]] const std::set<std::string>& parameters() const;  // names without the colon; "?N" for positional
+
+  Compiled(Compiled&&) noexcept;
+  Compiled& operator=(Compiled&&) noexcept;
+  ~Compiled();
+  struct State;
+  explicit Compiled(std::unique_ptr<State> state);
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+std::expected<Compiled, SqlError> compile(std::string_view text, const Limits& limits = {});
+// A lone condition over one table, for a rule's `except:`; becomes NOT coalesce((condition), 0) on the statement.
+// Column names resolve against the statement's result columns first, then its tables.
+std::expected<Compiled, SqlError> compile_with_exceptions(std::string_view text, const std::vector<std::string>& except,
+                                                          const Limits& limits = {});
+
+// The catalog, for `tables`, `schema`, documents and completion.
+struct CatalogColumn {
+  std::string name, type, description;
+  bool is_time = false;
+};
+struct CatalogTable {
+  std::string name, description;
+  std::vector<CatalogColumn> columns;
+};
+const std::vector<CatalogTable>& catalog();
+const std::vector<std::string>& functions();  // the allow-list, sorted
+
+}  // namespace daemoneye::sql

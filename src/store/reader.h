@@ -1,0 +1,132 @@
+// Reading the event store: in the agent, and in other processes while it runs and while it does not.
+#pragma once
+
+#include <bitset>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/time.h"
+#include "db/database.h"
+#include "event/columns.h"
+#include "event/completeness.h"
+#include "predicate/predicate.h"
+#include "store/alert.h"
+#include "store/writer.h"
+
+namespace daemoneye::store {
+
+using ColumnSet = std::bitset<event::column_count>;
+
+// A view of one value; text lives until the cursor's next block (see EventScan::next).
+using ValueView = std::variant<std::monostate, std::int64_t, double, std::string_view>;
+
+struct ScanRequest {
+  event::TimeRange time;
+  std::optional<event::EventId> first_event, last_event;  // both inclusive
+  std::vector<predicate::Condition> conditions;  // all must hold; applied exactly (once a dictionary entry where text)
+  ColumnSet columns;                             // what value() will be asked for
+  bool newest_first = false;                     // by event id
+};
+
+struct ScanStats {
+  std::uint64_t blocks_read = 0, blocks_skipped = 0, tail_batches_read = 0, rows = 0;
+  std::vector<event::Incompleteness> damage;  // corrupt_block, with its time range
+};
+
+class Reader;
+
+// One pass over process_events in event id order, inside the reader's current read transaction.
+class EventScan {
+ public:
+  ~EventScan();
+  // False at the end. `stop` is asked at least once a block.
+  Result<bool> next();
+  [[nodiscard]] event::EventId event_id() const;
+  [[nodiscard]] ValueView value(event::Column column) const;  // valid until next() is called again
+  [[nodiscard]] const ScanStats& stats() const;
+
+ private:
+  friend class Reader;
+  struct Impl;
+  explicit EventScan(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// One read-only connection. One thread at a time.
+class Reader {
+ public:
+  // not_found when there is no file; unavailable or corrupt with the reason otherwise.
+  static Result<std::unique_ptr<Reader>> open(const std::string& path);
+  ~Reader();
+
+  // The connection, on which `sql` registers its virtual tables. Reads below use the same connection, and so the
+  // same snapshot while a statement or begin_snapshot() is open.
+  [[nodiscard]] db::Database& database();
+  Result<void> begin_snapshot();
+  void end_snapshot();
+
+  using ShouldStop = std::function<bool()>;
+  Result<std::unique_ptr<EventScan>> scan(const ScanRequest& request, ShouldStop stop = {});
+
+  // Live processes: the indexed table. `key` or `pid` narrow it; each row as an event of which only `process` and the
+  // parent columns count.
+  Result<void> live(const std::optional<std::string>& process_key, const std::optional<std::int64_t>& pid,
+                    const std::function<bool(const event::ProcessEvent&)>& each);
+  // One instance, live or ended (its exit event).
+  Result<std::optional<event::ProcessEvent>> find_process(const event::ProcessKey& key);
+  Result<std::vector<event::ProcessKey>> live_children(const event::ProcessKey& key);
+
+  // What is missing in `range` (recorded gaps; and, when the collector or the agent is not running now, from then on).
+  Result<event::Completeness> completeness(const event::TimeRange& range, Timestamp now);
+
+  // Bookkeeping of detection and delivery.
+  Result<event::EventId> stream_watermark();
+  Result<event::EventId> last_event_id();
+  Result<std::vector<Delivery>> due_deliveries(const std::string& sink, Timestamp now, std::size_t limit);
+  Result<std::optional<Timestamp>> next_delivery(const std::string& sink);
+  Result<std::uint64_t> outbox_depth(const std::string& sink);
+  Result<std::vector<Alert>> alerts(std::size_t limit);
+  Result<std::optional<Alert>> alert(const std::string& alert_id);
+
+  struct BatchRow {
+    event::BatchId id;
+    base::Sha256Digest digest{};
+    event::EventId first_event = 0, last_event = -1;
+  };
+  Result<void> batches(const std::function<bool(const BatchRow&)>& each);
+
+  struct Stats {
+    std::string store_id;
+    std::uint32_t schema_version = 0;
+    std::uint64_t events = 0, batches = 0, blocks = 0, tail_batches = 0, tail_events = 0, live_processes = 0, alerts = 0;
+    std::uint64_t file_bytes = 0, wal_bytes = 0, free_bytes = 0, chunk_bytes = 0, tail_bytes = 0;
+    std::optional<Timestamp> oldest, newest;
+    bool agent_running = false;   // the writer lock is held
+    struct Collector {
+      std::string source;
+      bool connected = false;
+      Timestamp covered_until;
+    };
+    std::vector<Collector> collectors;
+    struct GapRow {
+      event::Gap gap;
+      std::string source;
+    };
+    std::vector<GapRow> recent_gaps;  // newest first, at most 20
+  };
+  Result<Stats> stats();
+  [[nodiscard]] const std::string& path() const;
+
+ private:
+  struct Impl;
+  explicit Reader(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace daemoneye::store

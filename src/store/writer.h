@@ -1,0 +1,114 @@
+// The event store's only writer: one thread, group commit. Everything that changes the file goes through here.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/hash.h"
+#include "base/time.h"
+#include "event/batch.h"
+#include "event/completeness.h"
+#include "store/alert.h"
+
+namespace daemoneye::store {
+
+struct StoreOptions {
+  std::string path;
+  std::uint32_t retention_days = 30, max_size_mb = 4096;
+  std::uint32_t block_events = 8192;
+  std::uint32_t queue_capacity = 64;  // write operations that wait; submit() blocks when full
+  std::string reader_group;           // given to folder and files when we may; empty: leave
+};
+
+struct Commit {
+  event::BatchId id;
+  event::EventId first_event = 0, last_event = -1;  // empty range: a batch without events
+  Timestamp time;                                   // of the commit: `now` of its rules
+  bool duplicate = false;                           // was there already; nothing changed
+};
+
+struct RaiseResult {
+  std::string alert_id;    // of the alert that now stands for it
+  bool merged = false;     // counted on an existing alert (dedup): nothing is delivered
+};
+
+// An outbox entry that is due.
+struct Delivery {
+  std::int64_t outbox_id = 0;
+  std::string sink;
+  std::uint32_t attempts = 0;  // made so far
+  Alert alert;
+};
+struct DeliveryRecord {
+  std::int64_t outbox_id = 0;
+  std::string alert_id, sink, outcome;  // delivered | failed | dead_letter
+  std::uint32_t attempt = 1;
+  Timestamp time;
+  std::int64_t duration_ms = 0;
+  std::string error;
+  std::optional<int> response_code;
+  std::optional<Timestamp> next_attempt;  // when failed and to be tried again
+};
+
+struct RuleRow {
+  std::string rule_id, title, severity, status, state, reason, sql, file, version;
+  Timestamp loaded_at;
+};
+
+class Writer {
+ public:
+  // Opens or creates, migrates, takes the writer lock beside the file (unavailable when another agent holds it).
+  static Result<std::unique_ptr<Writer>> open(const StoreOptions& options);
+  ~Writer();  // drains, seals nothing, checkpoints
+
+  [[nodiscard]] std::string store_id() const;
+  [[nodiscard]] std::uint64_t committed_sequence(const std::string& source, const event::Epoch& epoch) const;
+  [[nodiscard]] std::optional<Timestamp> covered_until(const std::string& source) const;
+
+  // Each call below queues one operation and returns; `done` runs in the writer's thread after its commit (or with
+  // the error, when nothing of it was kept). A full disk or I/O error: the operation stays queued and is tried again
+  // with backoff, ingestion waits, state() says so; it is given up only by close(). Callable from any thread; blocks
+  // while the queue is full.
+  void commit_batch(event::BatchId id, std::string canonical, base::Sha256Digest digest, std::string scan,
+                    std::function<void(Result<Commit>)> done);
+  // Inserts or merges (same dedup_key with last_seen within `dedup_window`) each alert, an outbox entry for each of
+  // its sinks when inserted, and the stream watermark (last evaluated event id), in one transaction.
+  struct Raise {
+    Alert alert;
+    std::chrono::milliseconds dedup_window{0};
+    std::vector<std::string> sinks;
+  };
+  void raise(std::vector<Raise> alerts, std::optional<event::EventId> watermark,
+             std::function<void(Result<std::vector<RaiseResult>>)> done);
+  void record_deliveries(std::vector<DeliveryRecord> records, std::function<void(Result<void>)> done);
+  void replace_rules(std::vector<RuleRow> rules, std::function<void(Result<void>)> done);
+  // The collector is alive (nothing unsent up to `until`) or gone since `until`; in memory at once, on disk with the
+  // next commit or within heartbeat_flush.
+  void set_collector(const std::string& source, bool connected, Timestamp until);
+
+  // The state that health shows. Any thread.
+  struct State {
+    bool paused = false;          // writes fail at the moment
+    std::string reason;
+    std::uint64_t events = 0, batches = 0, blocks = 0, duplicates = 0, commits = 0;
+    std::uint64_t retention_events_removed = 0;
+    double commit_p50_ms = 0, commit_p99_ms = 0;
+    std::uint64_t file_bytes = 0, wal_bytes = 0;
+  };
+  [[nodiscard]] State state() const;
+  // Waits until everything queued before is committed, or the deadline.
+  bool drain(Deadline deadline);
+  // Stops taking operations, drains until the deadline, gives the rest back with an error, closes the file.
+  void close(Deadline deadline);
+
+ private:
+  struct Impl;
+  explicit Writer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace daemoneye::store
