@@ -30,11 +30,13 @@ class Statement {
   Statement& bind_blob_static(int index, std::string_view value);
   Statement& bind_null(int index);
 
-  // True: a row is there. Errors map SQLITE_FULL/IOERR/BUSY/CORRUPT/READONLY/INTERRUPT to their Errc, with the text.
+  // True: a row is there. Errors: io (FULL, with "disk full" in the text, and IOERR), unavailable (BUSY, LOCKED,
+  // CANTOPEN), corrupt (CORRUPT, NOTADB), permission_denied (READONLY, PERM, AUTH), cancelled (INTERRUPT),
+  // limit_exceeded (NOMEM, TOOBIG), invalid_input (CONSTRAINT, MISMATCH, RANGE), internal (the rest).
   Result<bool> step();
   // step() to the end, rows ignored, then reset().
   Result<void> run();
-  void reset();
+  void reset();  // also clears the bound values
 
   // Columns count from 0. Views live until the next step() or reset().
   [[nodiscard]] bool is_null(int column) const;
@@ -47,6 +49,7 @@ class Statement {
  private:
   friend class Database;
   explicit Statement(sqlite3_stmt* handle) : handle_(handle) {}
+  Statement& keep(int code);
   sqlite3_stmt* handle_ = nullptr;
   Result<void> bound_ = {};  // the first failed bind, given back by step()
 };
@@ -57,12 +60,14 @@ class Database {
   struct Options {
     Mode mode = Mode::read_only;
     std::uint32_t busy_timeout_ms = 5000;
-    std::uint32_t page_size = 4096;        // when created
-    std::uint32_t application_id = 0;      // checked when opened, set when created
+    std::uint32_t page_size = 4096;    // when created
+    std::uint32_t application_id = 0;  // checked when opened, set when created
     bool autocheckpoint = true;
   };
   // The file settings of the house: WAL, synchronous=FULL, persistent WAL with journal_size_limit=0,
-  // auto_vacuum=INCREMENTAL, secure_delete=OFF, trusted_schema=OFF, no extension loading, defensive.
+  // auto_vacuum=INCREMENTAL, secure_delete=OFF, trusted_schema=OFF, no extension loading, defensive, no triggers, no
+  // views. A missing file is not_found when read_only; a file of another application is invalid_input. read_only
+  // needs no right to write: neither to the folder nor to the files beside.
   static Result<std::unique_ptr<Database>> open(const std::string& path, const Options& options);
   ~Database();
   Database(const Database&) = delete;

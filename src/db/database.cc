@@ -1,0 +1,199 @@
+#include "db/database.h"
+
+#include <sqlite3.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace daemoneye::db {
+namespace {
+
+Errc errc_of(int code) {
+  switch (code & 0xff) {
+    case SQLITE_FULL:
+    case SQLITE_IOERR: return Errc::io;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL:
+    case SQLITE_CANTOPEN: return Errc::unavailable;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_FORMAT: return Errc::corrupt;
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+    case SQLITE_READONLY: return Errc::permission_denied;
+    case SQLITE_INTERRUPT:
+    case SQLITE_ABORT: return Errc::cancelled;
+    case SQLITE_NOMEM:
+    case SQLITE_TOOBIG: return Errc::limit_exceeded;
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+    case SQLITE_RANGE: return Errc::invalid_input;
+    default: return Errc::internal;
+  }
+}
+
+Result<std::int64_t> single_integer(Database& database, std::string_view sql) {
+  DE_TRY(auto statement, database.prepare(sql));
+  DE_TRY(const bool row, statement.step());
+  return row ? statement.integer(0) : 0;
+}
+
+// The settings that must be in force before the first page is written.
+Result<void> prepare_new_file(Database& database, const Database::Options& options) {
+  DE_CHECK(database.execute("PRAGMA page_size=" + std::to_string(options.page_size)));
+  DE_CHECK(database.execute("PRAGMA auto_vacuum=INCREMENTAL"));
+  return {};
+}
+
+Result<void> set_journal(Database& database, const Database::Options& options) {
+  DE_TRY(auto statement, database.prepare("PRAGMA journal_mode=WAL"));
+  DE_TRY(const bool row, statement.step());
+  if (!row || statement.text(0) != "wal") {
+    return fail(Errc::unavailable, database.path() + ": the file system does not support WAL");
+  }
+  statement.reset();
+  DE_CHECK(database.execute("PRAGMA synchronous=FULL; PRAGMA journal_size_limit=0; PRAGMA secure_delete=OFF"));
+  if (!options.autocheckpoint) DE_CHECK(database.execute("PRAGMA wal_autocheckpoint=0"));
+  return {};
+}
+
+void configure_handle(sqlite3* handle, bool read_only) {
+  // Without a WAL file another user of the group, who may not create one, could not open the database after a clean
+  // stop; so neither side removes it.
+  int persist = 1;
+  sqlite3_file_control(handle, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
+  if (read_only) sqlite3_db_config(handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+}
+
+}  // namespace
+
+Error last_error(sqlite3* handle, std::string_view doing) {
+  const int code = handle == nullptr ? SQLITE_NOMEM : sqlite3_extended_errcode(handle);
+  std::string message(doing);
+  message += ": ";
+  if ((code & 0xff) == SQLITE_FULL)
+    message += "disk full";
+  else
+    message += handle == nullptr ? "out of memory" : sqlite3_errmsg(handle);
+  if (handle != nullptr && (code & 0xff) == SQLITE_IOERR) {
+    const int system = sqlite3_system_errno(handle);
+    if (system == ENOSPC || system == EDQUOT)
+      message += " (disk full)";
+    else if (system != 0)
+      message += std::string(" (") + std::strerror(system) + ")";
+  }
+  return {errc_of(code), std::move(message)};
+}
+
+Database::Database(sqlite3* handle, std::string path) : handle_(handle), path_(std::move(path)) {}
+
+Database::~Database() { sqlite3_close_v2(handle_); }
+
+Result<std::unique_ptr<Database>> Database::open(const std::string& path, const Options& options) {
+  const bool read_only = options.mode == Mode::read_only;
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno != ENOENT || read_only) return fail_errno("open " + path, errno);
+    status.st_size = 0;
+  } else if (!S_ISREG(status.st_mode)) {
+    return fail(Errc::invalid_input, path + ": not a regular file");
+  }
+  if (read_only && status.st_size == 0) return fail(Errc::not_found, path + ": the file is empty");
+
+  sqlite3* raw = nullptr;
+  const int flags = (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) |
+                    SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+  const int opened = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
+  std::unique_ptr<Database> database(new Database(raw, path));
+  if (opened != SQLITE_OK) {
+    auto error = last_error(raw, "open " + path);
+    if (raw != nullptr && sqlite3_system_errno(raw) == EACCES) error.code = Errc::permission_denied;
+    return std::unexpected(std::move(error));
+  }
+  sqlite3_busy_timeout(raw, static_cast<int>(options.busy_timeout_ms));
+  configure_handle(raw, read_only);
+
+  const bool is_new = !read_only && status.st_size == 0;
+  if (is_new) DE_CHECK(prepare_new_file(*database, options));
+  DE_TRY(const std::int64_t found, single_integer(*database, "PRAGMA application_id"));
+  if (static_cast<std::uint32_t>(found) != options.application_id) {
+    // An unmarked file without any table is what a crash between creation and marking leaves.
+    DE_TRY(const std::int64_t tables, single_integer(*database, "SELECT count(*) FROM sqlite_schema"));
+    if (read_only || found != 0 || tables != 0) {
+      return fail(Errc::invalid_input, path + ": another kind of file (application id " + std::to_string(found) + ")");
+    }
+  }
+  if (!read_only) {
+    DE_CHECK(set_journal(*database, options));
+    if (static_cast<std::uint32_t>(found) != options.application_id) {
+      const auto id = static_cast<std::int32_t>(options.application_id);
+      DE_CHECK(database->execute("PRAGMA application_id=" + std::to_string(id)));
+    }
+  }
+  return database;
+}
+
+Result<void> Database::execute(const std::string& sql) {
+  if (sqlite3_exec(handle_, sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) {
+    return std::unexpected(last_error(handle_, path_));
+  }
+  return {};
+}
+
+Result<Statement> Database::prepare(std::string_view sql) {
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(handle_, sql.data(), static_cast<int>(sql.size()), &statement, nullptr) != SQLITE_OK) {
+    return std::unexpected(last_error(handle_, path_));
+  }
+  return Statement(statement);
+}
+
+std::int64_t Database::last_insert_rowid() const { return sqlite3_last_insert_rowid(handle_); }
+std::int64_t Database::changes() const { return sqlite3_changes64(handle_); }
+
+Result<Transaction> Transaction::begin(Database& database) {
+  DE_CHECK(database.execute("BEGIN IMMEDIATE"));
+  return Transaction(database);
+}
+
+Transaction::Transaction(Transaction&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
+
+Transaction::~Transaction() {
+  // SQLite has already rolled back by itself after some errors; then there is nothing to do.
+  if (database_ != nullptr && sqlite3_get_autocommit(database_->raw()) == 0) {
+    sqlite3_exec(database_->raw(), "ROLLBACK", nullptr, nullptr, nullptr);
+  }
+}
+
+Result<void> Transaction::commit() {
+  DE_CHECK(database_->execute("COMMIT"));
+  database_ = nullptr;
+  return {};
+}
+
+Result<void> migrate(Database& database, const std::vector<std::string>& steps) {
+  while (true) {
+    DE_TRY(auto transaction, Transaction::begin(database));
+    DE_TRY(const std::int64_t version, single_integer(database, "PRAGMA user_version"));
+    const auto known = static_cast<std::int64_t>(steps.size());
+    if (version > known) {
+      return fail(Errc::invalid_input, database.path() + ": made by a newer version (schema " +
+                                           std::to_string(version) + ", this program knows " + std::to_string(known) +
+                                           ")");
+    }
+    if (version < 0) return fail(Errc::corrupt, database.path() + ": schema version below zero");
+    if (version == known) return {};
+    DE_CHECK(database.execute(steps[static_cast<std::size_t>(version)]));
+    DE_CHECK(database.execute("PRAGMA user_version=" + std::to_string(version + 1)));
+    DE_CHECK(transaction.commit());
+  }
+}
+
+}  // namespace daemoneye::db
