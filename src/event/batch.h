@@ -59,7 +59,7 @@ struct ScanSummary {
   std::uint64_t scan_id = 0;  // ascending in an epoch
   Timestamp time;             // begin
   std::uint64_t duration_ms = 0;
-  std::string source;         // "bpf_iter" or "procfs"
+  std::string source;  // "bpf_iter" or "procfs"
   std::uint64_t processes = 0, errors = 0, lost_events = 0;
   std::vector<LiveUpdate> updates;
   bool operator==(const ScanSummary&) const = default;

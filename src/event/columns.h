@@ -15,11 +15,44 @@ namespace daemoneye::event {
 
 // The order is the order in SQL (`SELECT *`) and, for stored columns, in the canonical encoding. Append only.
 enum class Column : std::uint8_t {
-  event_id, time, kind, source, detail,
-  process_key, pid, ppid, parent_key, name, comm, executable_path, command_line, arguments, cwd,
-  uid, gid, euid, loginuid, user, session_id, tty, start_time, exit_time, exit_code, exit_signal,
-  cpu_usage, memory_usage, status, executable_hash, executable_state, cgroup, container_id, collection_time, scan_id,
-  parent_name, parent_executable_path, parent_command_line,
+  event_id,
+  time,
+  kind,
+  source,
+  detail,
+  process_key,
+  pid,
+  ppid,
+  parent_key,
+  name,
+  comm,
+  executable_path,
+  command_line,
+  arguments,
+  cwd,
+  uid,
+  gid,
+  euid,
+  loginuid,
+  user,
+  session_id,
+  tty,
+  start_time,
+  exit_time,
+  exit_code,
+  exit_signal,
+  cpu_usage,
+  memory_usage,
+  status,
+  executable_hash,
+  executable_state,
+  cgroup,
+  container_id,
+  collection_time,
+  scan_id,
+  parent_name,
+  parent_executable_path,
+  parent_command_line,
 };
 inline constexpr std::size_t column_count = static_cast<std::size_t>(Column::parent_command_line) + 1;
 
@@ -29,8 +62,8 @@ struct ColumnInfo {
   Column column;
   std::string_view name;
   ColumnType type;
-  bool is_time;       // INTEGER Unix nanoseconds, shown as ISO 8601
-  bool in_processes;  // also a column of `processes`
+  bool is_time;                  // INTEGER Unix nanoseconds, shown as ISO 8601
+  bool in_processes;             // also a column of `processes`
   std::string_view description;  // one line, with the unit
 };
 

@@ -47,10 +47,18 @@ class DetectionTaskBuilder {
 };
 
 // What went wrong with one process or one request; reaches people by to_string().
-struct PermissionDenied { Pid pid; };
-struct ProcessNotFound { Pid pid; };
-struct DatabaseError { std::string message; };
-struct IpcError { std::string message; };
+struct PermissionDenied {
+  Pid pid;
+};
+struct ProcessNotFound {
+  Pid pid;
+};
+struct DatabaseError {
+  std::string message;
+};
+struct IpcError {
+  std::string message;
+};
 using CollectionError = std::variant<PermissionDenied, ProcessNotFound, DatabaseError, IpcError>;
 // "Permission denied accessing process 7", "Process 7 no longer exists", "Database operation failed: …",
 // "IPC communication failed: …"
