@@ -20,8 +20,8 @@ Result<User> find_user(const std::string& name);
 Result<gid_t> find_group(const std::string& name);
 
 struct Plan {
-  std::string user;             // empty: stay who we are (not root)
-  bool own_network = false;     // a new, empty network namespace
+  std::string user;          // empty: stay who we are (not root)
+  bool own_network = false;  // a new, empty network namespace
   bool drop_capabilities = true;
 };
 
@@ -30,10 +30,10 @@ struct Reached {
   uid_t uid = 0;
   gid_t gid = 0;
   bool no_new_privs = false;
-  bool own_network = false;              // the network namespace differs from init's or the parent's
-  std::string capabilities_effective;    // "none" or names
+  bool own_network = false;            // the network namespace differs from init's or the parent's
+  std::string capabilities_effective;  // "none" or names
   std::string capabilities_bounding;
-  std::vector<std::string> missing;      // what the plan wanted and could not have, one line each
+  std::vector<std::string> missing;  // what the plan wanted and could not have, one line each
   [[nodiscard]] std::map<std::string, std::string> details() const;  // for health and the ledger
 };
 
