@@ -37,6 +37,7 @@ class AlertSink {
  public:
   virtual ~AlertSink() = default;
   virtual std::expected<DeliveryResult, DeliveryError> send(const store::Alert& alert, std::stop_token stop) = 0;
+  // What is known without asking anyone: returns at once, from any thread.
   virtual HealthStatus health_check() = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;
   virtual void reopen() {}  // SIGHUP
@@ -50,7 +51,10 @@ struct SinkType {
 const std::vector<SinkType>& sink_types();
 // Tells `config` every type's keys, so that a wrong one is an error of the configuration.
 void register_sink_types();
+// An unknown type or format is refused with what is available.
 Result<std::unique_ptr<AlertSink>> make_sink(const config::SinkSettings& settings);
+// The formats that there are, for every sink.
+const std::vector<std::string>& formats();
 
 // The alert in the sink's format ("json" or "text"), without a line end.
 std::string format_alert(const store::Alert& alert, std::string_view format, bool colour);
