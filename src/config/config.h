@@ -14,7 +14,7 @@
 namespace daemoneye::config {
 
 struct Problem {
-  std::string place;    // "/etc/daemoneye/config.yaml:12", "DAEMONEYE_APP__BATCH_SIZE", "--set"
+  std::string place;  // "/etc/daemoneye/config.yaml:12", "DAEMONEYE_APP__BATCH_SIZE", "--set"
   std::string key;
   std::string message;  // what was found and what is allowed
 };
@@ -22,13 +22,14 @@ std::string to_string(const Problem& problem);
 
 // Everything loading reads from outside, so that tests give it and nothing else is looked at.
 struct Sources {
-  std::optional<std::string> config_file;      // --config: replaces user, system and config.d files
-  std::vector<std::string> set;                // "key=yaml value", last wins
+  std::optional<std::string> config_file;  // --config: replaces user, system and config.d files
+  std::vector<std::string> set;            // "key=yaml value", last wins
   std::map<std::string, std::string> environment;
-  std::string home;                            // of the user; empty: no user file
+  std::string home;  // of the user; empty: no user file
   std::string etc = "/etc/daemoneye";
-  bool privileged = false;  // root: default paths, and files that others than root can write are ignored (a notice)
-  bool terminal = false;    // decides the default of logging.format
+  bool privileged = false;    // root: default paths, and files that others than root can write are ignored (a notice)
+  bool system_paths = false;  // not root, but the default paths are those of root: to read the system's agent
+  bool terminal = false;      // decides the default of logging.format
 };
 Sources sources_from_process(std::optional<std::string> config_file, std::vector<std::string> set);
 

@@ -1,0 +1,128 @@
+// The settings in words: for `config show`, as a file, and as the reference page.
+#include "base/hash.h"
+#include "base/text.h"
+#include "config/config.h"
+#include "config/schema.h"
+
+namespace daemoneye::config {
+namespace {
+
+std::string default_text(const Key& key) { return key.follow ? key.follow_text : write_value(key, key.fallback); }
+
+// A cell of a Markdown table; code unless the text brings its own.
+std::string cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out;
+}
+std::string code_cell(const std::string& text) {
+  return cell(text.find('`') == std::string::npos ? '`' + text + '`' : text);
+}
+
+constexpr std::string_view reference_begin = R"(# Configuration
+
+This page is made from the schema that the programs use (`src/config/schema.cc`); a test holds it up to date.
+
+## Where values come from
+
+The strongest first:
+
+1. `--set KEY=VALUE` on the command line, as often as needed. VALUE is YAML: `--set app.scan_interval_ms=15000`,
+   `--set 'detection.rule_paths=[/srv/rules]'`.
+2. Environment variables: `DAEMONEYE_`, the key in capitals, `__` between levels:
+   `DAEMONEYE_APP__SCAN_INTERVAL_MS=15000`. The value is YAML. A variable with this prefix that names no key is an error.
+3. `~/.config/daemoneye/config.yaml`
+4. `/etc/daemoneye/config.d/*.yaml`, in the order of their names; later ones win
+5. `/etc/daemoneye/config.yaml`
+6. The defaults below.
+
+`--config FILE` stands in for 3, 4 and 5. A value replaces a weaker one whole: lists are not joined.
+`daemoneye-cli config show --origin` tells where each value came from, `daemoneye-cli config validate` checks.
+
+An unknown key, a wrong type or a value out of range is an error that names file, line, key, what was found and what is
+allowed. All errors are told at once, and nothing starts.
+
+A start as root does not believe what others than root can write: such a file (or one below a folder that others can
+write, sticky folders like `/tmp` excepted) is ignored, with a notice; if it was named by `--config`, the start is refused.
+
+The files are YAML, levels below each other. Not accepted: aliases and tags, a second document, a key twice, more than
+1 MiB, a value above 4 KiB. `yes`, `no`, `on`, `off` are texts; booleans are `true` and `false`. A text that looks like a
+number or a boolean needs quotes.
+
+```yaml
+app:
+  scan_interval_ms: 15000
+alerting:
+  sinks:
+    - type: stdout
+      min_severity: high
+```
+)";
+
+constexpr std::string_view sinks_text = R"(
+## Sinks
+
+`alerting.sinks` is a list of maps; each has a `type`, and may have:
+
+| key | default | allowed | |
+|---|---|---|---|
+| `name` | the type | letters, digits, `_`, `.`, `-`; at most 64 | Must differ between sinks. |
+| `min_severity` | `low` | low, medium, high, critical | Alerts below are not sent there. |
+| `format` | `json` | json, text | |
+
+The other keys depend on the type; a wrong one is refused with the list of those that the type has. A secret is given
+as `{env: NAME}` or `{file: /PATH}`; an inline secret is refused, and `config show` prints the reference only.
+)";
+
+}  // namespace
+
+std::vector<ShownKey> show(const Loaded& loaded) {
+  std::vector<ShownKey> shown;
+  for (const Key& key : schema()) {
+    shown.push_back({key.name, write_value(key, key.get(loaded.settings)), loaded.origin.at(key.name), key.help,
+                     allowed_text(key), default_text(key)});
+  }
+  return shown;
+}
+
+std::string to_yaml(const Loaded& loaded) {
+  std::string out;
+  std::vector<std::string_view> open;
+  for (const Key& key : schema()) {
+    const auto parts = base::split(key.name, '.');
+    std::size_t shared = 0;
+    while (shared < open.size() && shared + 1 < parts.size() && open[shared] == parts[shared]) ++shared;
+    open.resize(shared);
+    for (std::size_t level = shared; level + 1 < parts.size(); ++level) {
+      out += std::string(level * 2, ' ') + std::string(parts[level]) + ":\n";
+      open.push_back(parts[level]);
+    }
+    out += std::string(open.size() * 2, ' ') + std::string(parts.back()) + ": " +
+           write_value(key, key.get(loaded.settings)) + '\n';
+  }
+  return out;
+}
+
+std::string reference_page() {
+  std::string page(reference_begin);
+  page += "\n## Keys\n";
+  std::string_view section;
+  for (const Key& key : schema()) {
+    const auto first = std::string_view(key.name).substr(0, key.name.find('.'));
+    if (first != section) {
+      section = first;
+      page += "\n### " + std::string(section) + "\n\n| key | default | allowed | |\n|---|---|---|---|\n";
+    }
+    page += "| `" + key.name + "` | " + code_cell(default_text(key)) + " | " + cell(allowed_text(key)) + " | " +
+            cell(key.help) + " |\n";
+  }
+  page += sinks_text;
+  return page;
+}
+
+std::string digest_hex(const Loaded& loaded) { return base::to_hex(base::sha256(to_yaml(loaded))); }
+
+}  // namespace daemoneye::config
