@@ -24,6 +24,7 @@ struct RunOptions {
   std::stop_token stop;
   std::uint64_t row_limit = 0;           // 0: none; one more row than this sets `more`
   std::optional<Timestamp> now;          // what 'now' and ago() mean; default: wall clock
+  event::TimeRange history;              // clamps every scan of process_events and of ended processes; default: all
 };
 
 struct RunStats {
