@@ -27,11 +27,29 @@ struct Hello {
 // agent -> collector, answer to Hello
 struct Welcome {
   std::uint32_t version = protocol_version;
-  std::string store_id;                   // random, made with the store
-  std::uint64_t committed_sequence = 0;   // of this source and epoch; 0: none
-  std::uint32_t credit_records = 0;       // the window: records sent and not acknowledged
+  std::string store_id;                  // random, made with the store
+  std::uint64_t committed_sequence = 0;  // of this source and epoch; 0: none
+  std::uint32_t credit_records = 0;      // the window: records sent and not acknowledged
   // Until when the store's record of this source is whole, over all epochs; absent when it never heard of it.
   std::optional<Timestamp> covered_until;
+};
+
+// Batches that were acknowledged once and that the store of this connection does not hold: it is an older copy, or
+// another store. Also, with an empty range (last_sequence = first_sequence - 1), what the store lacks of earlier
+// epochs only. Times are those of the events that are gone; `from` reaches back to the store's covered_until when it
+// holds nothing of this epoch.
+struct Missing {
+  std::uint64_t first_sequence = 0, last_sequence = 0;
+  Timestamp from, to;
+  std::uint64_t events = 0;
+  bool operator==(const Missing&) const = default;
+};
+
+// collector -> agent, answer to Welcome, before the first batch: where the stream goes on. A first_sequence beyond
+// the store's next one is explained by `missing`; otherwise it is a broken promise and ends the connection.
+struct Resume {
+  std::uint64_t first_sequence = 0;
+  std::optional<Missing> missing;
 };
 
 // collector -> agent
@@ -56,13 +74,13 @@ struct Heartbeat {
 
 // The closed table of requests. agent -> collector: the first four; operator -> agent: the rest.
 enum class RequestKind : std::uint32_t {
-  append_audit = 1,   // {"actor":…,"action":…,"payload":{…}} -> {"seq":N}
-  enumerate = 2,      // {"task_id":…,"filter":…,"threshold":N} -> {"processes":[…],"errors":[…],"truncated":B}
-  hash_path = 3,      // {"path":…} -> {"sha256":…}
-  capabilities = 4,   // {} -> {…}
-  health = 16,        // {} -> HealthBoard JSON
-  metrics = 17,       // {} -> {"text":…}
-  reload = 18,        // {} ; root or daemoneye-admin
+  append_audit = 1,     // {"actor":…,"action":…,"payload":{…}} -> {"seq":N}
+  enumerate = 2,        // {"task_id":…,"filter":…,"threshold":N} -> {"processes":[…],"errors":[…],"truncated":B}
+  hash_path = 3,        // {"path":…} -> {"sha256":…}
+  capabilities = 4,     // {} -> {…}
+  health = 16,          // {} -> HealthBoard JSON
+  metrics = 17,         // {} -> {"text":…}
+  reload = 18,          // {} ; root or daemoneye-admin
   record_refusal = 19,  // {"digest":…,"reason":…}: refused SQL, rate-limited into the ledger
 };
 std::string_view to_string(RequestKind kind);
@@ -83,6 +101,19 @@ struct Reply {
   std::string payload;  // JSON, when no error
 };
 
-using Message = std::variant<Hello, Welcome, BatchMessage, Acknowledge, Heartbeat, Request, Cancel, Reply>;
+// Bounds of the fields, checked when a message is sent and again when it is received. Bytes unless said otherwise.
+inline constexpr std::size_t epoch_bytes = 16;
+inline constexpr std::size_t digest_bytes = 32;
+inline constexpr std::size_t max_program_version_bytes = 64;
+inline constexpr std::size_t max_host_bytes = 255;
+inline constexpr std::size_t max_store_id_bytes = 64;
+inline constexpr std::size_t max_health_bytes = 1024 * 1024;
+inline constexpr std::size_t max_metrics_bytes = 4 * 1024 * 1024;
+inline constexpr std::size_t max_request_payload_bytes = 1024 * 1024;
+inline constexpr std::size_t max_reply_payload_bytes = 8 * 1024 * 1024;
+inline constexpr std::size_t max_reply_message_bytes = 4096;
+inline constexpr std::uint32_t max_request_timeout_ms = 3'600'000;
+
+using Message = std::variant<Hello, Welcome, Resume, BatchMessage, Acknowledge, Heartbeat, Request, Cancel, Reply>;
 
 }  // namespace daemoneye::ipc

@@ -1,0 +1,68 @@
+#include <algorithm>
+#include <utility>
+
+#include "ipc/batch_stream.h"
+
+namespace daemoneye::ipc {
+
+BatchReceiver::BatchReceiver(Hello hello, std::uint64_t committed)
+    : hello_(std::move(hello)), received_(committed), committed_(committed) {}
+
+Result<void> BatchReceiver::on_resume(const Resume& resume) {
+  if (resumed_) return fail(Errc::corrupt, "a second resume on one connection");
+  if (resume.first_sequence <= committed_) {
+    return fail(Errc::corrupt, "the stream resumes at batch " + std::to_string(resume.first_sequence) +
+                                   ", and the store was told to hold " + std::to_string(committed_));
+  }
+  if (resume.first_sequence != committed_ + 1 && !resume.missing) {
+    return fail(Errc::corrupt, "batches " + std::to_string(committed_ + 1) + " to " +
+                                   std::to_string(resume.first_sequence - 1) + " are missing without a reason");
+  }
+  if (resume.missing && (resume.missing->first_sequence != committed_ + 1 ||
+                         resume.missing->last_sequence != resume.first_sequence - 1)) {
+    return fail(Errc::corrupt, "what the resume calls missing (" + std::to_string(resume.missing->first_sequence) +
+                                   " to " + std::to_string(resume.missing->last_sequence) +
+                                   ") is not what the store lacks (" + std::to_string(committed_ + 1) + " to " +
+                                   std::to_string(resume.first_sequence - 1) + ")");
+  }
+  resumed_ = true;
+  received_ = resume.first_sequence - 1;
+  missing_ = resume.missing;
+  return {};
+}
+
+Result<BatchReceiver::Outcome> BatchReceiver::on_batch(BatchMessage message) {
+  const std::string name = "batch " + std::to_string(message.sequence);
+  if (!resumed_) return fail(Errc::corrupt, name + " before the resume");
+  if (message.sequence > received_ + 1) {
+    return fail(Errc::corrupt, name + " where " + std::to_string(received_ + 1) + " comes next");
+  }
+  // Repetitions are only looked at, so that a peer that repeats costs no decoding.
+  if (message.sequence <= committed_) return Outcome{std::nullopt, Acknowledge{committed_}};
+  if (message.sequence <= received_) return Outcome{};
+
+  Incoming incoming;
+  incoming.digest = event::batch_digest(message.canonical);
+  if (base::as_bytes(incoming.digest) != message.digest) return fail(Errc::corrupt, name + ": wrong digest");
+  auto decoded = event::decode_batch(message.canonical);
+  if (!decoded) return fail(Errc::corrupt, name + ": " + decoded.error().message);
+  incoming.id = event::BatchId{hello_.source, hello_.epoch, message.sequence};
+  if (decoded->id != incoming.id) {
+    return fail(Errc::corrupt, name + " of " + hello_.source + "/" + event::to_string(hello_.epoch) + " is inside " +
+                                   decoded->id.source + "/" + event::to_string(decoded->id.epoch) + " batch " +
+                                   std::to_string(decoded->id.sequence));
+  }
+  incoming.canonical = std::move(message.canonical);
+  incoming.scan = std::move(message.scan);
+  incoming.decoded = std::move(*decoded);
+  incoming.missing = std::exchange(missing_, std::nullopt);
+  received_ = message.sequence;
+  return Outcome{std::move(incoming), std::nullopt};
+}
+
+Acknowledge BatchReceiver::on_committed(std::uint64_t sequence) {
+  committed_ = std::max(committed_, sequence);
+  return Acknowledge{committed_};
+}
+
+}  // namespace daemoneye::ipc
