@@ -17,7 +17,7 @@ std::string_view to_string(HealthState state);
 struct ComponentHealth {
   std::string component;  // collector | store | ledger | rules | sinks | capabilities | config | ipc …
   HealthState state = HealthState::ok;
-  std::string reason;     // one line for people; empty when ok
+  std::string reason;  // one line for people; empty when ok
   std::map<std::string, std::string> details;
 };
 
