@@ -65,6 +65,11 @@ class BatchSender {
   [[nodiscard]] std::size_t held_batches() const { return held_.size(); }
   // Prepared and held batches: payloads and an allowance for each.
   [[nodiscard]] std::size_t held_bytes() const { return held_bytes_; }
+  // The earliest event time of the oldest batch that is not acknowledged; the collector's heartbeat needs it.
+  [[nodiscard]] std::optional<Timestamp> oldest_held_time() const {
+    if (held_.empty()) return std::nullopt;
+    return held_.front().first_time;
+  }
   [[nodiscard]] std::uint64_t next_sequence() const { return next_sequence_; }
   [[nodiscard]] std::uint64_t acknowledged_sequence() const { return acknowledged_; }
   [[nodiscard]] bool all_acknowledged() const { return acknowledged_ + 1 == next_sequence_; }
