@@ -14,6 +14,7 @@ namespace daemoneye::config {
 struct SecretReference {
   enum class Kind : std::uint8_t { env, file } kind = Kind::env;
   std::string where;
+  bool operator==(const SecretReference&) const = default;
 };
 
 // One entry of alerting.sinks. Keys that only one type knows stay in `options`, already checked against that
@@ -25,6 +26,7 @@ struct SinkSettings {
   std::string format = "json";
   std::map<std::string, std::string> options;
   std::map<std::string, SecretReference> secrets;
+  bool operator==(const SinkSettings&) const = default;
 };
 
 struct QueueSettings {

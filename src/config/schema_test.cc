@@ -1,0 +1,260 @@
+// Driven by the schema itself: a key that is added is tested without another line here.
+#include "config/schema.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "config/config.h"
+#include "config/test_support.h"
+
+namespace daemoneye::config {
+namespace {
+
+using testing::HasSubstr;
+
+// One value of every wrong type, and values just outside of what is allowed.
+std::vector<std::string> wrong_values(const Key& key) {
+  switch (key.kind) {
+    case Kind::integer:
+      return {std::to_string(key.minimum - 1),
+              std::to_string(key.maximum + 1),
+              "99999999999999999999",
+              "1.5",
+              "text",
+              "true",
+              "[1]",
+              "{a: 1}",
+              "~",
+              "'" + std::to_string(key.minimum) + "'",
+              "0x10",
+              ""};
+    case Kind::boolean: return {"yes", "1", "'true'", "[true]", "~", "text"};
+    case Kind::name: return {"5", "[a]", "'a b'", "''", "~", "-x", "x;y"};
+    case Kind::path: return {"5", "relative/path.redb", "[/a.redb]", "~", "''", "true", "\"/a\\nb.redb\""};
+    case Kind::address: return {"0", "70000", "host", "[1]", "~", "'a b:1'", "'1:2:3'", "-5"};
+    case Kind::choice: return {"no-such-choice", "[x]", "~", "5"};
+    case Kind::texts: return {"text", "5", "[5]", "[[a]]", "['']", "{a: b}", "[\"a\\nb\"]"};
+    case Kind::paths: return {"/a", "[relative]", "[5]", "~", "{a: /b}"};
+    case Kind::sinks: return {"stdout", "[stdout]", "[{}]", "[{type: [a]}]", "~", "{type: stdout}"};
+  }
+  return {};
+}
+
+TEST(Schema, RefusesWrongTypesAndRangesOfEveryKeyNamingItAndWhatIsAllowed) {
+  const TemporaryFolder folder;
+  for (const Key& key : schema()) {
+    for (const auto& value : wrong_values(key)) {
+      Sources sources = no_sources(folder);
+      sources.set = {key.name + '=' + value};
+      const auto loaded = load(sources);
+      ASSERT_FALSE(loaded) << key.name << " took " << value;
+      EXPECT_THAT(texts(loaded.error()), HasSubstr("--set: " + key.name)) << value;
+      EXPECT_THAT(texts(loaded.error()), HasSubstr("allowed: ")) << value;
+    }
+  }
+}
+
+TEST(Schema, TakesBothEndsOfEveryRange) {
+  const TemporaryFolder folder;
+  for (const Key& key : schema()) {
+    if (key.kind != Kind::integer) continue;
+    for (const auto end : {key.minimum, key.maximum}) {
+      Sources sources = no_sources(folder);
+      sources.environment[environment_name(key.name)] = std::to_string(end);
+      const auto loaded = load(sources);
+      ASSERT_TRUE(loaded) << texts(loaded.error());
+      // Read back: the member is wide enough for the range.
+      EXPECT_EQ(key.get(loaded->settings), Value(end)) << key.name;
+    }
+  }
+}
+
+TEST(Schema, EveryKeyCanBeSetByFileEnvironmentAndFlagToItsDefault) {
+  const TemporaryFolder folder;
+  const auto defaults = load(no_sources(folder));
+  ASSERT_TRUE(defaults) << texts(defaults.error());
+  for (const auto& shown : show(*defaults)) {
+    Sources by_flag = no_sources(folder);
+    by_flag.set = {shown.key + '=' + shown.value_yaml};
+    const auto flag = load(by_flag);
+    ASSERT_TRUE(flag) << texts(flag.error());
+    EXPECT_EQ(flag->origin.at(shown.key), "--set");
+    EXPECT_EQ(to_yaml(*flag), to_yaml(*defaults)) << shown.key;
+    Sources by_environment = no_sources(folder);
+    by_environment.environment[environment_name(shown.key)] = shown.value_yaml;
+    const auto environment = load(by_environment);
+    ASSERT_TRUE(environment) << texts(environment.error());
+    EXPECT_EQ(to_yaml(*environment), to_yaml(*defaults)) << shown.key;
+  }
+}
+
+TEST(Schema, HasNoKeyThatIsAlsoASection) {
+  for (const Key& key : schema()) EXPECT_FALSE(is_section(key.name)) << key.name;
+}
+
+class RandomValue {
+ public:
+  explicit RandomValue(unsigned seed) : random_(seed) {}
+
+  std::size_t below(std::size_t bound) { return std::uniform_int_distribution<std::size_t>(0, bound - 1)(random_); }
+  std::string word() {
+    static const std::vector<std::string> pieces = {"a", "Z", "7", " ", "'", "\"",   "\\", "#", ": ", "é", "{",
+                                                    "]", "-", "*", "&", "%", "true", "~",  "|", ">",  ",", "off"};
+    std::string text;
+    for (std::size_t i = 0, n = 1 + below(6); i < n; ++i) text += pieces[below(pieces.size())];
+    return text;
+  }
+  Value of(const Key& key) {
+    switch (key.kind) {
+      case Kind::integer: return std::uniform_int_distribution<std::int64_t>(key.minimum, key.maximum)(random_);
+      case Kind::boolean: return below(2) == 1;
+      case Kind::name: return "u" + std::to_string(below(1000));
+      case Kind::path: return key.may_be_off && below(2) == 0 ? std::string() : "/p/" + word() + "x" + key.suffix;
+      case Kind::address: return below(2) == 0 ? std::string() : "10.0.0.1:" + std::to_string(1 + below(65535));
+      case Kind::choice: return key.choices[below(key.choices.size())];
+      case Kind::texts:
+      case Kind::paths: {
+        std::vector<std::string> list;
+        for (std::size_t i = 0, n = below(4); i < n; ++i) {
+          list.push_back((key.kind == Kind::paths ? "/" : "t") + word() + "x");
+        }
+        return list;
+      }
+      case Kind::sinks: {
+        std::vector<SinkSettings> sinks;
+        for (std::size_t i = 0, n = below(4); i < n; ++i) {
+          SinkSettings sink;
+          sink.type = "file";
+          sink.name = "s" + std::to_string(i);
+          sink.min_severity = below(2) == 0 ? "low" : "critical";
+          sink.options["path"] = "/" + word();
+          sink.options["odd"] = word();
+          sink.secrets["token"] = {below(2) == 0 ? SecretReference::Kind::env : SecretReference::Kind::file, "/w"};
+          sinks.push_back(std::move(sink));
+        }
+        return sinks;
+      }
+    }
+    return {};
+  }
+
+ private:
+  std::mt19937 random_;
+};
+
+TEST(Schema, WhatIsShownLoadsBackToTheSameSettings) {
+  const TemporaryFolder folder;
+  for (unsigned seed = 1; seed <= 200; ++seed) {
+    RandomValue random(seed);
+    Sources sources = no_sources(folder);
+    for (const Key& key : schema()) {
+      if (random.below(2) == 0) sources.set.push_back(key.name + '=' + write_value(key, random.of(key)));
+    }
+    const auto first = load(sources);
+    ASSERT_TRUE(first) << "seed " << seed << ": " << texts(first.error());
+    const auto yaml = to_yaml(*first);
+    Sources again = no_sources(folder);
+    again.config_file = folder.write("shown.yaml", yaml);
+    const auto second = load(again);
+    ASSERT_TRUE(second) << "seed " << seed << ": " << texts(second.error()) << yaml;
+    EXPECT_EQ(to_yaml(*second), yaml);
+    EXPECT_EQ(digest_hex(*second), digest_hex(*first));
+    for (const Key& key : schema()) {
+      EXPECT_TRUE(key.get(second->settings) == key.get(first->settings)) << key.name;
+    }
+  }
+}
+
+TEST(Schema, ReadsBackEveryValueItWrites) {
+  for (unsigned seed = 1; seed <= 100; ++seed) {
+    RandomValue random(seed);
+    for (const Key& key : schema()) {
+      const Value value = random.of(key);
+      const auto tree = parse_yaml(write_value(key, value));
+      ASSERT_TRUE(tree) << write_value(key, value);
+      const auto back = read_value(key, *tree, [&](unsigned, const std::string& name, const std::string& message) {
+        ADD_FAILURE() << name << ' ' << message << ' ' << write_value(key, value);
+      });
+      ASSERT_TRUE(back);
+      EXPECT_TRUE(*back == value) << write_value(key, value);
+    }
+  }
+}
+
+TEST(Address, IsLoopbackWithoutAHost) {
+  const TemporaryFolder folder;
+  Sources sources = no_sources(folder);
+  for (const auto& [given, wanted] : std::map<std::string, std::string>{
+           {"9464", "127.0.0.1:9464"}, {"0.0.0.0:9464", "0.0.0.0:9464"}, {"'[::1]:9464'", "[::1]:9464"}, {"off", ""}}) {
+    sources.set = {"metrics.listen=" + given};
+    const auto loaded = load(sources);
+    ASSERT_TRUE(loaded) << texts(loaded.error());
+    EXPECT_EQ(loaded->settings.metrics.listen, wanted);
+  }
+}
+
+class Sinks : public testing::Test {
+ protected:
+  void SetUp() override {
+    register_sink_type("file",
+                       {{.name = "path", .required = true, .secret = false, .allowed = {}, .help = "where"},
+                        {.name = "mode", .required = false, .secret = false, .allowed = {"a", "b"}, .help = ""}});
+    register_sink_type("webhook", {{.name = "url", .required = true, .secret = false, .allowed = {}, .help = ""},
+                                   {.name = "token", .required = false, .secret = true, .allowed = {}, .help = ""}});
+  }
+  std::string problems_of(const std::string& yaml) {
+    Sources sources = no_sources(folder);
+    sources.set = {"alerting.sinks=" + yaml};
+    const auto loaded = load(sources);
+    return loaded ? "(no problem)" : texts(loaded.error());
+  }
+  TemporaryFolder folder;
+};
+
+// Runs after the tests above, which take sinks of any type: registration lasts as long as the program.
+TEST_F(Sinks, AreCheckedAgainstTheKeysOfTheirType) {
+  Sources sources = no_sources(folder);
+  sources.set = {
+      "alerting.sinks=[{type: webhook, url: 'https://x', token: {env: TOKEN}}, {type: file, path: /a, mode: b}]"};
+  const auto loaded = load(sources);
+  ASSERT_TRUE(loaded) << texts(loaded.error());
+  const auto& sinks = loaded->settings.alerting.sinks;
+  EXPECT_EQ(sinks[0].options.at("url"), "https://x");
+  EXPECT_EQ(sinks[0].secrets.at("token").where, "TOKEN");
+  EXPECT_EQ(sinks[1].name, "file");
+
+  EXPECT_THAT(problems_of("[{type: fil}]"),
+              HasSubstr("alerting.sinks[0].type: found the text 'fil'; allowed: file, webhook"));
+  EXPECT_THAT(problems_of("[{name: x}]"), HasSubstr("alerting.sinks[0].type: missing"));
+  EXPECT_THAT(problems_of("[{type: file}]"), HasSubstr("alerting.sinks[0].path: missing"));
+  EXPECT_THAT(problems_of("[{type: file, pth: /a}]"), HasSubstr("did you mean path?"));
+  EXPECT_THAT(problems_of("[{type: file, path: /a, mode: c}]"), HasSubstr("allowed: a, b"));
+  EXPECT_THAT(problems_of("[{type: file, path: /a, min_severity: huge}]"), HasSubstr("low, medium, high, critical"));
+  EXPECT_THAT(problems_of("[{type: file, path: /a}, {type: file, path: /b}]"), HasSubstr("names must differ"));
+  EXPECT_THAT(problems_of("[{type: file, path: /a, name: 'x y'}]"), HasSubstr("alerting.sinks[0].name"));
+}
+
+TEST_F(Sinks, RefuseAnInlineSecretWithoutShowingIt) {
+  for (const auto* yaml :
+       {"[{type: webhook, url: u, token: hunter2}]", "[{type: webhook, url: u, token: {env: ''}}]",
+        "[{type: webhook, url: u, token: {text: hunter2}}]", "[{type: webhook, url: u, token: {file: hunter2}}]"}) {
+    const auto text = problems_of(yaml);
+    EXPECT_THAT(text, HasSubstr("alerting.sinks[0].token: a secret is given as {env: NAME} or {file: /PATH}"));
+    EXPECT_THAT(text, testing::Not(HasSubstr("hunter2")));
+  }
+}
+
+TEST(ReferencePage, IsTheCheckedInOne) {
+  const std::string path = std::string(DAEMONEYE_SOURCE_DIR) + "/docs/configuration.md";
+  if (std::getenv("DAEMONEYE_WRITE_REFERENCE") != nullptr) std::ofstream(path) << reference_page();
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  EXPECT_EQ(text.str(), reference_page()) << "run DAEMONEYE_WRITE_REFERENCE=1 config_test to write it again";
+}
+
+}  // namespace
+}  // namespace daemoneye::config
