@@ -1,6 +1,6 @@
 # One static library a room: src/NAME/**.cc. Beside the sources: *_test.cc (one gtest program a room), *_fuzz.cc (one
 # fuzzer each; without DAEMONEYE_FUZZ it replays its seed corpus as a test), *_bench.cc (one benchmark program a room).
-#   daemoneye_room(NAME DEPS rooms… LIBS libraries… [BPF objects…] [PROTO files…])
+#   daemoneye_room(NAME DEPS rooms… LIBS libraries… [TEST_LIBS libraries…] [BPF objects…] [PROTO files…])
 find_program(BPF_CLANG NAMES clang-19 clang REQUIRED)
 find_program(BPFTOOL bpftool PATHS /usr/sbin REQUIRED)
 
@@ -11,9 +11,10 @@ function(daemoneye_bpf target object)
   file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/bpf/*.h)
   add_custom_command(OUTPUT ${out}/${object}.skel.h
     COMMAND ${BPF_CLANG} -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Wall -Werror
-      -I${CMAKE_SOURCE_DIR}/bpf -I${CMAKE_SOURCE_DIR}/src -c ${source} -o ${out}/${object}.bpf.o
+      -I${CMAKE_SOURCE_DIR}/bpf -I${CMAKE_SOURCE_DIR}/src
+      -MD -MF ${out}/${object}.d -MT ${out}/${object}.skel.h -c ${source} -o ${out}/${object}.bpf.o
     COMMAND ${BPFTOOL} gen skeleton ${out}/${object}.bpf.o name ${object}_bpf > ${out}/${object}.skel.h
-    DEPENDS ${source} ${headers} VERBATIM)
+    DEPENDS ${source} ${headers} DEPFILE ${out}/${object}.d VERBATIM)
   add_custom_target(bpf_${object} DEPENDS ${out}/${object}.skel.h)
   add_dependencies(${target} bpf_${object})
   target_include_directories(${target} SYSTEM PRIVATE ${out})
@@ -32,7 +33,7 @@ function(daemoneye_proto target name)
 endfunction()
 
 function(daemoneye_room name)
-  cmake_parse_arguments(ROOM "" "" "DEPS;LIBS;BPF;PROTO" ${ARGN})
+  cmake_parse_arguments(ROOM "" "" "DEPS;LIBS;TEST_LIBS;BPF;PROTO" ${ARGN})
   set(folder ${CMAKE_SOURCE_DIR}/src/${name})
   file(GLOB_RECURSE all CONFIGURE_DEPENDS ${folder}/*.cc)
   set(sources ${all})
@@ -54,7 +55,7 @@ function(daemoneye_room name)
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   if(tests AND NOT DAEMONEYE_FUZZ)
     add_executable(${name}_test ${tests})
-    target_link_libraries(${name}_test PRIVATE ${name} ${ROOM_LIBS} GTest::gmock GTest::gtest_main Threads::Threads)
+    target_link_libraries(${name}_test PRIVATE ${name} ${ROOM_LIBS} ${ROOM_TEST_LIBS} GTest::gmock GTest::gtest_main Threads::Threads)
     target_compile_definitions(${name}_test PRIVATE DAEMONEYE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES LABELS unit TIMEOUT 300)
@@ -85,10 +86,14 @@ function(daemoneye_room name)
   endif()
 endfunction()
 
-#   daemoneye_app(NAME [OUTPUT program] DEPS rooms… LIBS libraries…): apps/NAME/*.cc
+#   daemoneye_app(NAME [OUTPUT program] [COMMON] DEPS rooms… LIBS libraries…): apps/NAME/*.cc, and apps/common/*.cc
 function(daemoneye_app name)
-  cmake_parse_arguments(APP "" "OUTPUT" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(APP "COMMON" "OUTPUT" "DEPS;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/apps/${name}/*.cc)
+  if(APP_COMMON)
+    file(GLOB common CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/apps/common/*.cc)
+    list(APPEND sources ${common})
+  endif()
   if(DAEMONEYE_FUZZ OR NOT sources)
     return()
   endif()
@@ -98,6 +103,7 @@ function(daemoneye_app name)
   set(target app_${name})
   add_executable(${target} ${sources})
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${APP_OUTPUT})
+  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/apps)
   target_link_libraries(${target} PRIVATE ${APP_DEPS} ${APP_LIBS} Threads::Threads)
   install(TARGETS ${target} RUNTIME)
 endfunction()

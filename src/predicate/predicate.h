@@ -2,6 +2,7 @@
 // in the block scan and in SQL push-down: the meaning is SQLite's with BINARY collation and the column's own type.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,8 +13,18 @@
 namespace daemoneye::predicate {
 
 enum class Operator : std::uint8_t {
-  equal, not_equal, less, less_equal, greater, greater_equal,
-  in, like, glob, regexp, is_null, is_not_null,
+  equal,
+  not_equal,
+  less,
+  less_equal,
+  greater,
+  greater_equal,
+  in,
+  like,
+  glob,
+  regexp,
+  is_null,
+  is_not_null,
 };
 std::string_view to_string(Operator op);  // the SQL spelling
 
@@ -26,14 +37,17 @@ struct Condition {
 
 inline constexpr std::size_t max_conditions = 64;
 inline constexpr std::size_t max_in_values = 1000;
-inline constexpr std::size_t max_predicate_bytes = 64 * 1024;
+inline constexpr std::size_t max_predicate_bytes = 64 * 1024;  // of the text form
+inline constexpr std::size_t max_pattern_bytes = 50000;        // LIKE and GLOB, as SQLite has it
 
 // A compiled conjunction. Immutable and thread-safe once made.
 class Predicate {
  public:
-  // invalid_input names the condition: a bad REGEXP, a wrong number of values, a value of a type the column never has.
+  // invalid_input names the condition: a bad REGEXP, a wrong number of values, a real that is not finite. A value of
+  // another type than the column's is compared as SQLite does, after the column's affinity (pid = '5', pid < 'x').
   static Result<Predicate> compile(std::vector<Condition> conditions);
-  // "name = 'sleep' AND uid >= 1000 AND command_line LIKE '%x%'"; AND only. Errors give the byte offset.
+  // "name = 'sleep' AND uid >= 1000 AND command_line LIKE '%x%'"; AND only, the empty text is true of everything. A
+  // text compared with a time column is an ISO 8601 time. Errors give the byte offset.
   static Result<Predicate> parse(std::string_view text);
 
   // True when every condition is true; NULL is not true, as in WHERE.
@@ -53,8 +67,27 @@ class Predicate {
   std::unique_ptr<State> state_;
 };
 
-// SQLite's own pattern meaning, shared with whoever must agree with it.
+// SQLite's own pattern meaning, shared with whoever must agree with it: pattern and text end at a NUL, bytes that are
+// not UTF-8 are read as SQLite reads them. O(pattern x text).
 bool like_matches(std::string_view pattern, std::string_view text, char escape = '\0');  // ASCII case-insensitive
 bool glob_matches(std::string_view pattern, std::string_view text);                      // case-sensitive
+
+// REGEXP as predicates and SQL have it: RE2 syntax, linear time, found anywhere in the text. `.` also matches a line
+// break, and bytes that are not UTF-8 count as U+FFFD, so that neither can hide what follows. Thread-safe.
+class Regexp {
+ public:
+  // invalid_input holds RE2's reason.
+  static Result<Regexp> compile(std::string_view pattern);
+  [[nodiscard]] bool matches(std::string_view text) const;
+
+  Regexp(Regexp&&) noexcept;
+  Regexp& operator=(Regexp&&) noexcept;
+  ~Regexp();
+
+ private:
+  struct State;
+  explicit Regexp(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace daemoneye::predicate

@@ -1,0 +1,135 @@
+// LIKE and GLOB. SQLite's matcher is recursive; here a mismatch goes back to the last wildcard only, which decides the
+// same and never costs more than pattern x text.
+#include "predicate/predicate.h"
+
+namespace daemoneye::predicate {
+namespace {
+
+// Characters as sqlite3Utf8Read gives them, broken sequences included. 0 is the end: SQLite's strings end at a NUL.
+class Cursor {
+ public:
+  explicit Cursor(std::string_view text) : text_(text) {}
+  [[nodiscard]] char32_t peek() const {
+    Cursor copy = *this;
+    return copy.next();
+  }
+  char32_t next() {
+    if (at_ >= text_.size()) return 0;
+    const auto lead = static_cast<unsigned char>(text_[at_]);
+    if (lead == 0) return 0;
+    ++at_;
+    if (lead < 0xc0) return lead;
+    char32_t value = lead & (lead < 0xe0   ? 0x1fU
+                             : lead < 0xf0 ? 0x0fU
+                             : lead < 0xf8 ? 0x07U
+                             : lead < 0xfc ? 0x03U
+                                           : 0x01U);
+    if (lead >= 0xfe) value = 0;
+    while (at_ < text_.size() && (static_cast<unsigned char>(text_[at_]) & 0xc0U) == 0x80) {
+      value = (value << 6) + (static_cast<unsigned char>(text_[at_++]) & 0x3fU);
+    }
+    if (value < 0x80 || (value & 0xfffff800U) == 0xd800 || (value & 0xfffffffeU) == 0xfffe) value = 0xfffd;
+    return value;
+  }
+
+ private:
+  std::string_view text_;
+  std::size_t at_ = 0;
+};
+
+char32_t lower(char32_t c) { return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c; }
+
+enum class Step : unsigned char { wildcard, matched, mismatched, impossible };
+
+// Both languages differ only in what one pattern element is: `step` takes it and, unless it is the wildcard, one
+// character of the text.
+template <class StepFunction>
+bool matches(std::string_view pattern_text, std::string_view subject, StepFunction step) {
+  Cursor pattern(pattern_text), text(subject);
+  Cursor retry_pattern = pattern, retry_text = text;
+  bool have_wildcard = false;
+  for (;;) {
+    Step outcome = Step::mismatched;
+    if (pattern.peek() != 0)
+      outcome = step(pattern, text);
+    else if (text.peek() == 0)
+      return true;
+    switch (outcome) {
+      case Step::wildcard:
+        have_wildcard = true;
+        retry_pattern = pattern;
+        retry_text = text;
+        break;
+      case Step::matched: break;
+      case Step::impossible: return false;
+      case Step::mismatched:
+        if (!have_wildcard || retry_text.next() == 0) return false;
+        pattern = retry_pattern;
+        text = retry_text;
+        break;
+    }
+  }
+}
+
+// The rest of a class after '['; whether `c` is in it. False as well when the class has no end.
+bool in_class(Cursor& pattern, char32_t c) {
+  bool seen = false, inverted = false;
+  char32_t prior = 0;
+  char32_t element = pattern.next();
+  if (element == '^') {
+    inverted = true;
+    element = pattern.next();
+  }
+  if (element == ']') {
+    seen = c == ']';
+    element = pattern.next();
+  }
+  while (element != 0 && element != ']') {
+    const char32_t following = pattern.peek();
+    if (element == '-' && following != ']' && following != 0 && prior > 0) {
+      const char32_t last = pattern.next();
+      if (c >= prior && c <= last) seen = true;
+      prior = 0;
+      element = pattern.next();
+    } else {
+      if (c == element) seen = true;
+      prior = element;
+      element = pattern.next();
+    }
+  }
+  return element == ']' && seen != inverted;
+}
+
+}  // namespace
+
+bool like_matches(std::string_view pattern_text, std::string_view subject, char escape) {
+  const auto escape_character = static_cast<char32_t>(static_cast<unsigned char>(escape));
+  return matches(pattern_text, subject, [escape_character](Cursor& pattern, Cursor& text) {
+    char32_t wanted = pattern.next();
+    bool literal = false;
+    if (escape_character != 0 && wanted == escape_character) {
+      wanted = pattern.next();
+      if (wanted == 0) return Step::impossible;  // an escape that escapes nothing
+      literal = true;
+    }
+    if (!literal && wanted == '%') return Step::wildcard;
+    const char32_t found = text.next();
+    if (found == 0) return Step::impossible;  // a shorter rest of the text cannot match either
+    if (!literal && wanted == '_') return Step::matched;
+    return lower(wanted) == lower(found) ? Step::matched : Step::mismatched;
+  });
+}
+
+bool glob_matches(std::string_view pattern_text, std::string_view subject) {
+  return matches(pattern_text, subject, [](Cursor& pattern, Cursor& text) {
+    const char32_t wanted = pattern.next();
+    if (wanted == '*') return Step::wildcard;
+    const char32_t found = text.next();
+    if (found == 0) return Step::impossible;
+    if (wanted == '?') return Step::matched;
+    if (wanted == '[') return in_class(pattern, found) ? Step::matched : Step::mismatched;
+    return wanted == found ? Step::matched : Step::mismatched;
+  });
+}
+
+}  // namespace daemoneye::predicate
