@@ -1,0 +1,153 @@
+// The snapshot by task iterator (bpf/snapshot.bpf.c), reconciled with /proc.
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/unique_fd.h"
+#include "sensor/linux/bpf_log.h"
+#include "sensor/linux/procfs_reader.h"
+#include "sensor/linux/record.h"
+#include "sensor/source.h"
+#include "snapshot.skel.h"
+
+namespace daemoneye::sensor {
+namespace {
+
+constexpr std::size_t kReadBuffer = 128 * 1024;
+static_assert(kReadBuffer > 2 * DE_MAX_RECORD);
+
+struct CloseSkeleton {
+  void operator()(snapshot_bpf* skeleton) const { snapshot_bpf__destroy(skeleton); }
+};
+using Skeleton = std::unique_ptr<snapshot_bpf, CloseSkeleton>;
+
+template <class T>
+void complete(std::optional<T>& field, std::optional<T>& from) {
+  if (!field && from) field = std::move(from);
+}
+
+class BpfSnapshot final : public Snapshot {
+ public:
+  BpfSnapshot(Skeleton skeleton, int link, ProcReader reader)
+      : skeleton_(std::move(skeleton)), link_(link), reader_(std::move(reader)) {}
+  [[nodiscard]] std::string_view name() const override { return "bpf_iter"; }
+
+  Result<SnapshotResult> scan(const std::function<void(const RawProcess&)>& each) override {
+    SnapshotResult result;
+    seen_.clear();
+    DE_CHECK(iterate(each, result));
+    DE_CHECK(reader_.list(listed_));
+    std::ranges::sort(seen_);
+    for (const auto pid : listed_) {
+      if (!std::ranges::binary_search(seen_, pid)) read_from_proc(pid, each, result);
+    }
+    return result;
+  }
+
+ private:
+  Result<void> iterate(const std::function<void(const RawProcess&)>& each, SnapshotResult& result) {
+    const UniqueFd stream(::bpf_iter_create(link_));
+    if (!stream) return fail_errno("starting the eBPF task iterator", errno);
+    buffer_.resize(kReadBuffer);
+    std::size_t used = 0;
+    for (;;) {
+      const auto got = ::read(stream.get(), buffer_.data() + used, buffer_.size() - used);
+      if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (got < 0) return fail_errno("reading the eBPF task iterator", errno);
+      if (got == 0) break;
+      used += static_cast<std::size_t>(got);
+      std::string_view rest(buffer_.data(), used);
+      for (;;) {
+        const auto size = record_size(rest);
+        if (!size || (*size != 0 && *size > rest.size())) break;  // the rest of it comes with the next read
+        if (*size == 0 || !decode_record(rest.substr(0, *size), process_)) {
+          return fail(Errc::corrupt, "the eBPF task iterator gave something that is not a record");
+        }
+        rest.remove_prefix(*size);
+        seen_.push_back(process_.pid);
+        hand_over(each, result);
+      }
+      std::copy(rest.begin(), rest.end(), buffer_.begin());
+      used = rest.size();
+    }
+    if (used != 0) return fail(Errc::corrupt, "the eBPF task iterator ended within a record");
+    return {};
+  }
+
+  void hand_over(const std::function<void(const RawProcess&)>& each, SnapshotResult& result) {
+    // A program that was replaced while it was read, or arguments that could not be: /proc has them.
+    const bool has_image = !process_.kernel_thread && process_.status != event::ProcessStatus::zombie;
+    if (has_image && !process_.arguments) {
+      auto from_iterator = std::move(process_);
+      read_from_proc(from_iterator.pid, each, result, &from_iterator);
+      return;
+    }
+    ++result.processes;
+    each(process_);
+  }
+
+  void read_from_proc(event::Pid pid, const std::function<void(const RawProcess&)>& each, SnapshotResult& result,
+                      RawProcess* known = nullptr) {
+    switch (reader_.read(pid, process_)) {
+      case ProcReader::Outcome::vanished: ++result.vanished; return;
+      case ProcReader::Outcome::failed: ++result.errors; return;
+      case ProcReader::Outcome::forbidden: ++result.forbidden; break;
+      case ProcReader::Outcome::complete: break;
+    }
+    if (known != nullptr && known->start_ticks == process_.start_ticks) {
+      process_.parent_start_ticks = process_.ppid == known->ppid ? known->parent_start_ticks : 0;
+      if (!process_.executable_path && known->executable_path) {
+        process_.executable_path = std::move(known->executable_path);
+        process_.executable_state = known->executable_state;
+        process_.inode = known->inode;
+        process_.device = known->device;
+      }
+      complete(process_.cwd, known->cwd);
+      complete(process_.loginuid, known->loginuid);
+    }
+    ++result.processes;
+    each(process_);
+  }
+
+  Skeleton skeleton_;
+  int link_;
+  ProcReader reader_;
+  std::string buffer_;
+  std::vector<event::Pid> seen_, listed_;
+  RawProcess process_;
+};
+
+// The sleepable iterator reads arguments itself; where it does not load, the plain one leaves them to /proc.
+Result<Skeleton> load(bool sleepable) {
+  const BpfLog log;
+  Skeleton skeleton(snapshot_bpf__open());
+  if (!skeleton) return log.fail("opening the eBPF iterator", errno);
+  const int cpus = ::libbpf_num_possible_cpus();
+  if (cpus < 1) return log.fail("counting CPUs", -cpus);
+  skeleton->rodata->cpu_count = static_cast<__u32>(cpus);
+  ::bpf_program__set_autoload(skeleton->progs.each_task, sleepable);
+  ::bpf_program__set_autoload(skeleton->progs.each_task_plain, !sleepable);
+  int outcome = snapshot_bpf__load(skeleton.get());
+  if (outcome != 0) return log.fail("loading the eBPF iterator", -outcome);
+  outcome = snapshot_bpf__attach(skeleton.get());
+  if (outcome != 0) return log.fail("attaching the eBPF iterator", -outcome);
+  return skeleton;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Snapshot>> open_bpf_snapshot() {
+  DE_TRY(auto reader, ProcReader::open("/proc"));
+  bool sleepable = true;
+  auto skeleton = load(sleepable);
+  if (!skeleton && skeleton.error().code != Errc::permission_denied) skeleton = load(sleepable = false);
+  if (!skeleton) return std::unexpected(skeleton.error());
+  const auto* link = sleepable ? (*skeleton)->links.each_task : (*skeleton)->links.each_task_plain;
+  const int fd = ::bpf_link__fd(link);
+  return std::make_unique<BpfSnapshot>(*std::move(skeleton), fd, std::move(reader));
+}
+
+}  // namespace daemoneye::sensor

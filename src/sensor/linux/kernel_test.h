@@ -1,0 +1,150 @@
+// For tests against the running kernel: real processes and what the sources say of them.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "sensor/source.h"
+
+namespace daemoneye::sensor {
+
+inline constexpr std::chrono::seconds kPatience{20};
+
+// Runs `body` in a child; what it returns is the exit code. The child is killed and reaped at the end.
+class Child {
+ public:
+  explicit Child(const std::function<int()>& body) : pid_(::fork()) {
+    if (pid_ == 0) ::_exit(body());
+  }
+  ~Child() {
+    if (pid_ > 0 && !reaped_) {
+      ::kill(pid_, SIGKILL);
+      wait();
+    }
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  [[nodiscard]] event::Pid pid() const { return static_cast<event::Pid>(pid_); }
+  int wait() {
+    int status = -1;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    reaped_ = true;
+    return status;
+  }
+
+ private:
+  pid_t pid_;
+  bool reaped_ = false;
+};
+
+// Executes a file with these arguments; for the body of a Child.
+inline int execute(const std::string& path, std::vector<std::string> arguments) {
+  std::vector<char*> list;
+  for (auto& argument : arguments) list.push_back(argument.data());
+  list.push_back(nullptr);
+  char* environment[] = {nullptr};
+  ::execve(path.c_str(), list.data(), environment);
+  return 127;
+}
+
+// A folder under /tmp, removed with what is in it.
+class TempDir {
+ public:
+  explicit TempDir(std::string pattern = "/tmp/daemoneye-sensor-XXXXXX") : path_(std::move(pattern)) {
+    if (::mkdtemp(path_.data()) == nullptr) std::abort();
+  }
+  ~TempDir() {
+    if (std::system(("rm -rf '" + path_ + "'").c_str()) != 0) std::perror(path_.c_str());
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+inline void copy_file(const std::string& from, const std::string& to) {
+  ASSERT_EQ(std::system(("cp '" + from + "' '" + to + "'").c_str()), 0);
+}
+
+// The arguments as NUL-separated bytes.
+inline std::string joined(const std::vector<std::string>& arguments) {
+  std::string bytes;
+  for (const auto& argument : arguments) bytes += argument + '\0';
+  return bytes;
+}
+
+// Fixture: a started eBPF source whose events are gathered in the loop.
+class KernelTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto source = open_bpf_source(ring_bytes_);
+    if (!source) {
+      std::printf("not run: %s\n", source.error().message.c_str());
+      GTEST_SKIP() << source.error().message;
+    }
+    source_ = std::move(*source);
+    auto loop = EventLoop::create();
+    ASSERT_TRUE(loop);
+    loop_ = std::move(*loop);
+    ASSERT_TRUE(source_->start(
+        *loop_,
+        [this](const RawEvent& seen) {
+          events_.push_back(seen);
+          if (until_ && until_(seen)) loop_->stop();
+        },
+        [](const Error& error) { ADD_FAILURE() << error.message; }));
+  }
+  void TearDown() override {
+    if (source_) source_->stop();
+  }
+
+  // The first event, past or coming, that is `wanted`.
+  std::optional<RawEvent> wait_for(const std::function<bool(const RawEvent&)>& wanted) {
+    for (const auto& seen : events_) {
+      if (wanted(seen)) return seen;
+    }
+    std::optional<RawEvent> found;
+    until_ = [&](const RawEvent& seen) {
+      if (!found && wanted(seen)) found = seen;
+      return found.has_value();
+    };
+    const auto timer = loop_->add_timer(kPatience, std::chrono::nanoseconds(0), [this] { loop_->stop(); });
+    loop_->run();
+    if (timer) loop_->remove_timer(*timer);
+    until_ = nullptr;
+    return found;
+  }
+  std::optional<RawEvent> wait_for(RawKind kind, event::Pid pid) {
+    return wait_for([=](const RawEvent& seen) { return seen.kind == kind && seen.process.pid == pid; });
+  }
+  [[nodiscard]] std::vector<RawEvent> events_of(RawKind kind, event::Pid pid) const {
+    std::vector<RawEvent> found;
+    for (const auto& seen : events_) {
+      if (seen.kind == kind && seen.process.pid == pid) found.push_back(seen);
+    }
+    return found;
+  }
+
+  std::size_t ring_bytes_ = 1 << 20;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<Source> source_;
+  std::vector<RawEvent> events_;
+  std::function<bool(const RawEvent&)> until_;
+};
+
+}  // namespace daemoneye::sensor
