@@ -1,0 +1,267 @@
+#include "agent/agent.h"
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "common/startup.h"
+#include "observe/log.h"
+#include "observe/metrics.h"
+#include "store/reader.h"
+#include "supervise/supervise.h"
+
+namespace daemoneye::apps {
+namespace {
+
+using nlohmann::json;
+using observe::ComponentHealth;
+using observe::HealthState;
+using observe::Level;
+
+constexpr std::chrono::seconds metrics_interval{15};
+// Refusals of SQL in the ledger: at most this many a minute, the rest is counted.
+constexpr unsigned max_refusals_a_minute = 30;
+
+std::string number(double value) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.3f", value);
+  return buffer;
+}
+
+double milliseconds_since(base::SteadyClock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(base::SteadyClock::now() - begin).count();
+}
+
+void degrade(ComponentHealth& health, HealthState state, const std::string& reason) {
+  health.state = std::max(health.state, state);
+  health.reason += (health.reason.empty() ? "" : "; ") + reason;
+}
+
+}  // namespace
+
+Agent::Agent(EventLoop& loop, const config::Loaded& loaded, Context context)
+    : loop_(loop), loaded_(loaded), context_(std::move(context)) {}
+Agent::~Agent() = default;
+
+Result<void> Agent::start() {
+  const auto& settings = loaded_.settings;
+  store::StoreOptions store;
+  store.path = settings.database.path;
+  store.retention_days = settings.database.retention_days;
+  store.max_size_mb = settings.database.max_size_mb;
+  store.reader_group = context_.reader_group;
+  // The collector's window bounds what can be on the way; with room for it the loop never waits for the disk.
+  store.queue_capacity = settings.queues.at("events").capacity + settings.ipc.max_pending_records;
+  auto writer = store::Writer::open(store);
+  if (!writer) return fail(writer.error().code, "event store: " + writer.error().message);
+  writer_ = std::move(*writer);
+
+  DE_TRY(deliverer_, alert::Deliverer::start(settings.alerting, settings.database.path, *writer_));
+
+  detect::EngineOptions detect;
+  detect.store_path = settings.database.path;
+  detect.audit_path = settings.audit.path;
+  detect.rule_paths = settings.detection.rule_paths;
+  detect.rule_timeout = std::chrono::milliseconds(settings.detection.rule_timeout_ms);
+  detect.dedup_window = std::chrono::milliseconds(settings.alerting.dedup_window_ms);
+  detect.host = host_name();
+  detect.agent_version = DAEMONEYE_VERSION;
+  detect.queue_capacity = settings.queues.at("detection").capacity;
+  detect.route = [sinks = settings.alerting.sinks](const store::Alert& alert) { return alert::route(sinks, alert); };
+  detect.on_raised = [this] { deliverer_->wake(); };
+  DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
+
+  collector_ = std::make_unique<CollectorPeer>(
+      loop_, *writer_,
+      CollectorPeer::Options{.credit_records = settings.ipc.max_pending_records,
+                             .on_commit = [this](const store::Commit& commit) { engine_->on_commit(commit); }});
+
+  auto operators = Operators::open(
+      loop_,
+      {.socket_path = settings.ipc.socket_path,
+       .reader_group = context_.reader_group,
+       .admin_group = context_.admin_group,
+       .collector_uid = context_.collector_uid},
+      {.health_json = [this] { return health_json(); },
+       .metrics_text =
+           [this] {
+             publish_metrics();
+             return observe::metrics_text();
+           },
+       .reload = [this](uid_t by) -> Result<void> {
+         collector_->audit("reload", json{{"by_uid", by}}.dump());
+         reload();
+         return {};
+       },
+       .on_refusal =
+           [this](uid_t by, const std::string& payload) {
+             const auto now = base::SteadyClock::now();
+             if (now - refusals_since_ > std::chrono::minutes(1)) {
+               refusals_since_ = now;
+               refusals_ = 0;
+             }
+             observe::counter("daemoneye_sql_refused_total", "Statements that the SQL front door refused").add();
+             auto refusal = json::parse(payload, nullptr, false);
+             if (++refusals_ > max_refusals_a_minute || !refusal.is_object()) return;
+             refusal["by_uid"] = by;
+             collector_->audit("sql_refused", refusal.dump(-1, ' ', false, json::error_handler_t::replace));
+           },
+       .on_collector = [this](std::unique_ptr<ipc::Connection> connection,
+                              ipc::Message hello) { collector_->attach(std::move(connection), std::move(hello)); }});
+  if (!operators) return fail(operators.error().code, "ipc.socket_path: " + operators.error().message);
+  operators_ = std::move(*operators);
+
+  if (context_.supervised) {
+    DE_CHECK(supervise::receive_sockets(
+        loop_, supervise::control_fd, [this](UniqueFd socket) { collector_->attach(std::move(socket)); },
+        [this] { loop_.stop(); }));
+  }
+  collector_->audit("start", json{{"version", DAEMONEYE_VERSION},
+                                  {"configuration", config::digest_hex(loaded_)},
+                                  {"uid", context_.reached.uid},
+                                  {"capabilities", context_.reached.capabilities_effective},
+                                  {"no_new_privs", context_.reached.no_new_privs}}
+                                 .dump());
+  if (!settings.metrics.textfile.empty()) {
+    DE_CHECK(loop_.add_timer(metrics_interval, metrics_interval, [this] {
+      publish_metrics();
+      auto written = base::write_file_atomic(loaded_.settings.metrics.textfile, observe::metrics_text(), 0644);
+      textfile_error_ = written ? "" : written.error().message;
+    }));
+  }
+  observe::log(Level::info, "agent", "running",
+               {{"store", settings.database.path}, {"socket", settings.ipc.socket_path}});
+  return {};
+}
+
+void Agent::reload() {
+  engine_->reload();
+  deliverer_->reopen();
+}
+
+void Agent::stop(std::chrono::milliseconds grace) {
+  const auto deadline = Deadline::after(grace);
+  operators_.reset();
+  if (collector_) {
+    collector_->audit("stop", json{{"version", DAEMONEYE_VERSION}}.dump());
+    // What the line brought is committed and acknowledged before it is closed.
+    writer_->drain(deadline);
+    collector_->close();
+  }
+  if (engine_) engine_->stop(deadline);
+  if (deliverer_) deliverer_->stop(deadline);
+  if (writer_) writer_->close(deadline);
+  observe::log(Level::info, "agent", "stopped", {{"in_time", !deadline.expired()}});
+}
+
+std::string Agent::health_json() {
+  auto report = collector_->health();
+  report.push_back(store_health());
+  report.push_back(rules_health());
+  report.push_back(sinks_health());
+  report.push_back(agent_health());
+  return observe::to_json(report);
+}
+
+ComponentHealth Agent::store_health() const {
+  ComponentHealth health{.component = "store", .state = HealthState::ok, .reason = {}, .details = {}};
+  const auto state = writer_->state();
+  if (state.paused) degrade(health, HealthState::failed, "writes fail, ingestion waits: " + state.reason);
+  health.details["events_committed"] = std::to_string(state.events);
+  health.details["batches"] = std::to_string(state.batches);
+  health.details["blocks"] = std::to_string(state.blocks);
+  health.details["commit_p50_ms"] = number(state.commit_p50_ms);
+  health.details["commit_p99_ms"] = number(state.commit_p99_ms);
+  health.details["file_bytes"] = std::to_string(state.file_bytes);
+  health.details["wal_bytes"] = std::to_string(state.wal_bytes);
+  health.details["events_removed_by_retention"] = std::to_string(state.retention_events_removed);
+
+  const auto opening = base::SteadyClock::now();
+  auto reader = store::Reader::open(loaded_.settings.database.path);
+  if (!reader) {
+    degrade(health, HealthState::failed, "cannot be opened for reading: " + reader.error().message);
+    return health;
+  }
+  health.details["open_ms"] = number(milliseconds_since(opening));
+  const auto reading = base::SteadyClock::now();
+  auto stats = (*reader)->stats();
+  if (!stats) {
+    degrade(health, HealthState::failed, "cannot be read: " + stats.error().message);
+    return health;
+  }
+  health.details["read_ms"] = number(milliseconds_since(reading));
+  health.details["events"] = std::to_string(stats->events);
+  health.details["live_processes"] = std::to_string(stats->live_processes);
+  if (stats->oldest) health.details["oldest"] = base::to_iso(*stats->oldest);
+  constexpr std::size_t gaps_shown = 5;
+  for (std::size_t i = 0; i < std::min(gaps_shown, stats->recent_gaps.size()); ++i) {
+    const auto& gap = stats->recent_gaps[i].gap;
+    health.details["gap_" + std::to_string(i + 1)] =
+        gap.reason + " " + base::to_iso(gap.from) + " .. " + base::to_iso(gap.to) +
+        (gap.count ? " (" + std::to_string(*gap.count) + " events)" : "");
+  }
+  return health;
+}
+
+ComponentHealth Agent::rules_health() const {
+  ComponentHealth health{.component = "rules", .state = HealthState::ok, .reason = {}, .details = {}};
+  const auto state = engine_->state();
+  health.details["active"] = std::to_string(state.active);
+  health.details["inactive"] = std::to_string(state.inactive);
+  health.details["unhealthy"] = std::to_string(state.unhealthy);
+  health.details["alerts"] = std::to_string(state.alerts);
+  health.details["merged"] = std::to_string(state.merged);
+  health.details["evaluated_to_event"] = std::to_string(state.evaluated_to);
+  if (state.unhealthy > 0) {
+    std::string names;
+    for (const auto& rule : state.rules) {
+      if (rule.state == "healthy") continue;
+      names += (names.empty() ? "" : ", ") + rule.rule_id + " (" + rule.reason + ")";
+    }
+    degrade(health, HealthState::degraded, std::to_string(state.unhealthy) + " rules are not healthy: " + names);
+  }
+  if (state.active == 0) degrade(health, HealthState::degraded, "no rule is active: nothing is detected");
+  return health;
+}
+
+ComponentHealth Agent::sinks_health() const {
+  ComponentHealth health{.component = "sinks", .state = HealthState::ok, .reason = {}, .details = {}};
+  for (const auto& sink : deliverer_->state()) {
+    health.details[sink.name] = sink.type + ": " + std::to_string(sink.delivered) + " delivered, " +
+                                std::to_string(sink.waiting) + " waiting, " + std::to_string(sink.dead_letters) +
+                                " dead letters";
+    if (!sink.health.healthy) degrade(health, HealthState::degraded, sink.name + ": " + sink.health.reason);
+  }
+  return health;
+}
+
+ComponentHealth Agent::agent_health() const {
+  ComponentHealth health{
+      .component = "agent", .state = HealthState::ok, .reason = {}, .details = context_.reached.details()};
+  health.details["version"] = DAEMONEYE_VERSION;
+  health.details["pid"] = std::to_string(::getpid());
+  for (const auto& missing : context_.reached.missing) degrade(health, HealthState::degraded, missing);
+  if (!loaded_.settings.metrics.listen.empty()) {
+    degrade(health, HealthState::degraded,
+            "metrics.listen is set, but this build serves metrics by daemoneye-cli and metrics.textfile only");
+  }
+  if (!textfile_error_.empty()) degrade(health, HealthState::degraded, "metrics.textfile: " + textfile_error_);
+  for (const auto& notice : loaded_.notices) degrade(health, HealthState::degraded, notice);
+  return health;
+}
+
+void Agent::publish_metrics() {
+  const auto state = writer_->state();
+  observe::gauge("daemoneye_store_events", "Events committed since the start").set(static_cast<double>(state.events));
+  observe::gauge("daemoneye_store_file_bytes", "Size of the event store").set(static_cast<double>(state.file_bytes));
+  observe::gauge("daemoneye_store_wal_bytes", "Size of its write-ahead log").set(static_cast<double>(state.wal_bytes));
+  observe::gauge("daemoneye_store_paused", "1 while writes fail").set(state.paused ? 1 : 0);
+  for (const auto& sink : deliverer_->state()) {
+    observe::gauge("daemoneye_alert_queue_depth", "Alerts that wait for a sink", {{"sink", sink.name}})
+        .set(static_cast<double>(sink.waiting));
+  }
+  observe::gauge("daemoneye_build_info", "1, with the version as a label", {{"version", DAEMONEYE_VERSION}}).set(1);
+}
+
+}  // namespace daemoneye::apps

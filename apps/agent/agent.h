@@ -1,0 +1,58 @@
+// The agent, wired: line to the collector -> store -> detection -> delivery, and the operators' socket.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "agent/collector_peer.h"
+#include "agent/operators.h"
+#include "alert/delivery.h"
+#include "base/event_loop.h"
+#include "config/config.h"
+#include "detect/engine.h"
+#include "observe/health.h"
+#include "sandbox/sandbox.h"
+#include "store/writer.h"
+
+namespace daemoneye::apps {
+
+class Agent {
+ public:
+  struct Context {
+    sandbox::Reached reached;
+    bool supervised = false;  // the collector's line comes from the supervisor
+    std::optional<uid_t> collector_uid;
+    std::string reader_group, admin_group;
+  };
+  Agent(EventLoop& loop, const config::Loaded& loaded, Context context);
+  ~Agent();
+
+  // Opens and starts everything; the error names what could not be.
+  Result<void> start();
+  void reload();  // rules, and files of sinks
+  // In order: line, store, detection, delivery. Bounded.
+  void stop(std::chrono::milliseconds grace);
+
+ private:
+  [[nodiscard]] std::string health_json();
+  [[nodiscard]] observe::ComponentHealth store_health() const;
+  [[nodiscard]] observe::ComponentHealth rules_health() const;
+  [[nodiscard]] observe::ComponentHealth sinks_health() const;
+  [[nodiscard]] observe::ComponentHealth agent_health() const;
+  void publish_metrics();
+
+  EventLoop& loop_;
+  const config::Loaded& loaded_;
+  Context context_;
+  std::unique_ptr<store::Writer> writer_;
+  std::unique_ptr<alert::Deliverer> deliverer_;
+  std::unique_ptr<detect::Engine> engine_;
+  std::unique_ptr<CollectorPeer> collector_;
+  std::unique_ptr<Operators> operators_;
+  std::string textfile_error_;
+  base::SteadyClock::time_point refusals_since_{};
+  unsigned refusals_ = 0;
+};
+
+}  // namespace daemoneye::apps

@@ -1,0 +1,203 @@
+#include "agent/collector_peer.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "observe/log.h"
+#include "observe/metrics.h"
+
+namespace daemoneye::apps {
+
+using observe::HealthState;
+using observe::Level;
+
+CollectorPeer::CollectorPeer(EventLoop& loop, store::Writer& writer, Options options)
+    : loop_(loop), writer_(writer), options_(std::move(options)), here_(std::make_shared<bool>(true)) {}
+
+CollectorPeer::~CollectorPeer() { *here_ = false; }
+
+ipc::Connection::Handlers CollectorPeer::handlers() {
+  return {.on_message = [this](ipc::Message message) { on_message(std::move(message)); },
+          .on_close = [this](const std::string& why) { end(why.empty() ? "the collector closed it" : why); },
+          .on_drained = {}};
+}
+
+void CollectorPeer::take(std::unique_ptr<ipc::Connection> connection) {
+  if (connection_) end("replaced by a new line");
+  connection_ = std::move(connection);
+  ++line_;
+}
+
+void CollectorPeer::attach(UniqueFd socket) {
+  auto connection = ipc::Connection::adopt(loop_, std::move(socket), handlers());
+  if (!connection) {
+    observe::log(Level::error, "ipc", "cannot use the line to the collector", {{"error", connection.error().message}});
+    return;
+  }
+  take(std::move(*connection));
+}
+
+void CollectorPeer::attach(std::unique_ptr<ipc::Connection> connection, ipc::Message hello) {
+  connection->set_handlers(handlers());
+  take(std::move(connection));
+  on_message(std::move(hello));
+}
+
+void CollectorPeer::send(const ipc::Message& message) {
+  if (!connection_) return;
+  if (auto sent = connection_->send(message); !sent) end(sent.error().message);
+}
+
+void CollectorPeer::end(const std::string& why) {
+  if (!connection_) return;
+  observe::log(Level::warn, "ipc", "line to the collector ended", {{"why", why}});
+  last_end_ = why;
+  if (hello_) writer_.set_collector(hello_->source, false, alive_);
+  // What was asked and not answered may or may not be in the ledger: asked again, an entry can come twice, but none
+  // is missing.
+  for (auto& [id, payload] : sent_audit_) waiting_audit_.push_front(std::move(payload));
+  sent_audit_.clear();
+  receiver_.reset();
+  hello_.reset();
+  // Destroyed later: this may run inside one of the connection's own calls.
+  loop_.post([gone = std::shared_ptr<ipc::Connection>(std::move(connection_))] {});
+}
+
+void CollectorPeer::close() {
+  if (!connection_) return;
+  if (hello_) writer_.set_collector(hello_->source, false, alive_);
+  connection_->flush_and_close(Deadline::after(std::chrono::seconds(1)));
+  connection_.reset();
+}
+
+void CollectorPeer::on_message(ipc::Message message) {
+  if (const auto* hello = std::get_if<ipc::Hello>(&message)) {
+    on_hello(*hello);
+  } else if (!receiver_) {
+    end("the collector spoke before its greeting");
+  } else if (const auto* resume = std::get_if<ipc::Resume>(&message)) {
+    if (auto resumed = receiver_->on_resume(*resume); !resumed) end(resumed.error().message);
+  } else if (auto* batch = std::get_if<ipc::BatchMessage>(&message)) {
+    on_batch(std::move(*batch));
+  } else if (const auto* beat = std::get_if<ipc::Heartbeat>(&message)) {
+    alive_ = std::max(alive_, beat->time);
+    writer_.set_collector(hello_->source, true, alive_);
+    if (!beat->health_json.empty()) {
+      if (auto report = observe::parse_health(beat->health_json)) collector_health_ = std::move(*report);
+    }
+    if (!beat->metrics_text.empty()) observe::set_foreign_metrics("procmond", beat->metrics_text);
+  } else if (const auto* reply = std::get_if<ipc::Reply>(&message)) {
+    if (sent_audit_.erase(reply->id) > 0 && reply->error) {
+      ++audit_refused_;
+      observe::log(Level::error, "ledger", "audit entry was refused", {{"error", reply->message}});
+    }
+  } else {
+    end("the collector sent a message that is not for an agent");
+  }
+}
+
+void CollectorPeer::on_hello(const ipc::Hello& hello) {
+  if (receiver_) {
+    end("the collector greeted twice");
+    return;
+  }
+  hello_ = hello;
+  const auto committed = writer_.committed_sequence(hello.source, hello.epoch);
+  receiver_.emplace(hello, committed);
+  ipc::Welcome welcome;
+  welcome.store_id = writer_.store_id();
+  welcome.committed_sequence = committed;
+  welcome.credit_records = options_.credit_records;
+  welcome.covered_until = writer_.covered_until(hello.source);
+  if (welcome.covered_until) alive_ = std::max(alive_, *welcome.covered_until);
+  observe::log(Level::info, "ipc", "collector connected",
+               {{"version", hello.program_version}, {"epoch", event::to_string(hello.epoch)}, {"committed", committed}});
+  send(welcome);
+  send_waiting_audit();
+}
+
+void CollectorPeer::on_batch(ipc::BatchMessage message) {
+  const auto sequence = message.sequence;
+  auto outcome = receiver_->on_batch(std::move(message));
+  if (!outcome) {
+    observe::counter("daemoneye_ipc_refused_batches_total", "Batches that failed their checks").add();
+    end(outcome.error().message);
+    return;
+  }
+  if (outcome->again) send(*outcome->again);
+  if (!outcome->batch) return;
+  auto& batch = *outcome->batch;
+  writer_.commit_batch(
+      std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
+      [this, here = here_, line = line_, sequence](const Result<store::Commit>& commit) {
+        if (commit && !commit->duplicate && options_.on_commit) options_.on_commit(*commit);
+        loop_.post([this, here, line, sequence, commit] {
+          if (*here) on_committed(line, sequence, commit);
+        });
+      });
+}
+
+void CollectorPeer::on_committed(std::uint64_t line, std::uint64_t sequence, const Result<store::Commit>& commit) {
+  if (!commit) {
+    observe::log(Level::error, "store", "batch was not committed", {{"error", commit.error().message}});
+    if (line == line_) end("the store did not take a batch: " + commit.error().message);
+    return;
+  }
+  if (line != line_ || !receiver_) return;  // the next greeting tells what is committed
+  send(receiver_->on_committed(sequence));
+}
+
+void CollectorPeer::audit(const std::string& action, const std::string& payload_json) {
+  if (waiting_audit_.size() >= max_waiting_audit) {
+    ++audit_lost_;
+    observe::counter("daemoneye_audit_requests_lost_total", "Audit entries dropped while the collector was away").add();
+    return;
+  }
+  waiting_audit_.push_back(R"({"actor":"agent","action":)" + base::json_quote(action) + R"(,"payload":)" + payload_json +
+                           "}");
+  send_waiting_audit();
+}
+
+void CollectorPeer::send_waiting_audit() {
+  while (connection_ && receiver_ && !waiting_audit_.empty()) {
+    ipc::Request request;
+    request.id = next_request_++;
+    request.kind = ipc::RequestKind::append_audit;
+    request.payload = waiting_audit_.front();
+    sent_audit_.emplace(request.id, std::move(waiting_audit_.front()));
+    waiting_audit_.pop_front();
+    send(request);
+  }
+}
+
+std::vector<observe::ComponentHealth> CollectorPeer::health() const {
+  std::vector<observe::ComponentHealth> report;
+  if (connection_ && receiver_) {
+    report = collector_health_;
+    if (report.empty()) {
+      report.push_back({.component = "collector",
+                        .state = HealthState::degraded,
+                        .reason = "connected, but it has not reported yet",
+                        .details = {}});
+    }
+  } else {
+    std::string reason = "the collector (procmond) is not connected: nothing new is seen";
+    if (!last_end_.empty()) reason += " (" + last_end_ + ")";
+    report.push_back({.component = "collector",
+                      .state = HealthState::failed,
+                      .reason = reason,
+                      .details = {{"covered_until", base::to_iso(alive_)}}});
+  }
+  observe::ComponentHealth audit{.component = "audit_requests", .state = HealthState::ok, .reason = {}, .details = {}};
+  audit.details["waiting"] = std::to_string(waiting_audit_.size());
+  audit.details["unanswered"] = std::to_string(sent_audit_.size());
+  audit.details["lost"] = std::to_string(audit_lost_);
+  if (audit_lost_ + audit_refused_ > 0) {
+    audit.state = HealthState::degraded;
+    audit.reason = std::to_string(audit_lost_ + audit_refused_) + " audit entries of the agent are not in the ledger";
+  }
+  report.push_back(std::move(audit));
+  return report;
+}
+
+}  // namespace daemoneye::apps

@@ -1,0 +1,70 @@
+// The agent's end of the line to the collector: greets, commits batches, acknowledges after the commit, keeps the
+// collector's health, and carries audit entries to it. Loop thread only, but for what is said otherwise.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "ipc/batch_stream.h"
+#include "ipc/connection.h"
+#include "observe/health.h"
+#include "store/writer.h"
+
+namespace daemoneye::apps {
+
+class CollectorPeer {
+ public:
+  struct Options {
+    std::uint32_t credit_records = 1000;
+    std::function<void(const store::Commit&)> on_commit;  // in the writer's thread, in order
+  };
+  CollectorPeer(EventLoop& loop, store::Writer& writer, Options options);
+  ~CollectorPeer();
+
+  // A new line takes the place of the old one.
+  void attach(UniqueFd socket);
+  // One that came in by the listening socket and has greeted.
+  void attach(std::unique_ptr<ipc::Connection> connection, ipc::Message hello);
+  // Acknowledges what is committed until now and ends the line.
+  void close();
+
+  // Asks the collector to write an audit entry; while it is away up to max_waiting_audit wait, more are counted as lost.
+  void audit(const std::string& action, const std::string& payload_json);
+  static constexpr std::size_t max_waiting_audit = 1000;
+
+  [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
+
+ private:
+  [[nodiscard]] ipc::Connection::Handlers handlers();
+  void take(std::unique_ptr<ipc::Connection> connection);
+  void on_message(ipc::Message message);
+  void on_hello(const ipc::Hello& hello);
+  void on_batch(ipc::BatchMessage message);
+  void on_committed(std::uint64_t line, std::uint64_t sequence, const Result<store::Commit>& commit);
+  void end(const std::string& why);
+  void send(const ipc::Message& message);
+  void send_waiting_audit();
+
+  EventLoop& loop_;
+  store::Writer& writer_;
+  Options options_;
+  std::unique_ptr<ipc::Connection> connection_;
+  std::optional<ipc::Hello> hello_;
+  std::optional<ipc::BatchReceiver> receiver_;
+  std::uint64_t line_ = 0;  // counts connections: late callbacks know theirs
+  std::string last_end_;
+  Timestamp alive_;  // until when the collector's record is known to be whole
+  std::vector<observe::ComponentHealth> collector_health_;
+  std::deque<std::string> waiting_audit_;
+  std::map<std::uint64_t, std::string> sent_audit_;  // not answered yet
+  std::uint64_t next_request_ = 1, audit_lost_ = 0, audit_refused_ = 0;
+  std::shared_ptr<bool> here_;
+};
+
+}  // namespace daemoneye::apps

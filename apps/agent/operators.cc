@@ -1,0 +1,107 @@
+#include "agent/operators.h"
+
+#include <unistd.h>
+
+#include "base/text.h"
+#include "observe/log.h"
+#include "observe/metrics.h"
+
+namespace daemoneye::apps {
+
+using observe::Level;
+
+Operators::Operators(EventLoop& loop, Options options, Handlers handlers)
+    : loop_(loop), options_(std::move(options)), handlers_(std::move(handlers)) {}
+Operators::~Operators() = default;
+
+Result<std::unique_ptr<Operators>> Operators::open(EventLoop& loop, Options options, Handlers handlers) {
+  std::unique_ptr<Operators> operators(new Operators(loop, std::move(options), std::move(handlers)));
+  DE_TRY(operators->listener_,
+         ipc::Listener::open(loop, operators->options_.socket_path, operators->options_.reader_group,
+                             [raw = operators.get()](UniqueFd socket, const ipc::PeerCredentials& credentials) {
+                               raw->on_accept(std::move(socket), credentials);
+                             }));
+  return operators;
+}
+
+void Operators::on_accept(UniqueFd socket, const ipc::PeerCredentials& credentials) {
+  const auto refuse = [&](std::string_view why) {
+    observe::counter("daemoneye_ipc_refused_peers_total", "Connections refused on the listening socket").add();
+    observe::log(Level::warn, "ipc", "peer refused",
+                 {{"why", why}, {"uid", std::uint64_t{credentials.uid}}, {"pid", std::int64_t{credentials.pid}}});
+  };
+  Peer peer;
+  peer.credentials = credentials;
+  const bool ourselves = credentials.uid == ::geteuid() || credentials.uid == 0;
+  peer.admin = ourselves || ipc::peer_in_group(socket.get(), credentials, options_.admin_group);
+  peer.reader = peer.admin || ipc::peer_in_group(socket.get(), credentials, options_.reader_group);
+  peer.collector = ourselves || (options_.collector_uid && credentials.uid == *options_.collector_uid);
+  if (!peer.reader && !peer.collector) return refuse("neither root nor in the readers' group");
+  if (peers_.size() >= max_peers) return refuse("too many connections");
+  const std::uint64_t id = next_id_++;
+  auto connection = ipc::Connection::adopt(loop_, std::move(socket),
+                                           {.on_message = [this, id](ipc::Message message) { on_message(id, std::move(message)); },
+                                            .on_close = [this, id](const std::string&) { drop(id); },
+                                            .on_drained = {}});
+  if (!connection) return refuse(connection.error().message);
+  peer.connection = std::move(*connection);
+  peers_.emplace(id, std::move(peer));
+}
+
+void Operators::drop(std::uint64_t id) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  // Destroyed later: this may run inside one of the connection's own calls.
+  loop_.post([gone = std::shared_ptr<ipc::Connection>(std::move(found->second.connection))] {});
+  peers_.erase(found);
+}
+
+void Operators::on_message(std::uint64_t id, ipc::Message message) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  Peer& peer = found->second;
+  if (std::holds_alternative<ipc::Hello>(message)) {
+    if (!peer.collector) {
+      observe::log(Level::warn, "ipc", "a peer that is not the collector greeted as one",
+                   {{"uid", std::uint64_t{peer.credentials.uid}}});
+      return drop(id);
+    }
+    // Handed on from outside its own handler; a collector says nothing more before it is welcomed.
+    loop_.post([this, id, hello = std::move(message)]() mutable {
+      const auto again = peers_.find(id);
+      if (again == peers_.end()) return;
+      auto connection = std::move(again->second.connection);
+      peers_.erase(again);
+      handlers_.on_collector(std::move(connection), std::move(hello));
+    });
+    return;
+  }
+  const auto* request = std::get_if<ipc::Request>(&message);
+  if (request == nullptr || !peer.reader) return drop(id);
+  ipc::Reply reply;
+  reply.id = request->id;
+  if (auto answered = answer(peer, *request)) {
+    reply.payload = std::move(*answered);
+  } else {
+    reply.error = answered.error().code;
+    reply.message = answered.error().message;
+  }
+  if (auto sent = peer.connection->send(reply); !sent) drop(id);
+}
+
+Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& request) {
+  switch (request.kind) {
+    case ipc::RequestKind::health: return handlers_.health_json();
+    case ipc::RequestKind::metrics: return R"({"text":)" + base::json_quote(handlers_.metrics_text()) + "}";
+    case ipc::RequestKind::reload:
+      if (!peer.admin) return fail(Errc::permission_denied, "reload needs root or group " + options_.admin_group);
+      DE_CHECK(handlers_.reload(peer.credentials.uid));
+      return "{}";
+    case ipc::RequestKind::record_refusal:
+      handlers_.on_refusal(peer.credentials.uid, request.payload);
+      return "{}";
+    default: return fail(Errc::invalid_input, "the agent does not answer this kind of request to operators");
+  }
+}
+
+}  // namespace daemoneye::apps

@@ -1,0 +1,56 @@
+// The listening socket: operators (daemoneye-cli) ask, and a collector without a supervisor may come in here too.
+// Peers are known by their credentials. Loop thread only.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/event_loop.h"
+#include "ipc/connection.h"
+
+namespace daemoneye::apps {
+
+class Operators {
+ public:
+  struct Options {
+    std::string socket_path;
+    std::string reader_group, admin_group;
+    std::optional<uid_t> collector_uid;  // who may come as a collector, besides root and ourselves
+  };
+  struct Handlers {
+    std::function<std::string()> health_json, metrics_text;
+    std::function<Result<void>(uid_t asked_by)> reload;
+    std::function<void(uid_t by, const std::string& payload)> on_refusal;
+    std::function<void(std::unique_ptr<ipc::Connection>, ipc::Message hello)> on_collector;
+  };
+  static constexpr std::size_t max_peers = 64;
+
+  static Result<std::unique_ptr<Operators>> open(EventLoop& loop, Options options, Handlers handlers);
+  ~Operators();
+
+ private:
+  struct Peer {
+    std::unique_ptr<ipc::Connection> connection;
+    ipc::PeerCredentials credentials;
+    bool reader = false, admin = false, collector = false;
+  };
+  Operators(EventLoop& loop, Options options, Handlers handlers);
+  void on_accept(UniqueFd socket, const ipc::PeerCredentials& credentials);
+  void on_message(std::uint64_t id, ipc::Message message);
+  void drop(std::uint64_t id);
+  Result<std::string> answer(const Peer& peer, const ipc::Request& request);
+
+  EventLoop& loop_;
+  Options options_;
+  Handlers handlers_;
+  std::unique_ptr<ipc::Listener> listener_;
+  std::map<std::uint64_t, Peer> peers_;
+  std::uint64_t next_id_ = 1;
+};
+
+}  // namespace daemoneye::apps

@@ -1,0 +1,84 @@
+// procmond's work, wired: sources feed the tracker, the tracker feeds the uplink. One thread: the loop's.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "collector/tasks.h"
+#include "collector/tracker.h"
+#include "collector/uplink.h"
+#include "ledger/ledger.h"
+#include "observe/health.h"
+#include "sensor/source.h"
+
+namespace daemoneye::collector {
+
+class Collector {
+ public:
+  struct Parts {
+    std::unique_ptr<sensor::Source> source;      // may be null: then scans alone see processes
+    std::unique_ptr<sensor::Snapshot> snapshot;  // never null
+    std::unique_ptr<ledger::Ledger> ledger;      // never null
+    event::BootId boot{};
+    Timestamp boot_time;
+  };
+  struct Options {
+    Uplink::Options uplink;
+    Tracker::Options tracker;
+    std::chrono::milliseconds scan_interval{30000};
+    std::string source_limits;  // why there is no better source, for health; empty when it is the best
+    std::vector<observe::ComponentHealth> fixed_health;  // e.g. capabilities: known since start
+  };
+
+  Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capabilities capabilities);
+  ~Collector();
+
+  // Starts the source, takes the first picture, starts the timers. An error: nothing could be seen at all.
+  Result<void> start();
+  void attach(UniqueFd socket) { uplink_.attach(std::move(socket)); }
+  [[nodiscard]] bool connected() const { return uplink_.attached(); }
+  // Hands over what is there, then calls `done`: when all is acknowledged, or at the deadline, or at once when there
+  // is no agent.
+  void stop(std::chrono::milliseconds grace, std::function<void()> done);
+
+  // The source died while running: what to exit with. Set before start().
+  std::function<void(const Error&)> on_source_failure;
+
+ private:
+  bool on_event(const event::ProcessEvent& event);
+  void on_raw(const sensor::RawEvent& raw);
+  void scan();
+  void check_losses();
+  void add_gap(const event::Gap& gap);
+  void beat();
+  void finish_stop();
+  [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
+  void record(const std::string& action, const std::string& payload);  // a failure is logged and shown in health
+
+  EventLoop& loop_;
+  Options options_;
+  Parts parts_;
+  Tracker tracker_;
+  Uplink uplink_;
+  Tasks tasks_;
+  std::vector<EventLoop::TimerId> timers_;
+  std::uint64_t scan_id_ = 0;
+  std::uint64_t lost_reported_ = 0, lost_before_scan_ = 0;
+  Timestamp losses_checked_;
+  struct LastScan {
+    Timestamp time;
+    std::chrono::nanoseconds duration{0};
+    sensor::SnapshotResult result;
+    std::string error;
+  } last_scan_;
+  std::optional<event::Gap> recent_loss_;
+  std::string ledger_error_;
+  std::function<void()> stop_done_;
+};
+
+}  // namespace daemoneye::collector

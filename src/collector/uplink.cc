@@ -1,0 +1,277 @@
+#include "collector/uplink.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "observe/log.h"
+#include "observe/metrics.h"
+
+namespace daemoneye::collector {
+namespace {
+
+using observe::Level;
+
+// Leaves room in a batch for its header and for the largest single event.
+constexpr std::size_t batch_target_bytes = 768 * 1024;
+constexpr std::size_t max_event_bytes = event::max_batch_bytes - batch_target_bytes - 1024;
+constexpr std::chrono::milliseconds ledger_retry{1000};
+
+event::Epoch random_epoch() {
+  event::Epoch epoch{};
+  const auto bytes = base::random_bytes(epoch.size());
+  std::memcpy(epoch.data(), bytes.data(), epoch.size());
+  return epoch;
+}
+
+}  // namespace
+
+Uplink::Uplink(EventLoop& loop, ledger::Ledger& ledger, Options options, Handlers handlers)
+    : loop_(loop),
+      ledger_(ledger),
+      options_(std::move(options)),
+      handlers_(std::move(handlers)),
+      epoch_(random_epoch()),
+      epoch_started_(base::wall_now()),
+      sender_(options_.source, epoch_, {.max_held_bytes = options_.max_held_bytes}),
+      alive_(std::make_shared<bool>(true)) {}
+
+Uplink::~Uplink() {
+  *alive_ = false;
+  if (flush_timer_) loop_.remove_timer(*flush_timer_);
+  if (retry_timer_) loop_.remove_timer(*retry_timer_);
+}
+
+bool Uplink::add(const event::ProcessEvent& event) {
+  const bool full = encoded_events_ >= options_.batch_events || encoded_.size() >= batch_target_bytes;
+  if (full) make_batch();
+  const bool blocked = encoded_events_ >= options_.batch_events || encoded_.size() >= batch_target_bytes;
+  if (blocked || !sender_.has_room(encoded_.size() + batch_target_bytes)) {
+    if (shed_.events == 0) shed_.from = event.time;
+    ++shed_.events;
+    shed_.to = event.time;
+    ++counters_.shed;
+    return false;
+  }
+  if (shed_.events != 0) report_shed();
+  return append(event);
+}
+
+bool Uplink::append(const event::ProcessEvent& event) {
+  const std::size_t before = encoded_.size();
+  event::encode_event(event, encoded_);
+  if (encoded_.size() - before > max_event_bytes) {
+    // Text fields are bounded one by one; all at their bound together still do not fit a batch.
+    encoded_.resize(before);
+    ++counters_.shed;
+    observe::log(Level::warn, "collector", "event larger than a batch was dropped",
+                 {{"pid", std::uint64_t{event.process.key.pid}}, {"name", event.process.name}});
+    return true;  // trying again would not make it smaller
+  }
+  if (encoded_events_ == 0) first_time_ = event.time;
+  last_time_ = std::max(event.time, encoded_events_ == 0 ? event.time : last_time_);
+  first_time_ = std::min(event.time, first_time_);
+  ++encoded_events_;
+  ++counters_.events;
+  schedule_flush();
+  return true;
+}
+
+void Uplink::report_shed() {
+  const event::Gap gap{"events_shed", shed_.from, shed_.to, shed_.events};
+  shed_ = {};
+  if (handlers_.on_gap) handlers_.on_gap(gap);
+}
+
+void Uplink::add_scan(const event::ScanSummary& scan) {
+  scan_ = event::encode_scan(scan);
+  schedule_flush();
+}
+
+// At a low rate an event leaves at once; under load it waits for others, at most flush_interval.
+void Uplink::schedule_flush() {
+  if (flush_posted_ || flush_timer_) return;
+  const auto since = base::SteadyClock::now() - last_flush_;
+  if (since >= options_.flush_interval) {
+    flush_posted_ = true;
+    // Posted, not done here: the events of the same wake-up share the batch.
+    loop_.post([this, alive = alive_] {
+      if (*alive) flush();
+    });
+    return;
+  }
+  auto timer = loop_.add_timer(options_.flush_interval - since, std::chrono::nanoseconds(0), [this] {
+    flush_timer_.reset();
+    flush();
+  });
+  if (timer) flush_timer_ = *timer;
+  else flush();
+}
+
+void Uplink::flush() {
+  flush_posted_ = false;
+  if (flush_timer_) {
+    loop_.remove_timer(*flush_timer_);
+    flush_timer_.reset();
+  }
+  make_batch();
+  last_flush_ = base::SteadyClock::now();
+}
+
+void Uplink::make_batch() {
+  if (encoded_events_ == 0 && scan_.empty()) return;
+  if (!unrecorded_.empty()) return;  // one at a time waits for the ledger; the rest waits as events
+  if (encoded_events_ == 0) first_time_ = last_time_ = base::wall_now();
+  auto prepared = sender_.prepare(encoded_events_, encoded_, std::move(scan_), first_time_, last_time_);
+  scan_.clear();
+  if (!prepared) {
+    // The bounds above make this impossible; if it happens the events are counted as lost, and it is said.
+    observe::log(Level::error, "collector", "batch could not be encoded", {{"error", prepared.error().message}});
+    if (shed_.events == 0) shed_.from = first_time_;
+    shed_.events += encoded_events_;
+    shed_.to = last_time_;
+    counters_.shed += encoded_events_;
+  } else {
+    unrecorded_.push_back(std::move(*prepared));
+    ++counters_.batches;
+  }
+  encoded_.clear();
+  encoded_events_ = 0;
+  record_and_queue();
+}
+
+void Uplink::record_and_queue() {
+  if (unrecorded_.empty()) return;
+  std::vector<ledger::Ledger::BatchDigest> digests;
+  for (const auto& prepared : unrecorded_) digests.push_back({epoch_, prepared.message.sequence, prepared.digest});
+  if (auto recorded = ledger_.journal_batches(digests); !recorded) {
+    ++counters_.ledger_failures;
+    if (ledger_problem_.empty()) {
+      observe::log(Level::error, "ledger", "cannot record batches; nothing is sent until it can",
+                   {{"error", recorded.error().message}});
+    }
+    ledger_problem_ = recorded.error().message;
+    if (!retry_timer_) {
+      auto timer = loop_.add_timer(ledger_retry, std::chrono::nanoseconds(0), [this] {
+        retry_timer_.reset();
+        record_and_queue();
+      });
+      if (timer) retry_timer_ = *timer;
+    }
+    return;
+  }
+  if (!ledger_problem_.empty()) observe::log(Level::info, "ledger", "records batches again");
+  ledger_problem_.clear();
+  for (auto& prepared : unrecorded_) {
+    if (auto queued = sender_.queue(std::move(prepared)); !queued) {
+      observe::log(Level::error, "collector", "batch could not be queued", {{"error", queued.error().message}});
+    }
+  }
+  unrecorded_.clear();
+  pump();
+}
+
+Result<void> Uplink::send(const ipc::Message& message) {
+  if (!connection_) return fail(Errc::unavailable, "not connected");
+  return connection_->send(message);
+}
+
+void Uplink::pump() {
+  if (!connected()) return;
+  if (auto pumped = sender_.pump([this](const ipc::Message& message) { return send(message); }); !pumped) {
+    disconnect(pumped.error().message);
+  }
+}
+
+void Uplink::attach(UniqueFd socket) {
+  if (connection_) disconnect("replaced by a new connection");
+  auto connection = ipc::Connection::adopt(
+      loop_, std::move(socket),
+      {.on_message = [this](ipc::Message message) { on_message(std::move(message)); },
+       .on_close = [this](const std::string& why) { disconnect(why.empty() ? "the agent closed it" : why); },
+       .on_drained = {}});
+  if (!connection) {
+    observe::log(Level::error, "ipc", "cannot use the connection to the agent", {{"error", connection.error().message}});
+    return;
+  }
+  connection_ = std::move(*connection);
+  ++counters_.connections;
+  sent_health_.clear();
+  sent_metrics_.clear();
+  if (auto sent = send(sender_.hello(epoch_started_, options_.version, options_.host)); !sent) {
+    disconnect(sent.error().message);
+  }
+}
+
+void Uplink::disconnect(const std::string& why) {
+  if (!connection_) return;
+  observe::log(Level::info, "ipc", "connection to the agent ended", {{"why", why}});
+  sender_.on_disconnect();
+  // Destroyed later: this may run inside one of the connection's own calls.
+  loop_.post([gone = std::shared_ptr<ipc::Connection>(std::move(connection_))] {});
+}
+
+void Uplink::on_message(ipc::Message message) {
+  if (auto* welcome = std::get_if<ipc::Welcome>(&message)) {
+    on_welcome(*welcome);
+  } else if (auto* acknowledge = std::get_if<ipc::Acknowledge>(&message)) {
+    auto taken =
+        sender_.on_acknowledge(*acknowledge, [this](const ipc::Message& answer) { return send(answer); });
+    if (!taken) {
+      disconnect(taken.error().message);
+    } else if (handlers_.on_acknowledged) {
+      handlers_.on_acknowledged();
+    }
+  } else if (auto* request = std::get_if<ipc::Request>(&message)) {
+    if (handlers_.on_request) handlers_.on_request(std::move(*request));
+  } else if (auto* cancel = std::get_if<ipc::Cancel>(&message)) {
+    if (handlers_.on_cancel) handlers_.on_cancel(cancel->id);
+  } else {
+    disconnect("the agent sent a message that is not for a collector");
+  }
+}
+
+void Uplink::on_welcome(const ipc::Welcome& welcome) {
+  auto rollback = sender_.on_welcome(welcome, [this](const ipc::Message& message) { return send(message); });
+  if (!rollback) {
+    disconnect(rollback.error().message);
+    return;
+  }
+  observe::log(Level::info, "ipc", "connected to the agent",
+               {{"store", welcome.store_id}, {"committed", welcome.committed_sequence}});
+  if (*rollback) {
+    // The store is older than it was: what it had acknowledged since is gone from it.
+    const auto& gone = **rollback;
+    handlers_.on_gap({"store_rolled_back", gone.from, gone.to, gone.events});
+  } else if (!welcomed_ && welcome.covered_until && *welcome.covered_until < epoch_started_) {
+    handlers_.on_gap({"collector_unavailable", *welcome.covered_until, epoch_started_, std::nullopt});
+  }
+  welcomed_ = true;
+  pump();
+}
+
+void Uplink::reply(const ipc::Reply& reply) {
+  if (auto sent = send(reply); !sent) {
+    observe::log(Level::warn, "ipc", "a reply could not be sent", {{"error", sent.error().message}});
+  }
+}
+
+void Uplink::heartbeat(const std::string& health_json, const std::string& metrics_text) {
+  if (shed_.events != 0 && unrecorded_.empty() && sender_.has_room(batch_target_bytes)) report_shed();
+  if (!connected()) return;
+  ipc::Heartbeat beat;
+  beat.time = base::wall_now();
+  // What is collected, or held, is not stored yet.
+  if (const auto oldest = sender_.oldest_held_time()) beat.time = std::min(beat.time, *oldest);
+  if (!unrecorded_.empty()) beat.time = std::min(beat.time, unrecorded_.front().first_time);
+  if (encoded_events_ != 0) beat.time = std::min(beat.time, first_time_);
+  if (shed_.events != 0) beat.time = std::min(beat.time, shed_.from);
+  if (health_json != sent_health_) beat.health_json = sent_health_ = health_json;
+  if (metrics_text != sent_metrics_) beat.metrics_text = sent_metrics_ = metrics_text;
+  if (auto sent = send(beat); !sent) disconnect(sent.error().message);
+}
+
+bool Uplink::all_acknowledged() const {
+  return encoded_events_ == 0 && scan_.empty() && unrecorded_.empty() && sender_.all_acknowledged();
+}
+
+}  // namespace daemoneye::collector

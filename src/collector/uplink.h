@@ -1,0 +1,107 @@
+// From events to the agent: collects them into batches, has each batch's digest recorded in the ledger, and only then
+// sends it. Holds what is not acknowledged; sheds, and counts, when it may hold no more. One thread: the loop's.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/event_loop.h"
+#include "event/batch.h"
+#include "ipc/batch_stream.h"
+#include "ipc/connection.h"
+#include "ledger/ledger.h"
+
+namespace daemoneye::collector {
+
+class Uplink {
+ public:
+  struct Options {
+    std::string source = "procmond";
+    std::string host, version;
+    std::size_t batch_events = 1000;
+    std::size_t max_held_bytes = 16 * 1024 * 1024;
+    std::chrono::milliseconds flush_interval{10};  // the longest an event waits for others to share its batch
+  };
+  struct Handlers {
+    std::function<void(ipc::Request)> on_request;
+    std::function<void(std::uint64_t id)> on_cancel;
+    // A stretch of time the agent's store does not have; to be added as a gap event.
+    std::function<void(event::Gap)> on_gap;
+    std::function<void()> on_acknowledged;
+  };
+  struct Counters {
+    std::uint64_t batches = 0, events = 0, shed = 0, connections = 0, ledger_failures = 0;
+  };
+
+  Uplink(EventLoop& loop, ledger::Ledger& ledger, Options options, Handlers handlers);
+  ~Uplink();
+
+  // False when there is no room: the event is shed and counted; a gap event follows as soon as there is room.
+  bool add(const event::ProcessEvent& event);
+  void add_scan(const event::ScanSummary& scan);
+  // Sends what is collected now.
+  void flush();
+
+  // Takes the place of the current connection, if any.
+  void attach(UniqueFd socket);
+  void reply(const ipc::Reply& reply);
+  // Tells the agent until when nothing is unsent. Health and metrics are sent when they changed.
+  void heartbeat(const std::string& health_json, const std::string& metrics_text);
+
+  [[nodiscard]] bool attached() const { return connection_ != nullptr; }
+  [[nodiscard]] bool connected() const { return connection_ != nullptr && sender_.connected(); }
+  [[nodiscard]] bool all_acknowledged() const;
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] std::size_t held_bytes() const { return sender_.held_bytes(); }
+  [[nodiscard]] std::size_t held_batches() const { return sender_.held_batches(); }
+  // Why the ledger does not take digests at the moment, so that nothing is sent; empty when it does.
+  [[nodiscard]] const std::string& ledger_problem() const { return ledger_problem_; }
+  [[nodiscard]] const event::Epoch& epoch() const { return epoch_; }
+
+ private:
+  void schedule_flush();
+  void make_batch();
+  void record_and_queue();
+  void pump();
+  void on_message(ipc::Message message);
+  void on_welcome(const ipc::Welcome& welcome);
+  void disconnect(const std::string& why);
+  Result<void> send(const ipc::Message& message);
+  bool append(const event::ProcessEvent& event);
+  void report_shed();
+
+  EventLoop& loop_;
+  ledger::Ledger& ledger_;
+  Options options_;
+  Handlers handlers_;
+  event::Epoch epoch_;
+  Timestamp epoch_started_;
+  ipc::BatchSender sender_;
+  std::unique_ptr<ipc::Connection> connection_;
+  Counters counters_;
+
+  std::string encoded_;  // events of the batch being collected
+  std::size_t encoded_events_ = 0;
+  Timestamp first_time_, last_time_;
+  std::string scan_;
+  std::deque<ipc::BatchSender::Prepared> unrecorded_;  // numbered, but not yet in the ledger
+  std::string ledger_problem_;
+  std::optional<EventLoop::TimerId> flush_timer_, retry_timer_;
+  bool flush_posted_ = false;
+  base::SteadyClock::time_point last_flush_{};
+  bool welcomed_ = false;  // the first welcome of this epoch has told until when earlier epochs reach
+
+  struct Shed {
+    std::uint64_t events = 0;
+    Timestamp from, to;
+  } shed_;
+  std::string sent_health_, sent_metrics_;
+  std::shared_ptr<bool> alive_;  // posted tasks outlive the object; they look here first
+};
+
+}  // namespace daemoneye::collector
