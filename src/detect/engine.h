@@ -19,16 +19,24 @@ struct EngineOptions {
   std::chrono::milliseconds dedup_window{300000};
   std::string host, agent_version;
   std::uint32_t queue_capacity = 256;  // committed batches that wait; a full queue is caught up from the store
+  std::uint32_t chunk_events = 1024;   // evaluated at once while catching up; bounds memory
   // Which sinks an alert goes to (alert's routing).
   std::function<std::vector<std::string>(const store::Alert&)> route;
   // Called after an alert and its outbox entries are committed.
   std::function<void()> on_raised;
 };
 
+// Three threads: detection (the stream), schedule (rules with `evaluate`), rules (watches the folders, compiles aside).
+// An alert is raised together with the stream watermark in one transaction, so every event is matched against every
+// rule exactly once, across reloads, stops and kills; what was not evaluated when the agent ended is caught up at the
+// next start. While catching up, `now` is the time of the newest event shown; else it is the time of the commit.
 class Engine {
  public:
-  // Loads the rules and starts the detection thread, which first catches up from the stream watermark.
+  // Loads the rules and starts the threads; the first thing they do is catch up from the stream watermark.
+  // `writer` outlives this.
   static Result<std::unique_ptr<Engine>> start(EngineOptions options, store::Writer& writer);
+  // Without stop() before: cancels what is under way. Waits for the threads, and so for a paused writer until it is
+  // closed.
   ~Engine();
 
   // From the writer's thread, after each commit, in order. Never blocks.
@@ -44,8 +52,9 @@ class Engine {
     double p50_ms = 0, p99_ms = 0;
   };
   struct State {
-    std::size_t active = 0, inactive = 0, unhealthy = 0;
+    std::size_t active = 0, inactive = 0, unhealthy = 0;  // unhealthy ones may be active: a last good version
     event::EventId evaluated_to = 0;
+    std::string problem;  // detection as a whole stands still or may miss rule changes, and why; empty when well
     std::uint64_t alerts = 0, merged = 0;
     std::vector<RuleState> rules;
   };
@@ -57,9 +66,10 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
-// What `rules test` does: the rule over stored history in `range`, without alerts; each matching row.
+// What `rules test` does: the rule over stored history in `range`, without alerts; each matching row. `now` is the
+// evaluated moment: the event's time for a stream rule, each `every` in the range for a scheduled one. Of `options`
+// deadline, stop and row_limit count.
 Result<sql::RunStats> test_rule(sql::Connection& connection, const LoadedRule& rule, const event::TimeRange& range,
-                                const sql::RunOptions& options,
-                                const std::function<bool(const sql::Row&)>& each);
+                                const sql::RunOptions& options, const std::function<bool(const sql::Row&)>& each);
 
 }  // namespace daemoneye::detect

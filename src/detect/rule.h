@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,11 +42,19 @@ struct RuleProblem {
 };
 std::string to_string(const RuleProblem& problem);
 
+// `title` with each {{column}} replaced by what `value` gives for it; "(unknown)" where that is nothing.
+std::string title_of(std::string_view title, const std::function<std::optional<std::string>(std::string_view)>& value);
+std::vector<std::string> title_columns(std::string_view title);
+
 inline constexpr std::size_t max_rule_file_bytes = 256 * 1024;
 inline constexpr std::size_t max_rules = 20000;
 
 // All problems of the text at once, the SQL's (with its line in the file) among them.
 std::expected<Rule, std::vector<RuleProblem>> parse_rule(std::string_view yaml, const std::string& file);
+
+// The same, and the compiled statement, exceptions included.
+struct LoadedRule;
+std::expected<LoadedRule, std::vector<RuleProblem>> compile_rule(std::string_view yaml, const std::string& file);
 
 struct LoadedRule {
   Rule rule;

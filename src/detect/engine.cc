@@ -1,0 +1,372 @@
+#include "detect/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "detect/evaluator.h"
+#include "detect/rule_board.h"
+#include "detect/schedule.h"
+#include "detect/watcher.h"
+#include "observe/log.h"
+#include "observe/metrics.h"
+
+namespace daemoneye::detect {
+namespace {
+
+using observe::Level;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+constexpr auto store_retry = seconds(1);            // after the store could not be read
+constexpr auto watermark_interval = seconds(1);     // a watermark without alerts is written at most so often
+constexpr auto rule_rows_interval = seconds(1);     // `detection_rules` follows state changes at most so often
+constexpr nanoseconds catch_up_span = seconds(10);  // events shown together while catching up share one `now`
+
+// What callbacks in the writer's thread touch; they may run after the Engine is gone, hence shared.
+struct Raised {
+  std::mutex mutex;
+  std::uint64_t alerts = 0, merged = 0;
+  std::function<void()> on_raised;  // emptied when the engine ends
+
+  void done(const Result<std::vector<store::RaiseResult>>& results, const std::vector<std::string>& severities) {
+    if (!results) {
+      observe::log(
+          Level::error, "detect", "alerts could not be committed; their events are evaluated again at the next start",
+          {{"error", std::string_view(results.error().message)}, {"alerts", std::uint64_t{severities.size()}}});
+      return;
+    }
+    std::lock_guard lock(mutex);
+    for (std::size_t i = 0; i < results->size(); ++i) {
+      if ((*results)[i].merged) {
+        ++merged;
+      } else {
+        ++alerts;
+        if (i < severities.size()) observe::alerts_generated(severities[i]).add();
+      }
+    }
+    if (!results->empty() && on_raised) on_raised();
+  }
+};
+
+bool same_rules(const RuleSet& a, const RuleSet& b) {
+  const auto same_rule = [](const LoadedRule& x, const LoadedRule& y) {
+    return x.rule.id == y.rule.id && x.rule.version == y.rule.version && x.rule.file == y.rule.file;
+  };
+  const auto same_broken = [](const UnhealthyRule& x, const UnhealthyRule& y) {
+    return x.file == y.file && x.last_good_kept == y.last_good_kept &&
+           std::ranges::equal(x.problems, y.problems, {}, &RuleProblem::message, &RuleProblem::message);
+  };
+  return std::ranges::equal(a.rules, b.rules, same_rule) && std::ranges::equal(a.unhealthy, b.unhealthy, same_broken);
+}
+
+void log_rules(const RuleSet& set) {
+  for (const auto& broken : set.unhealthy) {
+    for (const auto& problem : broken.problems) {
+      const std::string text = to_string(problem);
+      observe::log(Level::warn, "detect", "a rule file is broken",
+                   {{"problem", std::string_view(text)}, {"last_good_kept", broken.last_good_kept}});
+    }
+  }
+  const auto active = static_cast<std::uint64_t>(
+      std::ranges::count(set.rules, RuleStatus::active, [](const LoadedRule& rule) { return rule.rule.status; }));
+  observe::log(Level::info, "detect", "rules loaded",
+               {{"active", active},
+                {"rules", std::uint64_t{set.rules.size()}},
+                {"broken_files", std::uint64_t{set.unhealthy.size()}}});
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(EngineOptions options_, store::Writer& writer_) : options(std::move(options_)), writer(writer_) {
+    raised->on_raised = options.on_raised;
+    queue_depth.set(0);
+  }
+
+  // --- the stream's thread ---------------------------------------------------------------------------------------
+
+  void run_stream() {
+    std::unique_lock lock(mutex);
+    while (!cancel.stop_requested()) {
+      if (auto next = std::exchange(next_rules, nullptr)) {
+        lock.unlock();
+        evaluator->use(std::move(next));
+        publish_rules();
+        lock.lock();
+        continue;
+      }
+      if (behind || !commits.empty()) {
+        step(lock);
+        continue;
+      }
+      if (draining) break;
+      const bool unsaved = evaluated_to != saved_to;
+      const bool unpublished = rule_rows_due;
+      const auto something = [&] {
+        return cancel.stop_requested() || draining || behind || !commits.empty() || next_rules != nullptr;
+      };
+      if (!unsaved && !unpublished) {
+        changed.wait(lock, something);
+      } else if (!changed.wait_until(lock, std::max(last_saved, last_published) + watermark_interval, something)) {
+        lock.unlock();
+        save_watermark();
+        publish_changes();
+        lock.lock();
+      }
+    }
+    lock.unlock();
+    if (!cancel.stop_requested()) save_watermark();
+    lock.lock();
+    stream_ended = true;
+    changed.notify_all();
+  }
+
+  // One chunk of what is to be evaluated.
+  void step(std::unique_lock<std::mutex>& lock) {
+    const bool catching_up = behind;
+    store::Commit commit;
+    if (!catching_up) {
+      commit = commits.front();
+      commits.pop_front();
+      queue_depth.set(static_cast<double>(commits.size()));
+    }
+    lock.unlock();
+    const auto result = catching_up ? catch_up() : evaluate_to(commit.last_event, commit.time);
+    publish_changes();
+    lock.lock();
+    problem = result ? "" : result.error().message;
+    if (result || cancel.stop_requested()) return;
+    observe::log(Level::error, "detect", "events could not be evaluated; they will be",
+                 {{"error", std::string_view(result.error().message)}});
+    // Whatever was in this commit is found again from the watermark.
+    behind = true;
+    if (draining) {
+      cancel.request_stop();
+      return;
+    }
+    changed.wait_for(lock, store_retry, [&] { return cancel.stop_requested() || draining; });
+  }
+
+  Result<void> catch_up() {
+    DE_TRY(const auto last, evaluator->reader().last_event_id());
+    {
+      std::lock_guard lock(mutex);
+      // Commits from here on are queued again; those up to `last` are skipped when they come by.
+      behind = false;
+    }
+    return evaluate_to(last, std::nullopt);
+  }
+
+  // Evaluates (evaluated_to, last]. Without `now` (and for what was missed before a commit's own events) it is the
+  // events' own time.
+  Result<void> evaluate_to(event::EventId last, std::optional<Timestamp> now) {
+    while (evaluated_to < last && !cancel.stop_requested()) {
+      const event::EventId first = evaluated_to + 1;
+      DE_TRY(auto events, read_events(evaluator->reader(), first, last, options.chunk_events));
+      if (!now) keep_one_moment(events.events);
+      const bool whole = events.events.size() < options.chunk_events && now.has_value();
+      const event::EventId to = whole || events.events.empty() ? last : events.events.back().id;
+      Timestamp moment = now.value_or(Timestamp{});
+      if (!now && !events.events.empty()) moment = events.events.back().event.time;
+      DE_TRY(auto raises, evaluator->stream(events, moment, now.value_or(base::wall_now()), cancel.get_token()));
+      finish_chunk(std::move(raises), to);
+    }
+    return {};
+  }
+
+  // Cuts the chunk where its events' times drift apart.
+  static void keep_one_moment(std::vector<StoredEvent>& events) {
+    if (events.empty()) return;
+    const auto begin = events.front().event.time.ns;
+    const auto far = std::ranges::find_if(events, [&](const StoredEvent& stored) {
+      return std::abs(stored.event.time.ns - begin) > catch_up_span.count();
+    });
+    events.erase(far, events.end());
+  }
+
+  void finish_chunk(std::vector<store::Writer::Raise> raises, event::EventId to) {
+    {
+      std::lock_guard lock(mutex);
+      evaluated_to = to;
+    }
+    // Evaluating again events that matched nothing changes nothing, so their watermark need not be written at once.
+    if (raises.empty() && base::SteadyClock::now() < last_saved + watermark_interval) return;
+    send(std::move(raises), to);
+  }
+
+  void save_watermark() {
+    if (evaluated_to != saved_to) send({}, evaluated_to);
+  }
+
+  void send(std::vector<store::Writer::Raise> raises, std::optional<event::EventId> watermark) {
+    std::vector<std::string> severities;
+    for (const auto& raise : raises) severities.emplace_back(store::to_string(raise.alert.severity));
+    if (watermark) {
+      saved_to = *watermark;
+      last_saved = base::SteadyClock::now();
+    }
+    writer.raise(std::move(raises), watermark,
+                 [raised = raised, severities = std::move(severities)](
+                     const Result<std::vector<store::RaiseResult>>& r) { raised->done(r, severities); });
+  }
+
+  void publish_rules() {
+    last_published = base::SteadyClock::now();
+    board.take_changed();
+    rule_rows_due = false;
+    writer.replace_rules(board.rows(), [](const Result<void>& result) {
+      if (!result) {
+        observe::log(Level::error, "detect", "the table of rules could not be written",
+                     {{"error", std::string_view(result.error().message)}});
+      }
+    });
+  }
+
+  void publish_changes() {
+    rule_rows_due = board.take_changed() || rule_rows_due;
+    if (rule_rows_due && base::SteadyClock::now() >= last_published + rule_rows_interval) publish_rules();
+  }
+
+  // --- the rules' thread -----------------------------------------------------------------------------------------
+
+  void run_rules() {
+    for (;;) {
+      const auto reason = watcher->wait();
+      if (reason == FolderWatcher::Reason::stopped) return;
+      auto set = std::make_shared<const RuleSet>(load_rules(options.rule_paths, rules.get()));
+      const bool asked = reason == FolderWatcher::Reason::asked;
+      if (asked || !same_rules(*set, *rules)) use(std::move(set), asked);
+      std::lock_guard lock(mutex);
+      watch_problem = watcher->problem();
+    }
+  }
+
+  void use(std::shared_ptr<const RuleSet> set, bool fresh) {
+    log_rules(*set);
+    rules = set;
+    board.replace(*set, base::wall_now(), fresh);
+    schedule->use(set);
+    std::lock_guard lock(mutex);
+    next_rules = std::move(set);
+    changed.notify_all();
+  }
+
+  const EngineOptions options;
+  store::Writer& writer;
+  RuleBoard board;
+  std::shared_ptr<Raised> raised = std::make_shared<Raised>();
+  std::unique_ptr<Evaluator> evaluator;  // the stream thread's
+  std::unique_ptr<Schedule> schedule;
+  std::unique_ptr<FolderWatcher> watcher;
+  std::shared_ptr<const RuleSet> rules;  // the rules thread's: what is in force
+  observe::Gauge queue_depth =
+      observe::gauge("daemoneye_detection_queue_batches", "Committed batches that wait for evaluation.");
+
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<store::Commit> commits;
+  std::shared_ptr<const RuleSet> next_rules;
+  bool behind = true;  // there may be events that no queued commit names
+  bool draining = false, stream_ended = false;
+  event::EventId evaluated_to = 0;  // written by the stream thread alone
+  std::string problem, watch_problem;
+  std::stop_source cancel;
+
+  // The stream thread's own.
+  event::EventId saved_to = 0;
+  bool rule_rows_due = false;
+  base::SteadyClock::time_point last_saved, last_published;
+
+  std::thread stream_thread, rules_thread;
+};
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writer& writer) {
+  auto impl = std::make_unique<Impl>(std::move(options), writer);
+  Impl& self = *impl;
+  DE_TRY(auto connection, sql::Connection::open(self.options.store_path, self.options.audit_path));
+  self.evaluator = std::make_unique<Evaluator>(std::move(connection), self.options, self.board);
+  DE_TRY(auto scheduled_connection, sql::Connection::open(self.options.store_path, self.options.audit_path));
+  self.schedule = std::make_unique<Schedule>(
+      std::make_unique<Evaluator>(std::move(scheduled_connection), self.options, self.board), self.board,
+      [&self, &writer](std::vector<store::Writer::Raise> raises) {
+        std::vector<std::string> severities;
+        for (const auto& raise : raises) severities.emplace_back(store::to_string(raise.alert.severity));
+        writer.raise(std::move(raises), std::nullopt,
+                     [raised = self.raised, severities](const Result<std::vector<store::RaiseResult>>& results) {
+                       raised->done(results, severities);
+                     });
+      });
+  DE_TRY(self.evaluated_to, self.evaluator->reader().stream_watermark());
+  self.saved_to = self.evaluated_to;
+  // Before the first load, so that no change falls between.
+  DE_TRY(self.watcher, FolderWatcher::create(self.options.rule_paths));
+  self.watch_problem = self.watcher->problem();
+  self.use(std::make_shared<const RuleSet>(load_rules(self.options.rule_paths)), true);
+  self.rules_thread = std::thread([&self] { self.run_rules(); });
+  self.stream_thread = std::thread([&self] { self.run_stream(); });
+  self.schedule->start();
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+Engine::~Engine() {
+  stop(Deadline::after(nanoseconds(0)));
+  impl_->rules_thread.join();
+  impl_->schedule->join();
+  impl_->stream_thread.join();
+  // From here on a late commit tells nobody.
+  std::lock_guard lock(impl_->raised->mutex);
+  impl_->raised->on_raised = nullptr;
+}
+
+void Engine::on_commit(const store::Commit& commit) {
+  if (commit.duplicate || commit.last_event < commit.first_event) return;
+  Impl& self = *impl_;
+  std::lock_guard lock(self.mutex);
+  if (self.draining) return;  // found from the watermark at the next start
+  if (self.commits.size() >= self.options.queue_capacity) {
+    self.commits.clear();
+    self.behind = true;
+    observe::counter("daemoneye_detection_queue_overflows_total",
+                     "Times the queue was full and detection caught up from the store.")
+        .add();
+  } else {
+    self.commits.push_back(commit);
+  }
+  self.queue_depth.set(static_cast<double>(self.commits.size()));
+  self.changed.notify_all();
+}
+
+void Engine::reload() { impl_->watcher->notify(); }
+
+void Engine::stop(Deadline deadline) {
+  Impl& self = *impl_;
+  self.watcher->stop();
+  self.schedule->stop();
+  std::unique_lock lock(self.mutex);
+  self.draining = true;
+  self.changed.notify_all();
+  self.changed.wait_until(lock, deadline.point(), [&] { return self.stream_ended; });
+  self.cancel.request_stop();
+  self.changed.notify_all();
+}
+
+Engine::State Engine::state() const {
+  State state;
+  impl_->board.describe(state);
+  {
+    std::lock_guard lock(impl_->mutex);
+    state.evaluated_to = impl_->evaluated_to;
+    state.problem = !impl_->problem.empty() ? impl_->problem : impl_->watch_problem;
+  }
+  std::lock_guard lock(impl_->raised->mutex);
+  state.alerts = impl_->raised->alerts;
+  state.merged = impl_->raised->merged;
+  return state;
+}
+
+}  // namespace daemoneye::detect

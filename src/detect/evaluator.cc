@@ -1,0 +1,140 @@
+#include "detect/evaluator.h"
+
+#include <algorithm>
+#include <set>
+
+namespace daemoneye::detect {
+namespace {
+
+// Kept from a run until the snapshot's next use: alerts need lookups on the same connection.
+struct Match {
+  sql::Row row;
+  event::EventId driving = 0;
+};
+
+// Ends the shared snapshot on every way out.
+class StreamScope {
+ public:
+  explicit StreamScope(sql::Connection& connection) : connection_(connection) {}
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+  ~StreamScope() { connection_.end_stream(); }
+
+ private:
+  sql::Connection& connection_;
+};
+
+void add_damage(event::Completeness& completeness, const std::vector<event::Incompleteness>& damage) {
+  for (const auto& reason : damage) {
+    if (std::ranges::find(completeness.reasons, reason) == completeness.reasons.end()) {
+      completeness.reasons.push_back(reason);
+    }
+  }
+}
+
+std::chrono::nanoseconds since(base::SteadyClock::time_point begin) { return base::SteadyClock::now() - begin; }
+
+}  // namespace
+
+bool is_active_stream_rule(const LoadedRule& rule) {
+  return rule.rule.status == RuleStatus::active && !rule.rule.evaluate;
+}
+
+bool is_active_scheduled_rule(const LoadedRule& rule) {
+  return rule.rule.status == RuleStatus::active && rule.rule.evaluate.has_value();
+}
+
+Evaluator::Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board)
+    : connection_(std::move(connection)),
+      options_(options),
+      board_(board),
+      builder_(*connection_, options.host, options.agent_version) {}
+
+void Evaluator::use(std::shared_ptr<const RuleSet> rules) {
+  std::set<const sql::Compiled*> kept;
+  for (const auto& rule : rules->rules) kept.insert(rule.compiled.get());
+  for (const auto& rule : rules_->rules) {
+    if (!kept.contains(rule.compiled.get())) connection_->forget(*rule.compiled);
+  }
+  rules_ = std::move(rules);
+}
+
+store::Writer::Raise Evaluator::raise(const LoadedRule& rule, store::Alert alert) const {
+  store::Writer::Raise raise;
+  raise.dedup_window = rule.rule.dedup_for.count() > 0
+                           ? std::chrono::ceil<std::chrono::milliseconds>(rule.rule.dedup_for)
+                           : options_.dedup_window;
+  if (options_.route) raise.sinks = options_.route(alert);
+  raise.alert = std::move(alert);
+  return raise;
+}
+
+Result<std::vector<store::Writer::Raise>> Evaluator::stream(const StoredEvents& events, Timestamp now, Timestamp raised,
+                                                            std::stop_token stop) {
+  std::vector<store::Writer::Raise> raises;
+  if (events.events.empty()) return raises;
+  const auto rows = driving_rows(events.events);
+  DE_CHECK(connection_->begin_stream(rows, now));
+  const StreamScope scope(*connection_);
+  builder_.next_batch();
+  for (const auto& rule : rules_->rules) {
+    if (!is_active_stream_rule(rule) || board_.suspended(rule.rule.id)) continue;
+    std::vector<Match> matches;
+    sql::RunOptions run;
+    run.deadline = Deadline::after(options_.rule_timeout);
+    run.stop = stop;
+    run.now = now;
+    const auto begin = base::SteadyClock::now();
+    auto stats = connection_->run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
+      matches.push_back({row, driving});
+      return true;
+    });
+    const auto elapsed = since(begin);
+    if (!stats) {
+      if (stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
+      board_.failed(rule.rule.id, elapsed, stats.error());
+      continue;
+    }
+    board_.ran(rule.rule.id, elapsed, matches.size());
+    add_damage(stats->completeness, events.damage);
+    for (const auto& match : matches) {
+      const auto driving = std::ranges::lower_bound(events.events, match.driving, {}, &StoredEvent::id);
+      const bool known = driving != events.events.end() && driving->id == match.driving;
+      raises.push_back(
+          raise(rule, builder_.build(rule, match.row, known ? &*driving : nullptr, stats->completeness, raised)));
+    }
+  }
+  return raises;
+}
+
+Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule& rule, Timestamp now,
+                                                               std::stop_token stop) {
+  std::vector<store::Writer::Raise> raises;
+  std::vector<sql::Row> rows;
+  sql::RunOptions run;
+  run.deadline = Deadline::after(options_.rule_timeout);
+  run.stop = stop;
+  run.now = now;
+  run.row_limit = max_scheduled_rows;
+  run.history = {Timestamp{now.ns - rule.rule.evaluate->window.count()}, now};
+  const auto begin = base::SteadyClock::now();
+  auto stats = connection_->run(*rule.compiled, run, [&](const sql::Row& row) {
+    rows.push_back(row);
+    return true;
+  });
+  const auto elapsed = since(begin);
+  if (!stats) {
+    if (stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
+    board_.failed(rule.rule.id, elapsed, stats.error());
+    return raises;
+  }
+  board_.ran(rule.rule.id, elapsed, rows.size());
+  if (stats->more) stats->completeness.reasons.push_back({"limit_reached", max_scheduled_rows, {}, {}});
+  builder_.next_batch();
+  for (const auto& row : rows) {
+    raises.push_back(raise(rule, builder_.build(rule, row, nullptr, stats->completeness, now)));
+  }
+  return raises;
+}
+
+}  // namespace daemoneye::detect

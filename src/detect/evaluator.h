@@ -1,0 +1,50 @@
+// Runs rules over rows on one connection; makes alerts, raises none. One thread at a time.
+#pragma once
+
+#include <memory>
+#include <stop_token>
+#include <vector>
+
+#include "detect/alert_builder.h"
+#include "detect/engine.h"
+#include "detect/rule_board.h"
+#include "detect/stored_events.h"
+
+namespace daemoneye::detect {
+
+class Evaluator {
+ public:
+  // `options` and `board` outlive this.
+  Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board);
+
+  // From now on these rules; what was prepared for rules that are gone is dropped.
+  void use(std::shared_ptr<const RuleSet> rules);
+
+  // Each active stream rule over `events`, all on one snapshot, with `now` as their present. `raised` is the time of
+  // the alerts. A rule that fails is noted on the board and the others go on; an error is the store's or the stop's:
+  // then nothing was evaluated and the events must be shown again.
+  Result<std::vector<store::Writer::Raise>> stream(const StoredEvents& events, Timestamp now, Timestamp raised,
+                                                   std::stop_token stop);
+
+  // One run of a scheduled rule at `now` over its window.
+  static constexpr std::uint64_t max_scheduled_rows = 1000;  // more: the alerts say limit_reached
+  Result<std::vector<store::Writer::Raise>> scheduled(const LoadedRule& rule, Timestamp now, std::stop_token stop);
+
+  [[nodiscard]] const RuleSet& rules() const { return *rules_; }
+  [[nodiscard]] store::Reader& reader() { return connection_->reader(); }
+
+ private:
+  store::Writer::Raise raise(const LoadedRule& rule, store::Alert alert) const;
+
+  std::unique_ptr<sql::Connection> connection_;
+  const EngineOptions& options_;
+  RuleBoard& board_;
+  AlertBuilder builder_;
+  std::shared_ptr<const RuleSet> rules_ = std::make_shared<const RuleSet>();
+};
+
+// A rule that is evaluated on the stream.
+bool is_active_stream_rule(const LoadedRule& rule);
+bool is_active_scheduled_rule(const LoadedRule& rule);
+
+}  // namespace daemoneye::detect

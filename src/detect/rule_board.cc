@@ -1,0 +1,191 @@
+#include "detect/rule_board.h"
+
+#include "base/text.h"
+#include "observe/log.h"
+
+namespace daemoneye::detect {
+namespace {
+
+constexpr std::size_t max_reason_bytes = 2048;
+
+std::string reason_of(const std::vector<RuleProblem>& problems) {
+  std::string reason;
+  for (const auto& problem : problems) {
+    if (reason.size() > max_reason_bytes) {
+      reason += "; …";
+      break;
+    }
+    if (!reason.empty()) reason += "; ";
+    reason += to_string(problem);
+  }
+  return reason;
+}
+
+}  // namespace
+
+void RuleBoard::replace(const RuleSet& set, Timestamp now, bool fresh) {
+  std::lock_guard lock(mutex_);
+  auto before = std::move(entries_);
+  entries_.clear();
+  for (const auto& loaded : set.rules) {
+    const Rule& rule = loaded.rule;
+    Entry entry;
+    entry.row = {rule.id,
+                 rule.title,
+                 std::string(store::to_string(rule.severity)),
+                 std::string(to_string(rule.status)),
+                 "healthy",
+                 "",
+                 rule.sql,
+                 rule.file,
+                 rule.version,
+                 now};
+    if (const auto found = before.find(rule.id); found != before.end() && found->second.row.version == rule.version) {
+      Entry& old = found->second;
+      entry.row.loaded_at = old.row.loaded_at;
+      entry.evaluations = old.evaluations;
+      entry.matches = old.matches;
+      entry.failures = old.failures;
+      entry.timeouts = old.timeouts;
+      if (!fresh && old.file_problem.empty()) {
+        entry.row.state = old.row.state;
+        entry.row.reason = old.row.reason;
+        entry.clean_runs = old.clean_runs;
+        entry.timeouts_in_a_row = old.timeouts_in_a_row;
+      }
+    }
+    entry.active = rule.status == RuleStatus::active;
+    label(entry);
+    entries_.emplace(rule.id, std::move(entry));
+  }
+  for (const auto& broken : set.unhealthy) {
+    auto& entry = entries_[broken.id];
+    if (entry.row.rule_id.empty()) {
+      entry.row.rule_id = broken.id;
+      entry.row.file = broken.file;
+      entry.row.loaded_at = now;
+      label(entry);
+    }
+    entry.file_problem = reason_of(broken.problems);
+    if (broken.last_good_kept) entry.file_problem = "the last good version runs on; " + entry.file_problem;
+    entry.row.state = "unhealthy";
+    entry.row.reason = entry.file_problem;
+  }
+  changed_ = true;
+}
+
+void RuleBoard::label(Entry& entry) {
+  std::string name = entry.row.rule_id;
+  if (!labelled_.contains(name)) {
+    if (labelled_.size() >= max_labelled_rules)
+      name = "other";
+    else
+      labelled_.emplace(name, true);
+  }
+  const observe::Labels labels{{"rule", name}};
+  entry.latency = observe::histogram("daemoneye_rule_evaluation_seconds", "Time of one evaluation of a rule.", labels);
+  entry.matched = observe::counter("daemoneye_rule_matches_total", "Rows that a rule matched.", labels);
+  entry.failing = observe::counter("daemoneye_rule_failures_total", "Evaluations that failed or timed out.", labels);
+}
+
+void RuleBoard::set_state(Entry& entry, std::string state, std::string reason) {
+  if (!entry.file_problem.empty()) return;
+  if (entry.row.state != state) {
+    changed_ = true;
+    observe::log(state == "healthy" ? observe::Level::info : observe::Level::warn, "detect", "rule changed its state",
+                 {{"rule", std::string_view(entry.row.rule_id)},
+                  {"state", std::string_view(state)},
+                  {"reason", std::string_view(reason)}});
+  }
+  entry.row.state = std::move(state);
+  entry.row.reason = std::move(reason);
+}
+
+void RuleBoard::ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t matches) {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  ++entry.evaluations;
+  entry.matches += matches;
+  entry.timeouts_in_a_row = 0;
+  entry.latency.observe(std::chrono::duration<double>(elapsed).count());
+  if (matches > 0) entry.matched.add(static_cast<double>(matches));
+  if (elapsed > slow_run) {
+    entry.clean_runs = 0;
+    if (entry.row.state == "unhealthy") return;
+    set_state(entry, "slow",
+              "one evaluation took " +
+                  std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(elapsed).count()) +
+                  " ms (over 100 ms): narrow it by kind, name or an equality on a column before joins and LIKE");
+  } else if (entry.row.state != "healthy" && ++entry.clean_runs >= recovery_runs) {
+    set_state(entry, "healthy", "");
+  }
+}
+
+void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error) {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  ++entry.evaluations;
+  ++entry.failures;
+  entry.clean_runs = 0;
+  entry.latency.observe(std::chrono::duration<double>(elapsed).count());
+  entry.failing.add();
+  const std::string count = " (" + std::to_string(entry.failures) + " evaluations failed; their rows were not matched)";
+  if (error.code != Errc::timeout) {
+    entry.timeouts_in_a_row = 0;
+    set_state(entry, "unhealthy", base::printable(error.message) + count);
+    return;
+  }
+  ++entry.timeouts;
+  if (++entry.timeouts_in_a_row < suspend_after) {
+    set_state(entry, "unhealthy", "over its time limit" + count);
+  } else {
+    set_state(entry, "suspended",
+              "over its time limit " + std::to_string(suspend_after) +
+                  " times in a row; not evaluated until its file changes or the rules are reloaded");
+    if (!entry.file_problem.empty()) {
+      // The last good version of a broken file: its own state is hidden behind the file's, so it is said there.
+      entry.row.state = "suspended";
+      entry.row.reason = "over its time limit; not evaluated; " + entry.file_problem;
+      changed_ = true;
+    }
+  }
+}
+
+bool RuleBoard::suspended(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  return found != entries_.end() && found->second.row.state == "suspended";
+}
+
+std::vector<store::RuleRow> RuleBoard::rows() const {
+  std::lock_guard lock(mutex_);
+  std::vector<store::RuleRow> rows;
+  rows.reserve(entries_.size());
+  for (const auto& [id, entry] : entries_) rows.push_back(entry.row);
+  return rows;
+}
+
+bool RuleBoard::take_changed() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(changed_, false);
+}
+
+void RuleBoard::describe(Engine::State& state) const {
+  std::lock_guard lock(mutex_);
+  constexpr double ms = 1000;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.active && entry.row.state != "suspended")
+      ++state.active;
+    else if (entry.row.state == "healthy" || entry.row.state == "slow")
+      ++state.inactive;
+    if (entry.row.state == "unhealthy" || entry.row.state == "suspended") ++state.unhealthy;
+    state.rules.push_back({id, entry.row.state, entry.row.reason, entry.evaluations, entry.matches, entry.timeouts,
+                           entry.latency.quantile(0.5) * ms, entry.latency.quantile(0.99) * ms});
+  }
+}
+
+}  // namespace daemoneye::detect

@@ -1,0 +1,61 @@
+// What is known of each rule while it runs: state, reason, counts, latency. Thread-safe; the detection thread and the
+// schedule write, health and the table `detection_rules` read.
+//
+// healthy -> slow: a run took over 100 ms. healthy -> unhealthy: a run failed. After `recovery_runs` clean runs in a
+// row both are healthy again. unhealthy -> suspended: `suspend_after` runs in a row hit the time limit; a suspended
+// rule is not run until its file changes or the rules are reloaded by hand. A broken file is unhealthy until it is
+// mended, also while its last good version runs.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "detect/engine.h"
+#include "observe/metrics.h"
+
+namespace daemoneye::detect {
+
+class RuleBoard {
+ public:
+  static constexpr std::chrono::milliseconds slow_run{100};
+  static constexpr unsigned recovery_runs = 100;
+  static constexpr unsigned suspend_after = 3;
+  static constexpr std::size_t max_labelled_rules = 512;  // beyond: the metrics' label is "other"
+
+  // The rules that are there now. Counts and states stay with an unchanged version; `fresh` clears states as well.
+  void replace(const RuleSet& set, Timestamp now, bool fresh);
+
+  void ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t matches);
+  void failed(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error);
+  [[nodiscard]] bool suspended(const std::string& id) const;
+
+  [[nodiscard]] std::vector<store::RuleRow> rows() const;
+  // True once after each change of a rule's state.
+  bool take_changed();
+  // Fills the counts and the list of `state`.
+  void describe(Engine::State& state) const;
+
+ private:
+  struct Entry {
+    store::RuleRow row;        // state and reason as they are now
+    std::string file_problem;  // of a broken file; wins over what runs show
+    bool active = false;       // is evaluated
+    std::uint64_t evaluations = 0, matches = 0, failures = 0, timeouts = 0;
+    unsigned clean_runs = 0, timeouts_in_a_row = 0;
+    observe::Histogram latency;
+    observe::Counter matched, failing;
+  };
+  void set_state(Entry& entry, std::string state, std::string reason);
+  void label(Entry& entry);
+
+  mutable std::mutex mutex_;
+  std::map<std::string, Entry> entries_;
+  std::map<std::string, bool> labelled_;
+  bool changed_ = false;
+};
+
+}  // namespace daemoneye::detect

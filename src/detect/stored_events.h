@@ -1,0 +1,29 @@
+// Events as they lie in the store, read back for evaluation.
+#pragma once
+
+#include <vector>
+
+#include "event/process_event.h"
+#include "sql/connection.h"
+#include "store/reader.h"
+
+namespace daemoneye::detect {
+
+struct StoredEvent {
+  event::EventId id = 0;
+  event::ProcessEvent event;
+};
+
+struct StoredEvents {
+  std::vector<StoredEvent> events;            // ascending by id
+  std::vector<event::Incompleteness> damage;  // blocks that could not be read
+};
+
+// The events whose ids are in [first, last] and whose time is in `time`; at most `limit`, the lowest ids first.
+Result<StoredEvents> read_events(store::Reader& reader, event::EventId first, event::EventId last, std::size_t limit,
+                                 const event::TimeRange& time = {});
+
+// As the SQL connection wants them; points into `events`.
+std::vector<sql::DrivingRow> driving_rows(const std::vector<StoredEvent>& events);
+
+}  // namespace daemoneye::detect
