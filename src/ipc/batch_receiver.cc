@@ -6,27 +6,28 @@
 namespace daemoneye::ipc {
 
 BatchReceiver::BatchReceiver(Hello hello, std::uint64_t committed)
-    : hello_(std::move(hello)), received_(committed), committed_(committed) {}
+    : hello_(std::move(hello)), welcomed_(committed), received_(committed), committed_(committed) {}
 
 Result<void> BatchReceiver::on_resume(const Resume& resume) {
   if (resumed_) return fail(Errc::corrupt, "a second resume on one connection");
-  if (resume.first_sequence <= committed_) {
+  if (resume.first_sequence <= welcomed_) {
     return fail(Errc::corrupt, "the stream resumes at batch " + std::to_string(resume.first_sequence) +
-                                   ", and the store was told to hold " + std::to_string(committed_));
+                                   ", and the store was told to hold " + std::to_string(welcomed_));
   }
-  if (resume.first_sequence != committed_ + 1 && !resume.missing) {
-    return fail(Errc::corrupt, "batches " + std::to_string(committed_ + 1) + " to " +
+  if (resume.first_sequence != welcomed_ + 1 && !resume.missing) {
+    return fail(Errc::corrupt, "batches " + std::to_string(welcomed_ + 1) + " to " +
                                    std::to_string(resume.first_sequence - 1) + " are missing without a reason");
   }
-  if (resume.missing && (resume.missing->first_sequence != committed_ + 1 ||
-                         resume.missing->last_sequence != resume.first_sequence - 1)) {
+  if (resume.missing &&
+      (resume.missing->first_sequence != welcomed_ + 1 || resume.missing->last_sequence != resume.first_sequence - 1)) {
     return fail(Errc::corrupt, "what the resume calls missing (" + std::to_string(resume.missing->first_sequence) +
                                    " to " + std::to_string(resume.missing->last_sequence) +
-                                   ") is not what the store lacks (" + std::to_string(committed_ + 1) + " to " +
+                                   ") is not what the store lacks (" + std::to_string(welcomed_ + 1) + " to " +
                                    std::to_string(resume.first_sequence - 1) + ")");
   }
   resumed_ = true;
-  received_ = resume.first_sequence - 1;
+  // A commit of what an earlier connection brought may have come between welcome and resume.
+  received_ = std::max(received_, resume.first_sequence - 1);
   missing_ = resume.missing;
   return {};
 }
@@ -55,13 +56,16 @@ Result<BatchReceiver::Outcome> BatchReceiver::on_batch(BatchMessage message) {
   incoming.canonical = std::move(message.canonical);
   incoming.scan = std::move(message.scan);
   incoming.decoded = std::move(*decoded);
-  incoming.missing = std::exchange(missing_, std::nullopt);
+  // When an earlier connection brought the first batch already, what is missing came with it.
+  auto missing = std::exchange(missing_, std::nullopt);
+  if (missing && missing->last_sequence + 1 == message.sequence) incoming.missing = missing;
   received_ = message.sequence;
   return Outcome{std::move(incoming), std::nullopt};
 }
 
 Acknowledge BatchReceiver::on_committed(std::uint64_t sequence) {
   committed_ = std::max(committed_, sequence);
+  received_ = std::max(received_, committed_);
   return Acknowledge{committed_};
 }
 

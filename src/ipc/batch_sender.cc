@@ -166,10 +166,9 @@ Result<std::optional<BatchSender::Rollback>> BatchSender::on_welcome(const Welco
 
 Result<void> BatchSender::on_acknowledge(const Acknowledge& acknowledge, const Send& send) {
   if (!connected_) return fail(Errc::corrupt, "acknowledgement before the welcome");
-  if (acknowledge.sequence > acknowledged_ + in_flight_batches_) {
+  if (acknowledge.sequence > sent_) {
     return fail(Errc::corrupt, "batch " + std::to_string(acknowledge.sequence) +
-                                   " acknowledged; the last one sent is " +
-                                   std::to_string(acknowledged_ + in_flight_batches_));
+                                   " acknowledged; the last one sent is " + std::to_string(sent_));
   }
   acknowledge_up_to(acknowledge.sequence);
   return pump(send);

@@ -55,7 +55,7 @@ class BatchSender {
   // acknowledged (its events are gone for good); once, however often the connection is made anew. invalid_input:
   // another protocol version. corrupt: the store claims what was never sent. After an error the connection must end.
   Result<std::optional<Rollback>> on_welcome(const Welcome& welcome, const Send& send);
-  // corrupt: acknowledges what was not sent on this connection.
+  // corrupt: acknowledges what was never sent. What an earlier connection sent may be acknowledged on this one.
   Result<void> on_acknowledge(const Acknowledge& acknowledge, const Send& send);
   void on_disconnect();
   // Sends what the window allows. Called after queue(). The error is `send`'s; what it did not take stays held.
@@ -144,11 +144,13 @@ class BatchReceiver {
     std::optional<Acknowledge> again;
   };
   Result<Outcome> on_batch(BatchMessage message);
-  // After the commit. Commits come in order.
+  // After the commit. Commits come in order. Also for a batch of this epoch that an earlier connection brought, at
+  // any time after the welcome was sent.
   Acknowledge on_committed(std::uint64_t sequence);
 
  private:
   Hello hello_;
+  std::uint64_t welcomed_;  // what the welcome said; the store may have gone on since
   std::uint64_t received_, committed_;
   bool resumed_ = false;
   std::optional<Missing> missing_;
