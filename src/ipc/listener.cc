@@ -90,10 +90,12 @@ struct Listener::State {
     }
   }
 
-  void turn_away() {
+  bool turn_away() {
     reserve.reset();
     const UniqueFd peer(::accept4(socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (peer) ++refused;
+    if (!peer) return false;
+    ++refused;
+    return true;
   }
 
   void accept_some() {
@@ -103,7 +105,7 @@ struct Listener::State {
       if (!peer) {
         // Left in the backlog it would wake the loop again and again.
         if (errno == EMFILE || errno == ENFILE) {
-          turn_away();
+          if (!turn_away()) return;
           continue;
         }
         if (errno == EINTR || errno == ECONNABORTED) continue;
