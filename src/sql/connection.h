@@ -22,16 +22,16 @@ struct RunOptions {
   std::map<std::string, event::Value> parameters;
   Deadline deadline = Deadline::after(std::chrono::seconds(30));
   std::stop_token stop;
-  std::uint64_t row_limit = 0;           // 0: none; one more row than this sets `more`
-  std::optional<Timestamp> now;          // what 'now' and ago() mean; default: wall clock
-  event::TimeRange history;              // clamps every scan of process_events and of ended processes; default: all
+  std::uint64_t row_limit = 0;   // 0: none; one more row than this sets `more`
+  std::optional<Timestamp> now;  // what 'now' and ago() mean; default: wall clock
+  event::TimeRange history;      // clamps every scan of process_events and of ended processes; default: all
 };
 
 struct RunStats {
   std::uint64_t rows = 0;
   bool more = false;
   event::Completeness completeness;
-  store::ScanStats scan;                 // summed over all scans
+  store::ScanStats scan;  // summed over all scans
   std::chrono::nanoseconds elapsed{0};
 };
 
@@ -51,7 +51,8 @@ class Connection {
 
   // Calls `each` a row until it returns false. Error codes: timeout (deadline), cancelled, limit_exceeded,
   // invalid_input (a run-time error of the statement), unavailable, corrupt.
-  Result<RunStats> run(const Compiled& compiled, const RunOptions& options, const std::function<bool(const Row&)>& each);
+  Result<RunStats> run(const Compiled& compiled, const RunOptions& options,
+                       const std::function<bool(const Row&)>& each);
 
   // Streaming: `rows` (which must outlive the run) stand for the driving reference of compiled.streaming_sql().
   // One snapshot is held between begin_stream() and end_stream(), so that all rules of a batch see the same.

@@ -17,7 +17,7 @@ namespace daemoneye::sql {
 
 struct Limits {
   std::size_t max_text_bytes = 64 * 1024;
-  unsigned max_nesting = 16;             // of SELECTs
+  unsigned max_nesting = 16;  // of SELECTs
   unsigned max_expression_depth = 100;
   unsigned max_joins = 8;
   unsigned max_result_columns = 256;
@@ -47,14 +47,16 @@ struct DrivingReference {
 class Compiled {
  public:
   [[nodiscard]] const std::string& sql() const;  // derived, for Connection::run
-  // The same with the driving reference reading the rows given by Connection::set_driving_rows(); empty when the
-  // statement cannot be streamed.
+  // The same with the driving reference reading the rows given to Connection::begin_stream(), and the driving
+  // row's event id as one more column; empty when the statement cannot be streamed.
   [[nodiscard]] const std::string& streaming_sql() const;
   [[nodiscard]] const std::optional<DrivingReference>& driving() const;
   // Why it cannot be streamed ("uses GROUP BY: needs evaluate"); empty when it can.
   [[nodiscard]] const std::string& not_streamable() const;
   [[nodiscard]] const std::vector<ResultColumn>& columns() const;
   [[nodiscard]] const std::set<std::string>& tables() const;
+  // Columns of the driving reference that the statement names anywhere: a change of another cannot change its result.
+  [[nodiscard]] const std::set<std::string>& driving_columns() const;
   [[nodiscard]] const std::set<std::string>& parameters() const;  // names without the colon; "?N" for positional
 
   Compiled(Compiled&&) noexcept;
