@@ -27,13 +27,13 @@ struct Alert {
   std::string status = "open";  // open | acknowledged | closed
   std::optional<std::string> process_key, name, executable_path, command_line;
   std::optional<std::int64_t> pid;
-  std::string row_json;       // the matched row: an object, column -> value
-  std::string process_json;   // the process and its ancestors at that time: {"process":{…},"ancestors":[…]}
+  std::string row_json;      // the matched row: an object, column -> value
+  std::string process_json;  // the process and its ancestors at that time: {"process":{…},"ancestors":[…]}
   std::vector<event::EventId> evidence;
   std::string correlation_id;
   event::Completeness completeness;
   std::string host, agent_version;
-  std::string dedup_key;      // digest of rule id and the configured columns
+  std::string dedup_key;  // digest of rule id and the configured columns
 };
 
 // The alert as one JSON object, one line, as sinks and `alerts show` give it.

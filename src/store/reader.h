@@ -45,7 +45,7 @@ class Reader;
 class EventScan {
  public:
   ~EventScan();
-  // False at the end. `stop` is asked at least once a block.
+  // False at the end. `stop` is asked at least once a block; when it says so: cancelled.
   Result<bool> next();
   [[nodiscard]] event::EventId event_id() const;
   [[nodiscard]] ValueView value(event::Column column) const;  // valid until next() is called again
@@ -68,10 +68,12 @@ class Reader {
   // The connection, on which `sql` registers its virtual tables. Reads below use the same connection, and so the
   // same snapshot while a statement or begin_snapshot() is open.
   [[nodiscard]] db::Database& database();
+  // Nests; inside a transaction that is open already nothing happens.
   Result<void> begin_snapshot();
   void end_snapshot();
 
   using ShouldStop = std::function<bool()>;
+  // invalid_input when a condition does not compile. The scan must end before the reader does.
   Result<std::unique_ptr<EventScan>> scan(const ScanRequest& request, ShouldStop stop = {});
 
   // Live processes: the indexed table. `key` or `pid` narrow it; each row as an event of which only `process` and the
@@ -99,15 +101,19 @@ class Reader {
     base::Sha256Digest digest{};
     event::EventId first_event = 0, last_event = -1;
   };
+  // In order of commit. corrupt when a block's list of batches is damaged; what lies before it was given.
   Result<void> batches(const std::function<bool(const BatchRow&)>& each);
+  // The canonical encoding, rebuilt from the columns when the batch is sealed: its digest must be batch.digest.
+  Result<std::string> reconstruct_batch(const BatchRow& batch);
 
   struct Stats {
     std::string store_id;
     std::uint32_t schema_version = 0;
-    std::uint64_t events = 0, batches = 0, blocks = 0, tail_batches = 0, tail_events = 0, live_processes = 0, alerts = 0;
+    std::uint64_t events = 0, batches = 0, blocks = 0, tail_batches = 0, tail_events = 0, live_processes = 0,
+                  alerts = 0;
     std::uint64_t file_bytes = 0, wal_bytes = 0, free_bytes = 0, chunk_bytes = 0, tail_bytes = 0;
     std::optional<Timestamp> oldest, newest;
-    bool agent_running = false;   // the writer lock is held
+    bool agent_running = false;  // the writer lock is held
     struct Collector {
       std::string source;
       bool connected = false;
@@ -124,6 +130,7 @@ class Reader {
   [[nodiscard]] const std::string& path() const;
 
  private:
+  friend class EventScan;
   struct Impl;
   explicit Reader(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -1,6 +1,7 @@
 // The event store's only writer: one thread, group commit. Everything that changes the file goes through here.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -18,7 +19,7 @@ namespace daemoneye::store {
 
 struct StoreOptions {
   std::string path;
-  std::uint32_t retention_days = 30, max_size_mb = 4096;
+  std::uint32_t retention_days = 30, max_size_mb = 4096;  // 0: no bound (an import)
   std::uint32_t block_events = 8192;
   std::uint32_t queue_capacity = 64;  // write operations that wait; submit() blocks when full
   std::string reader_group;           // given to folder and files when we may; empty: leave
@@ -32,8 +33,8 @@ struct Commit {
 };
 
 struct RaiseResult {
-  std::string alert_id;    // of the alert that now stands for it
-  bool merged = false;     // counted on an existing alert (dedup): nothing is delivered
+  std::string alert_id;  // of the alert that now stands for it
+  bool merged = false;   // counted on an existing alert (dedup): nothing is delivered
 };
 
 // An outbox entry that is due.
@@ -82,6 +83,7 @@ class Writer {
     std::chrono::milliseconds dedup_window{0};
     std::vector<std::string> sinks;
   };
+  // A watermark alone rides on the next commit, or is written within a second.
   void raise(std::vector<Raise> alerts, std::optional<event::EventId> watermark,
              std::function<void(Result<std::vector<RaiseResult>>)> done);
   void record_deliveries(std::vector<DeliveryRecord> records, std::function<void(Result<void>)> done);
@@ -92,7 +94,7 @@ class Writer {
 
   // The state that health shows. Any thread.
   struct State {
-    bool paused = false;          // writes fail at the moment
+    bool paused = false;  // writes fail at the moment
     std::string reason;
     std::uint64_t events = 0, batches = 0, blocks = 0, duplicates = 0, commits = 0;
     std::uint64_t retention_events_removed = 0;

@@ -1,0 +1,141 @@
+#include "store/block.h"
+
+#include <algorithm>
+
+namespace daemoneye::store {
+namespace {
+
+using event::Column;
+
+constexpr std::size_t at(Column column) { return static_cast<std::size_t>(column); }
+
+// Where the values of an SQL column are kept.
+Column home_of(Column column) {
+  switch (column) {
+    case Column::pid: return Column::process_key;
+    case Column::command_line: return Column::arguments;
+    default: return column;
+  }
+}
+
+bool is_process_column(Column column) {
+  return column > Column::detail && column != Column::collection_time;  // NULL in a gap
+}
+// Not optional in an event, but NULL in SQL when empty.
+bool is_null_if_empty(Column column) { return column == Column::detail || column == Column::name; }
+
+std::string_view enumerator_name(Column column, std::int64_t number) {
+  switch (column) {
+    case Column::kind: return to_string(static_cast<event::EventKind>(number));
+    case Column::source: return to_string(static_cast<event::EventSource>(number));
+    case Column::status: return to_string(static_cast<event::ProcessStatus>(number));
+    default: return to_string(static_cast<event::ExecutableState>(number));
+  }
+}
+
+}  // namespace
+
+Block::Block(Load load, BlockHeader header) : load_(std::move(load)), header_(std::move(header)) {
+  if (header_.gap_rows.empty()) return;
+  gap_.resize(header_.rows);
+  for (const std::uint32_t row : header_.gap_rows) gap_[row] = true;
+}
+
+Result<std::unique_ptr<Block>> Block::open(Load load, std::uint32_t rows) {
+  DE_TRY(const std::string body, load(header_chunk));
+  DE_TRY(auto header, decode_header(body));
+  if (header.rows != rows) return fail(Errc::corrupt, "block header: another number of events than the catalog has");
+  return std::unique_ptr<Block>(new Block(std::move(load), std::move(header)));
+}
+
+Result<const ColumnData*> Block::stored(Column column) {
+  auto& slot = columns_[at(column)];
+  if (slot) return slot.get();
+  const ColumnData* times = nullptr;
+  if (encoding_of(column) == Encoding::time_based) {
+    DE_TRY(times, stored(Column::time));
+  }
+  DE_TRY(auto body, load_(static_cast<std::uint8_t>(column)));
+  DE_TRY(slot, decode_column(column, std::move(body), header_.rows, times));
+  return slot.get();
+}
+
+Result<void> Block::need(Column column) {
+  if (column == Column::event_id) return {};
+  DE_CHECK(stored(home_of(column)));
+  return {};
+}
+
+const ColumnData& Block::data(Column column) const { return *columns_[at(home_of(column))]; }
+
+std::string_view Block::text(Column column, std::uint32_t entry) {
+  const auto& column_data = data(column);
+  const bool derived =
+      column == Column::command_line || column == Column::arguments || encoding_of(column) == Encoding::key;
+  if (!derived) return column_data.entries[entry];
+  auto& texts = texts_[at(column)];
+  if (texts.views.empty()) {
+    const std::size_t count = std::max(column_data.entries.size(), column_data.keys.size());
+    texts.views.resize(count);
+    texts.made.resize(count);
+  }
+  if (!texts.made[entry]) {
+    std::string made;
+    if (encoding_of(column) == Encoding::key) {
+      made = to_string(column_data.keys[entry]);
+    } else {
+      const auto arguments = event::Arguments::from_nul_separated(column_data.entries[entry]);
+      made = column == Column::command_line ? arguments.command_line() : arguments.json();
+    }
+    texts.views[entry] = texts.storage.emplace_back(std::move(made));
+    texts.made[entry] = true;
+  }
+  return texts.views[entry];
+}
+
+ValueView Block::value(std::size_t row, Column column, event::EventId first_event) {
+  if (column == Column::event_id) return first_event + static_cast<event::EventId>(row);
+  if (is_gap(row) && is_process_column(column)) return {};
+  const auto& column_data = data(column);
+  if (column == Column::pid) {
+    const std::uint32_t entry = column_data.rows[row];
+    return entry == null_entry ? ValueView() : ValueView(std::int64_t{column_data.keys[entry].pid});
+  }
+  switch (encoding_of(column)) {
+    case Encoding::integer:
+    case Encoding::time_based: return column_data.is_present(row) ? ValueView(column_data.integers[row]) : ValueView();
+    case Encoding::enumerator:
+      return column_data.is_present(row) ? ValueView(enumerator_name(column, column_data.integers[row])) : ValueView();
+    case Encoding::real: return column_data.is_present(row) ? ValueView(column_data.reals[row]) : ValueView();
+    default: {
+      const std::uint32_t entry = column_data.rows[row];
+      if (entry == null_entry) return {};
+      const auto view = text(column, entry);
+      if (view.empty() && is_null_if_empty(column)) return {};
+      return view;
+    }
+  }
+}
+
+std::size_t Block::bytes() const {
+  std::size_t sum = 0;
+  for (const auto& column : columns_) sum += column ? column->bytes() : 0;
+  for (const auto& texts : texts_) {
+    for (const auto& text : texts.storage) sum += sizeof text + text.capacity();
+  }
+  return sum;
+}
+
+Result<std::vector<std::uint32_t>> Block::rows_of(const event::ProcessKey& key) {
+  DE_TRY(const auto* column, stored(Column::process_key));
+  std::vector<std::uint32_t> found;
+  const auto entry = std::find(column->keys.begin(), column->keys.end(), key);
+  if (entry == column->keys.end()) return found;
+  const auto number = static_cast<std::uint32_t>(entry - column->keys.begin());
+  for (std::uint32_t row = 0; row < header_.rows; ++row) {
+    if (column->rows[row] == number && !is_gap(row)) found.push_back(row);
+  }
+  return found;
+}
+
+}  // namespace daemoneye::store

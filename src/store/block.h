@@ -1,0 +1,60 @@
+// A sealed block, decoded a column at a time as it is asked for.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "predicate/predicate.h"
+#include "store/block_header.h"
+#include "store/column_data.h"
+#include "store/reader.h"
+
+namespace daemoneye::store {
+
+class Block {
+ public:
+  // Gives the uncompressed body of a chunk.
+  using Load = std::function<Result<std::string>(std::uint8_t chunk)>;
+  // `rows` is what the catalog says; corrupt when the header disagrees.
+  static Result<std::unique_ptr<Block>> open(Load load, std::uint32_t rows);
+
+  [[nodiscard]] const BlockHeader& header() const { return header_; }
+  // Decodes what `column` needs; corrupt otherwise.
+  Result<void> need(event::Column column);
+  // The SQL value; the column must have been needed. `event_id` is that of row 0. Text lives as long as the block.
+  [[nodiscard]] ValueView value(std::size_t row, event::Column column, event::EventId first_event);
+  // The rows of [first, last] in the time range that meet every condition, ascending.
+  Result<std::vector<std::uint32_t>> select(const predicate::Predicate& predicate, const event::TimeRange& time,
+                                            event::EventId first_event, std::uint32_t first, std::uint32_t last);
+  // The whole event, as it was committed.
+  Result<event::ProcessEvent> event(std::size_t row);
+  // The rows with this process key, ascending.
+  Result<std::vector<std::uint32_t>> rows_of(const event::ProcessKey& key);
+  [[nodiscard]] std::size_t bytes() const;
+
+ private:
+  struct Texts {  // derived texts of a dictionary's entries, made when first asked for
+    std::vector<std::string_view> views;
+    std::vector<bool> made;
+    std::deque<std::string> storage;
+  };
+  Block(Load load, BlockHeader header);
+  Result<const ColumnData*> stored(event::Column column);
+  [[nodiscard]] const ColumnData& data(event::Column column) const;
+  [[nodiscard]] std::string_view text(event::Column column, std::uint32_t entry);
+  [[nodiscard]] bool is_gap(std::size_t row) const { return !gap_.empty() && gap_[row]; }
+  void filter(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition,
+              event::EventId first_event);
+
+  Load load_;
+  BlockHeader header_;
+  std::vector<bool> gap_;
+  std::array<std::unique_ptr<ColumnData>, event::column_count> columns_;
+  std::array<Texts, event::column_count> texts_;
+};
+
+}  // namespace daemoneye::store

@@ -1,0 +1,106 @@
+// Which rows of a block meet the conditions: one condition after the other, the cheap ones first, each text once a
+// dictionary entry, and no column decoded when nothing is left.
+#include <algorithm>
+
+#include "store/block.h"
+
+namespace daemoneye::store {
+namespace {
+
+using event::Column;
+using predicate::Operator;
+
+event::Value to_value(const ValueView& view) {
+  return std::visit(
+      [](const auto& held) -> event::Value {
+        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::string_view>)
+          return std::string(held);
+        else
+          return held;
+      },
+      view);
+}
+
+// Comparisons of integers with integers, which need no general evaluation.
+std::optional<bool> compare_integer(const predicate::Condition& condition, std::int64_t value) {
+  if (condition.values.size() != 1) return std::nullopt;
+  const auto* wanted = std::get_if<std::int64_t>(&condition.values.front());
+  if (wanted == nullptr || condition.negated) return std::nullopt;
+  switch (condition.op) {
+    case Operator::equal: return value == *wanted;
+    case Operator::not_equal: return value != *wanted;
+    case Operator::less: return value < *wanted;
+    case Operator::less_equal: return value <= *wanted;
+    case Operator::greater: return value > *wanted;
+    case Operator::greater_equal: return value >= *wanted;
+    default: return std::nullopt;
+  }
+}
+
+bool is_dictionary(Column column) {
+  const auto encoding = encoding_of(column);
+  return encoding == Encoding::text || encoding == Encoding::key || column == Column::command_line;
+}
+
+}  // namespace
+
+void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition_index,
+                   event::EventId first_event) {
+  const auto& condition = predicate.conditions()[condition_index];
+  const Column column = condition.column;
+  const auto matches = [&](const ValueView& view) { return predicate.matches_value(condition_index, to_value(view)); };
+  const bool null_matches = matches({});
+  if (is_dictionary(column)) {
+    enum : std::uint8_t { unknown, yes, no };
+    const auto& column_data = data(column);
+    std::vector<std::uint8_t> verdict(std::max(column_data.entries.size(), column_data.keys.size()), unknown);
+    std::erase_if(rows, [&](std::uint32_t row) {
+      const std::uint32_t entry = column_data.rows[row];
+      if (entry == null_entry || is_gap(row)) {
+        return !matches(value(row, column, first_event));  // detail and name have their own idea of NULL
+      }
+      if (verdict[entry] == unknown) verdict[entry] = matches(value(row, column, first_event)) ? yes : no;
+      return verdict[entry] == no;
+    });
+    return;
+  }
+  std::erase_if(rows, [&](std::uint32_t row) {
+    const auto view = value(row, column, first_event);
+    if (std::holds_alternative<std::monostate>(view)) return !null_matches;
+    if (const auto* number = std::get_if<std::int64_t>(&view)) {
+      if (const auto verdict = compare_integer(condition, *number)) return !*verdict;
+    }
+    return !matches(view);
+  });
+}
+
+Result<std::vector<std::uint32_t>> Block::select(const predicate::Predicate& predicate, const event::TimeRange& time,
+                                                 event::EventId first_event, std::uint32_t first, std::uint32_t last) {
+  std::vector<std::uint32_t> rows;
+  if (header_.rows == 0 || first > last) return rows;
+  rows.reserve(last - first + 1);
+  for (std::uint32_t row = first; row <= last; ++row) rows.push_back(row);
+  if (time.from || time.to) {
+    DE_TRY(const auto* times, stored(Column::time));
+    std::erase_if(rows, [&](std::uint32_t row) {
+      const Timestamp moment{times->integers[row]};
+      return !time.overlaps(moment, moment);
+    });
+  }
+  std::vector<std::size_t> order(predicate.conditions().size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  const auto cost = [&](std::size_t index) {
+    const auto& condition = predicate.conditions()[index];
+    if (!is_dictionary(condition.column)) return 0;
+    return condition.op == Operator::equal || condition.op == Operator::in ? 1 : 2;
+  };
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return cost(a) < cost(b); });
+  for (const std::size_t index : order) {
+    if (rows.empty()) break;
+    DE_CHECK(need(predicate.conditions()[index].column));
+    filter(rows, predicate, index, first_event);
+  }
+  return rows;
+}
+
+}  // namespace daemoneye::store

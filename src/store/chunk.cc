@@ -1,0 +1,115 @@
+#include <lz4.h>
+#include <xxhash.h>
+
+#include "base/bytes.h"
+#include "store/block_format.h"
+
+namespace daemoneye::store {
+namespace {
+
+std::uint64_t checksum(std::string_view payload, std::uint32_t raw_size, std::int64_t id) {
+  return XXH64(payload.data(), payload.size(), static_cast<std::uint64_t>(id) ^ std::uint64_t{raw_size} << 32);
+}
+
+}  // namespace
+
+std::string seal_chunk(std::string_view body, std::int64_t id) {
+  const int size = static_cast<int>(body.size());
+  std::string compressed(static_cast<std::size_t>(LZ4_compressBound(size)), '\0');
+  const int written = LZ4_compress_default(body.data(), compressed.data(), size, static_cast<int>(compressed.size()));
+  const bool smaller = written > 0 && static_cast<std::size_t>(written) < body.size();
+  const std::string_view payload =
+      smaller ? std::string_view(compressed).substr(0, static_cast<std::size_t>(written)) : body;
+  std::string chunk;
+  chunk.reserve(payload.size() + chunk_frame_bytes);
+  base::ByteWriter out(chunk);
+  out.u8(static_cast<std::uint8_t>(smaller ? Codec::lz4 : Codec::stored));
+  out.u32(static_cast<std::uint32_t>(body.size()));
+  out.u64(checksum(payload, static_cast<std::uint32_t>(body.size()), id));
+  out.raw(payload);
+  return chunk;
+}
+
+Result<std::string> open_chunk(std::string_view chunk, std::int64_t id) {
+  base::ByteReader in(chunk);
+  const std::uint8_t codec = in.u8();
+  const std::uint32_t raw_size = in.u32();
+  const std::uint64_t wanted = in.u64();
+  const auto payload = in.raw(in.remaining());
+  const auto bad = [&](std::string_view what) {
+    return fail(Errc::corrupt, "chunk " + std::to_string(id) + ": " + std::string(what));
+  };
+  if (!in.ok()) return bad("short");
+  if (raw_size > max_chunk_bytes) return bad("size above the bound");
+  if (checksum(payload, raw_size, id) != wanted) return bad("checksum differs");
+  if (codec == static_cast<std::uint8_t>(Codec::stored)) {
+    if (payload.size() != raw_size) return bad("wrong size");
+    return std::string(payload);
+  }
+  if (codec != static_cast<std::uint8_t>(Codec::lz4)) return bad("unknown codec");
+  // LZ4 cannot give more than 255 bytes for one: a size beyond that is a lie, found before memory is taken.
+  if (raw_size / 255 > payload.size()) return bad("wrong size");
+  std::string body(raw_size, '\0');
+  const int read =
+      LZ4_decompress_safe(payload.data(), body.data(), static_cast<int>(payload.size()), static_cast<int>(raw_size));
+  if (read < 0 || static_cast<std::uint32_t>(read) != raw_size) return bad("LZ4 data damaged");
+  return body;
+}
+
+std::uint64_t filter_hash(std::string_view value) { return XXH3_64bits(value.data(), value.size()); }
+
+std::uint64_t filter_hash(std::int64_t value) {
+  std::string bytes;
+  base::ByteWriter(bytes).u64(static_cast<std::uint64_t>(value));
+  return filter_hash(bytes);
+}
+
+std::uint64_t filter_hash(const event::ProcessKey& key) {
+  std::string bytes(reinterpret_cast<const char*>(key.boot.data()), key.boot.size());
+  base::ByteWriter out(bytes);
+  out.u32(key.pid);
+  out.u64(key.start_ticks);
+  return filter_hash(bytes);
+}
+
+std::string encode_batches(const std::vector<BatchEntry>& batches) {
+  std::string body;
+  base::ByteWriter out(body);
+  out.varint(batches.size());
+  std::int64_t epoch = 0;
+  std::uint64_t sequence = 0;
+  for (const auto& batch : batches) {
+    out.zigzag(batch.epoch - epoch);
+    out.zigzag(static_cast<std::int64_t>(batch.sequence - sequence));
+    out.varint(batch.events);
+    out.raw(base::as_bytes(batch.digest));
+    epoch = batch.epoch;
+    sequence = batch.sequence;
+  }
+  return body;
+}
+
+Result<std::vector<BatchEntry>> decode_batches(std::string_view body) {
+  base::ByteReader in(body);
+  const std::uint64_t count = in.varint();
+  if (!in.ok() || count > max_block_batches || count > in.remaining() / sizeof(base::Sha256Digest)) {
+    return fail(Errc::corrupt, "batch list: wrong count");
+  }
+  std::vector<BatchEntry> batches(static_cast<std::size_t>(count));
+  std::uint64_t epoch = 0, sequence = 0;
+  for (auto& batch : batches) {
+    epoch += static_cast<std::uint64_t>(in.zigzag());
+    sequence += static_cast<std::uint64_t>(in.zigzag());
+    batch.epoch = static_cast<std::int64_t>(epoch);
+    batch.sequence = sequence;
+    const std::uint64_t events = in.varint();
+    const auto digest = in.raw(batch.digest.size());
+    if (!in.ok() || events > event::max_batch_events) return fail(Errc::corrupt, "batch list: short or malformed");
+    batch.events = static_cast<std::uint32_t>(events);
+    std::copy(digest.begin(), digest.end(), batch.digest.begin());
+  }
+  if (!in.at_end()) return fail(Errc::corrupt, "batch list: bytes after the end");
+  return batches;
+}
+
+}  // namespace daemoneye::store

@@ -1,0 +1,180 @@
+// One pass over events: the blocks first and the tail after them, or the other way round.
+#include <algorithm>
+
+#include "store/reader_impl.h"
+
+namespace daemoneye::store {
+namespace {
+
+constexpr const char* select_blocks =
+    "SELECT block_id, first_event, events, first_time, last_time FROM blocks WHERE events>0 AND last_event>=?1 AND "
+    "first_event<=?2 AND last_time>=?3 AND first_time<=?4 ORDER BY block_id";
+constexpr const char* select_tail =
+    "SELECT batch_no, first_event, events, first_time, last_time FROM tail WHERE events>0 AND first_event+events>?1 "
+    "AND "
+    "first_event<=?2 AND last_time>=?3 AND first_time<=?4 ORDER BY batch_no";
+
+bool is_empty(const predicate::Predicate& predicate) { return predicate.conditions().empty(); }
+
+}  // namespace
+
+struct EventScan::Impl {
+  enum class Part { blocks, tail, end };
+
+  Reader::Impl& reader;
+  ScanRequest request;
+  predicate::Predicate predicate;
+  Reader::ShouldStop stop;
+  ScanStats stats;
+  Part part;
+  std::optional<db::Statement> statement;  // the rows of `part` still to come
+
+  // Where the scan stands: in a block, or in a batch of the tail.
+  BlockRow row;
+  std::unique_ptr<Block> block;
+  event::Batch batch;
+  std::vector<std::uint32_t> selected;  // in the order of delivery
+  std::size_t next_selected = 0;
+  std::uint32_t current = 0;
+  std::array<std::optional<event::Value>, event::column_count> values;  // of the tail's current event
+
+  Impl(Reader::Impl& owner, ScanRequest asked, predicate::Predicate compiled, Reader::ShouldStop should_stop)
+      : reader(owner),
+        request(std::move(asked)),
+        predicate(std::move(compiled)),
+        stop(std::move(should_stop)),
+        part(request.newest_first ? Part::tail : Part::blocks) {}
+
+  Result<bool> next();
+  Result<bool> open_part();
+  Result<void> enter_block();
+  Result<void> enter_batch();
+  void damaged(const Error& error);
+  [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> wanted_rows() const;
+  [[nodiscard]] event::TimeRange time_left() const;
+};
+
+Result<bool> EventScan::Impl::next() {
+  while (true) {
+    if (next_selected < selected.size()) {
+      current = selected[next_selected++];
+      for (auto& value : values) value.reset();
+      ++stats.rows;
+      return true;
+    }
+    selected.clear();
+    next_selected = 0;
+    if (part == Part::end) return false;
+    if (stop && stop()) return fail(Errc::cancelled, "the scan was stopped");
+    if (!statement) {
+      DE_TRY(const bool opened, open_part());
+      if (!opened) continue;
+    }
+    DE_TRY(const bool found, statement->step());
+    if (!found) {
+      statement.reset();
+      const Part last = request.newest_first ? Part::blocks : Part::tail;
+      part = part == last ? Part::end : last;
+      continue;
+    }
+    row = read_block_row(*statement);
+    const auto entered = part == Part::blocks ? enter_block() : enter_batch();
+    if (!entered) {
+      if (entered.error().code != Errc::corrupt) return std::unexpected(entered.error());
+      damaged(entered.error());
+    }
+    if (request.newest_first) std::reverse(selected.begin(), selected.end());
+  }
+}
+
+Result<bool> EventScan::Impl::open_part() {
+  std::string sql = part == Part::blocks ? select_blocks : select_tail;
+  if (request.newest_first) sql += " DESC";
+  DE_TRY(statement, reader.database->prepare(sql));
+  statement->bind(1, request.first_event.value_or(INT64_MIN)).bind(2, request.last_event.value_or(INT64_MAX));
+  statement->bind(3, request.time.from.value_or(Timestamp{INT64_MIN}).ns);
+  statement->bind(4, request.time.to.value_or(Timestamp{INT64_MAX}).ns);
+  return true;
+}
+
+std::pair<std::uint32_t, std::uint32_t> EventScan::Impl::wanted_rows() const {
+  const auto first = std::max(request.first_event.value_or(row.first_event), row.first_event);
+  const auto end = row.first_event + static_cast<event::EventId>(row.events) - 1;
+  const auto last = std::min(request.last_event.value_or(end), end);
+  return {static_cast<std::uint32_t>(first - row.first_event), static_cast<std::uint32_t>(last - row.first_event)};
+}
+
+// No bound when the whole block lies within it: then its times need not be decoded.
+event::TimeRange EventScan::Impl::time_left() const {
+  const auto& time = request.time;
+  const bool inside = row.first_time && row.last_time && (!time.from || *time.from <= *row.first_time) &&
+                      (!time.to || *row.last_time <= *time.to);
+  return inside ? event::TimeRange{} : time;
+}
+
+Result<void> EventScan::Impl::enter_block() {
+  block.reset();
+  DE_TRY(block, reader.open_block(row));
+  const auto& conditions = predicate.conditions();
+  const bool possible = std::all_of(conditions.begin(), conditions.end(),
+                                    [&](const auto& condition) { return block->header().may_match(condition); });
+  if (!possible) {
+    ++stats.blocks_skipped;
+    return {};
+  }
+  ++stats.blocks_read;
+  const auto [first, last] = wanted_rows();
+  DE_TRY(auto rows, block->select(predicate, time_left(), row.first_event, first, last));
+  if (rows.empty()) return {};
+  for (std::size_t i = 0; i < event::column_count; ++i) {
+    if (request.columns[i]) DE_CHECK(block->need(static_cast<event::Column>(i)));
+  }
+  selected = std::move(rows);
+  return {};
+}
+
+Result<void> EventScan::Impl::enter_batch() {
+  ++stats.tail_batches_read;
+  DE_TRY(batch, reader.load_tail(row.id));
+  if (batch.events.size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
+  const auto [first, last] = wanted_rows();
+  const auto time = time_left();
+  for (std::uint32_t i = first; i <= last && i < batch.events.size(); ++i) {
+    const auto& event = batch.events[i];
+    if (!time.overlaps(event.time, event.time)) continue;
+    if (is_empty(predicate) || predicate.matches(event, row.first_event + i)) selected.push_back(i);
+  }
+  return {};
+}
+
+void EventScan::Impl::damaged(const Error& error) {
+  block.reset();
+  selected.clear();
+  (void)error;  // what was damaged says little to who asks; which time is missing says all
+  stats.damage.push_back({"corrupt_block", row.events, row.first_time, row.last_time});
+}
+
+EventScan::EventScan(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+EventScan::~EventScan() = default;
+Result<bool> EventScan::next() { return impl_->next(); }
+event::EventId EventScan::event_id() const { return impl_->row.first_event + impl_->current; }
+const ScanStats& EventScan::stats() const { return impl_->stats; }
+
+ValueView EventScan::value(event::Column column) const {
+  if (impl_->part == Impl::Part::blocks) {
+    // Already decoded when it was asked for in the request.
+    if (!impl_->block->need(column)) return {};
+    return impl_->block->value(impl_->current, column, impl_->row.first_event);
+  }
+  auto& value = impl_->values[static_cast<std::size_t>(column)];
+  if (!value) value = event::column_value(impl_->batch.events[impl_->current], event_id(), column);
+  return std::visit([](const auto& held) -> ValueView { return held; }, *value);
+}
+
+Result<std::unique_ptr<EventScan>> Reader::scan(const ScanRequest& request, ShouldStop stop) {
+  DE_TRY(auto compiled, predicate::Predicate::compile(request.conditions));
+  return std::unique_ptr<EventScan>(
+      new EventScan(std::make_unique<EventScan::Impl>(*impl_, request, std::move(compiled), std::move(stop))));
+}
+
+}  // namespace daemoneye::store

@@ -1,0 +1,160 @@
+#include "store/live_table.h"
+
+#include "event/event_codec.h"
+
+namespace daemoneye::store {
+namespace {
+
+using event::EventKind;
+using event::ProcessEvent;
+using event::ProcessKey;
+
+std::string_view bytes_of(const event::BootId& boot) {
+  return {reinterpret_cast<const char*>(boot.data()), boot.size()};
+}
+
+db::Statement& bind_key(db::Statement& statement, int first, const ProcessKey& key) {
+  return statement.bind(first, std::int64_t{key.pid})
+      .bind(first + 1, static_cast<std::int64_t>(key.start_ticks))
+      .bind_blob(first + 2, bytes_of(key.boot));
+}
+
+template <class T>
+void keep(std::optional<T>& now, const std::optional<T>& before) {
+  if (!now && before) now = before;
+}
+
+// Counters stay until newer ones come. A later look at the same image knows at least what was known before.
+void merge(ProcessEvent& now, const ProcessEvent& before) {
+  auto& process = now.process;
+  const auto& old = before.process;
+  keep(process.cpu_usage, old.cpu_usage);
+  keep(process.memory_usage, old.memory_usage);
+  keep(process.ppid, old.ppid);
+  keep(process.parent_key, old.parent_key);
+  keep(process.start_time, old.start_time);
+  if (now.kind == EventKind::exec) return;
+  if (process.executable_path && old.executable_path && process.executable_path != old.executable_path) return;
+  keep(process.comm, old.comm);
+  keep(process.executable_path, old.executable_path);
+  keep(process.arguments, old.arguments);
+  keep(process.cwd, old.cwd);
+  keep(process.uid, old.uid);
+  keep(process.gid, old.gid);
+  keep(process.euid, old.euid);
+  keep(process.loginuid, old.loginuid);
+  keep(process.user, old.user);
+  keep(process.session_id, old.session_id);
+  keep(process.tty, old.tty);
+  keep(process.executable_hash, old.executable_hash);
+  keep(process.executable_state, old.executable_state);
+  keep(process.cgroup, old.cgroup);
+  keep(process.container_id, old.container_id);
+  keep(process.scan_id, old.scan_id);
+  keep(now.parent_name, before.parent_name);
+  keep(now.parent_executable_path, before.parent_executable_path);
+  keep(now.parent_command_line, before.parent_command_line);
+}
+
+}  // namespace
+
+void LiveTable::stage(const ProcessEvent& event, std::int64_t epoch) {
+  if (event.kind == EventKind::gap) return;
+  auto& staged = staged_[event.process.key];
+  staged.events.push_back(&event);
+  staged.epoch = epoch;
+}
+
+void LiveTable::remember_end(const ProcessKey& key) {
+  if (!ended_.insert(key).second) return;
+  ended_order_.push_back(key);
+  if (ended_order_.size() > max_remembered_ends) {
+    ended_.erase(ended_order_.front());
+    ended_order_.pop_front();
+  }
+}
+
+Result<void> LiveTable::flush() {
+  for (const auto& [key, staged] : staged_) DE_CHECK(write(key, staged));
+  staged_.clear();
+  return {};
+}
+
+Result<void> LiveTable::write(const ProcessKey& key, const Staged& staged) {
+  for (const auto* event : staged.events) {
+    if (event->kind == EventKind::exit) remember_end(key);
+  }
+  if (ended_.contains(key)) {
+    DE_TRY(auto* remove, statements_.get("DELETE FROM live WHERE pid=? AND start_ticks=? AND boot=?"));
+    return bind_key(*remove, 1, key).run();
+  }
+  std::optional<ProcessEvent> row;
+  bool changed = false;
+  {
+    DE_TRY(auto* select, statements_.get("SELECT cpu_usage, memory_usage, status, event FROM live "
+                                         "WHERE pid=? AND start_ticks=? AND boot=?"));
+    const StatementReset reset(*select);
+    DE_TRY(const bool found, bind_key(*select, 1, key).step());
+    if (found) {
+      base::ByteReader in(select->blob(3));
+      // A damaged row is as good as none: the next look at the process replaces it.
+      if (event::decode_event(in, row.emplace())) {
+        if (!select->is_null(0)) row->process.cpu_usage = select->real(0);
+        if (!select->is_null(1)) row->process.memory_usage = static_cast<std::uint64_t>(select->integer(1));
+      } else {
+        row.reset();
+      }
+    }
+  }
+  for (const auto* event : staged.events) {
+    if (!row && event->kind == EventKind::change) continue;
+    if (row && event->time < row->time) continue;
+    ProcessEvent next = *event;
+    if (row) merge(next, *row);
+    row = std::move(next);
+    changed = true;
+  }
+  if (!changed) return {};
+  std::string bytes;
+  event::encode_event(*row, bytes);
+  const auto& process = row->process;
+  DE_TRY(auto* insert,
+         statements_.get("INSERT OR REPLACE INTO live(pid, start_ticks, boot, parent_pid, epoch_id, time, "
+                         "cpu_usage, memory_usage, status, event) VALUES(?,?,?,?,?,?,?,?,?,?)"));
+  bind_key(*insert, 1, key);
+  if (process.parent_key)
+    insert->bind(4, std::int64_t{process.parent_key->pid});
+  else if (process.ppid)
+    insert->bind(4, std::int64_t{*process.ppid});
+  insert->bind(5, staged.epoch).bind(6, row->time.ns);
+  if (process.cpu_usage) insert->bind(7, *process.cpu_usage);
+  if (process.memory_usage) insert->bind(8, static_cast<std::int64_t>(*process.memory_usage));
+  insert->bind(9, std::int64_t{static_cast<std::uint8_t>(process.status)}).bind_blob_static(10, bytes);
+  return insert->run();
+}
+
+Result<void> LiveTable::apply(const event::ScanSummary& scan, const std::string& source, std::int64_t epoch) {
+  DE_CHECK(flush());
+  for (const auto& update : scan.updates) {
+    // Sleeping processes rarely change: their rows, and the pages these lie on, stay as they are.
+    DE_TRY(
+        auto* statement,
+        statements_.get("UPDATE live SET cpu_usage=coalesce(?4, cpu_usage), memory_usage=coalesce(?5, memory_usage), "
+                        "status=?6, epoch_id=?7 WHERE pid=?1 AND start_ticks=?2 AND boot=?3 AND (epoch_id<>?7 OR "
+                        "status<>?6 OR coalesce(?4, cpu_usage) IS NOT cpu_usage OR "
+                        "coalesce(?5, memory_usage) IS NOT memory_usage)"));
+    bind_key(*statement, 1, update.key);
+    if (update.cpu_usage) statement->bind(4, *update.cpu_usage);
+    if (update.memory_usage) statement->bind(5, static_cast<std::int64_t>(*update.memory_usage));
+    statement->bind(6, std::int64_t{static_cast<std::uint8_t>(update.status)}).bind(7, epoch);
+    DE_CHECK(statement->run());
+  }
+  DE_TRY(auto* remember, statements_.get("UPDATE epochs SET last_scan_id=?, last_scan_time=? WHERE epoch_id=?"));
+  DE_CHECK(remember->bind(1, static_cast<std::int64_t>(scan.scan_id)).bind(2, scan.time.ns).bind(3, epoch).run());
+  if (scan.updates.empty()) return {};  // a scan that failed says nothing of who is gone
+  DE_TRY(auto* purge, statements_.get("DELETE FROM live WHERE epoch_id<>?1 AND time<?2 AND epoch_id IN "
+                                      "(SELECT epoch_id FROM epochs WHERE source=?3)"));
+  return purge->bind(1, epoch).bind(2, scan.time.ns).bind_text(3, source).run();
+}
+
+}  // namespace daemoneye::store

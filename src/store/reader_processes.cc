@@ -1,0 +1,184 @@
+// Processes: the live table, and ended instances by their exit event.
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "event/event_codec.h"
+#include "store/reader_impl.h"
+
+namespace daemoneye::store {
+namespace {
+
+using event::ProcessEvent;
+using event::ProcessKey;
+
+// A process that a later scan of its collector found alive was looked at then.
+constexpr const char* live_select =
+    "SELECT event, live.cpu_usage, memory_usage, status, last_scan_id, last_scan_time FROM live LEFT JOIN epochs "
+    "USING(epoch_id) ";
+
+Result<ProcessEvent> read_live(const db::Statement& row) {
+  ProcessEvent event;
+  base::ByteReader in(row.blob(0));
+  DE_CHECK(event::decode_event(in, event));
+  auto& process = event.process;
+  process.cpu_usage = row.is_null(1) ? std::nullopt : std::optional(row.real(1));
+  process.memory_usage = row.is_null(2) ? std::nullopt : std::optional(static_cast<std::uint64_t>(row.integer(2)));
+  process.status = static_cast<event::ProcessStatus>(std::clamp<std::int64_t>(row.integer(3), 1, 5));
+  if (!row.is_null(5) && row.integer(5) > process.collection_time.ns) {
+    process.collection_time = Timestamp{row.integer(5)};
+    process.scan_id = static_cast<std::uint64_t>(row.integer(4));
+  }
+  return event;
+}
+
+bool holds_hash(std::string_view hashes, std::uint64_t wanted) {
+  base::ByteReader in(hashes);
+  while (in.remaining() >= 8) {
+    if (in.u64() == wanted) return true;
+  }
+  return false;
+}
+
+std::string_view bytes_of(const event::BootId& boot) {
+  return {reinterpret_cast<const char*>(boot.data()), boot.size()};
+}
+
+}  // namespace
+
+Result<void> Reader::live(const std::optional<std::string>& process_key, const std::optional<std::int64_t>& pid,
+                          const std::function<bool(const ProcessEvent&)>& each) {
+  std::optional<ProcessKey> key;
+  if (process_key) {
+    const auto parsed = event::parse_process_key(*process_key);
+    // Text that is no key names no process.
+    if (!parsed || to_string(*parsed) != *process_key) return {};
+    key = *parsed;
+  }
+  std::string sql = live_select;
+  if (key)
+    sql += "WHERE pid=? AND start_ticks=? AND boot=?";
+  else if (pid)
+    sql += "WHERE pid=?";
+  DE_TRY(auto select, impl_->database->prepare(sql));
+  if (key) {
+    if (pid && *pid != std::int64_t{key->pid}) return {};
+    select.bind(1, std::int64_t{key->pid}).bind(2, static_cast<std::int64_t>(key->start_ticks));
+    select.bind_blob(3, bytes_of(key->boot));
+  } else if (pid) {
+    select.bind(1, *pid);
+  }
+  while (true) {
+    DE_TRY(const bool row, select.step());
+    if (!row) return {};
+    DE_TRY(const auto event, read_live(select));
+    if (!each(event)) return {};
+  }
+}
+
+Result<std::vector<ProcessKey>> Reader::live_children(const ProcessKey& key) {
+  DE_TRY(auto* select, impl_->statements->get("SELECT event FROM live WHERE parent_pid=?"));
+  const StatementReset reset(*select);
+  select->bind(1, std::int64_t{key.pid});
+  std::vector<ProcessKey> children;
+  while (true) {
+    DE_TRY(const bool row, select->step());
+    if (!row) return children;
+    ProcessEvent event;
+    base::ByteReader in(select->blob(0));
+    DE_CHECK(event::decode_event(in, event));
+    if (event.process.parent_key == key) children.push_back(event.process.key);
+  }
+}
+
+Result<std::optional<ProcessEvent>> Reader::find_process(const ProcessKey& key) {
+  DE_TRY(const auto snapshot, Snapshot::open(*this));
+  {
+    DE_TRY(auto* select, impl_->statements->get("SELECT event, live.cpu_usage, memory_usage, status, last_scan_id, "
+                                                "last_scan_time FROM live LEFT JOIN epochs USING(epoch_id) "
+                                                "WHERE pid=? AND start_ticks=? AND boot=?"));
+    const StatementReset reset(*select);
+    select->bind(1, std::int64_t{key.pid}).bind(2, static_cast<std::int64_t>(key.start_ticks));
+    DE_TRY(const bool found, select->bind_blob(3, bytes_of(key.boot)).step());
+    if (found) {
+      DE_TRY(auto event, read_live(*select));
+      return event;
+    }
+  }
+  return impl_->find_ended(key);
+}
+
+Result<std::optional<ProcessEvent>> Reader::Impl::find_ended(const ProcessKey& key) {
+  const auto wanted = filter_hash(key);
+  std::vector<std::int64_t> candidates;
+  {
+    DE_TRY(auto* select,
+           statements->get("SELECT batch_no, ended FROM tail WHERE length(ended)>0 ORDER BY batch_no DESC"));
+    const StatementReset reset(*select);
+    while (true) {
+      DE_TRY(const bool row, select->step());
+      if (!row) break;
+      if (holds_hash(select->blob(1), wanted)) candidates.push_back(select->integer(0));
+    }
+  }
+  for (const auto batch_no : candidates) {
+    auto batch = load_tail(batch_no);
+    if (!batch) {
+      if (batch.error().code == Errc::corrupt) continue;
+      return std::unexpected(batch.error());
+    }
+    for (auto event = batch->events.rbegin(); event != batch->events.rend(); ++event) {
+      if (event->kind == event::EventKind::exit && event->process.key == key) return std::move(*event);
+    }
+  }
+  const predicate::Condition condition{event::Column::process_key, predicate::Operator::equal, {to_string(key)}};
+  DE_TRY(const auto blocks, rows("SELECT block_id, first_event, events, first_time, last_time FROM blocks "
+                                 "WHERE events>0 ORDER BY block_id DESC"));
+  for (const auto& row : blocks) {
+    const auto look = [&]() -> Result<std::optional<ProcessEvent>> {
+      DE_TRY(auto* block, cached_block(row, &condition));
+      if (block == nullptr) return std::nullopt;
+      DE_TRY(const auto found, block->rows_of(key));
+      for (auto at = found.rbegin(); at != found.rend(); ++at) {
+        DE_CHECK(block->need(event::Column::kind));
+        const auto kind = block->value(*at, event::Column::kind, row.first_event);
+        if (std::get<std::string_view>(kind) != to_string(event::EventKind::exit)) continue;
+        DE_TRY(auto event, block->event(*at));
+        return event;
+      }
+      return std::nullopt;
+    };
+    auto found = look();
+    if (!found && found.error().code != Errc::corrupt) return std::unexpected(found.error());
+    if (found && *found) return std::move(**found);
+  }
+  return std::nullopt;
+}
+
+// Blocks never change, but a removed block's number may be given again: so the first event counts too.
+Result<Block*> Reader::Impl::cached_block(const BlockRow& row, const predicate::Condition* condition) {
+  const auto impossible = [&](const Block& block) {
+    return condition != nullptr && !block.header().may_match(*condition);
+  };
+  const auto known = std::find_if(cache.begin(), cache.end(), [&](const auto& cached) {
+    return cached.id == row.id && cached.first_event == row.first_event;
+  });
+  if (known != cache.end()) {
+    if (impossible(*known->block)) return nullptr;
+    std::rotate(cache.begin(), known, known + 1);
+    return cache.front().block.get();
+  }
+  DE_TRY(auto block, open_block(row));
+  if (impossible(*block)) return nullptr;
+  std::size_t bytes = 0;
+  for (auto cached = cache.begin(); cached != cache.end(); ++cached) {
+    bytes += cached->block->bytes();
+    if (bytes <= max_cached_bytes && cached - cache.begin() + 1 < static_cast<std::ptrdiff_t>(max_cached_blocks))
+      continue;
+    cache.erase(cached, cache.end());
+    break;
+  }
+  cache.push_front({row.id, row.first_event, std::move(block)});
+  return cache.front().block.get();
+}
+
+}  // namespace daemoneye::store

@@ -1,0 +1,131 @@
+// From the tail to a block.
+#include "observe/log.h"
+#include "store/ingest.h"
+
+namespace daemoneye::store {
+
+Result<bool> Ingest::seal() {
+  if (!builder_) DE_CHECK(rebuild_block());
+  if (builder_->batches() == 0) return false;
+  auto builder = std::move(builder_);  // whatever happens now, the next block starts from what the tail holds then
+  DE_CHECK(write_block(builder->finish()));
+  builder_ = std::make_unique<BlockBuilder>();
+  return true;
+}
+
+// After a restart or a failed seal. A tail batch that cannot be read is left out, and the hole becomes a gap: what
+// comes before it is sealed first, since the events of a block are numbered without holes.
+Result<void> Ingest::rebuild_block() {
+  while (true) {
+    auto builder = std::make_unique<BlockBuilder>();
+    std::int64_t damaged = 0;
+    std::string why;
+    {
+      DE_TRY(auto* select, statements_.get("SELECT batch_no, epoch_id, sequence, digest, events, canonical FROM tail "
+                                           "ORDER BY batch_no"));
+      const StatementReset reset(*select);
+      while (damaged == 0) {
+        DE_TRY(const bool row, select->step());
+        if (!row) break;
+        const std::int64_t batch_no = select->integer(0);
+        auto bytes = open_chunk(select->blob(5), batch_no);
+        auto batch = bytes ? event::decode_batch(*bytes) : Result<event::Batch>(std::unexpected(bytes.error()));
+        BatchEntry entry{select->integer(1), static_cast<std::uint64_t>(select->integer(2)), 0, {}};
+        const auto digest = select->blob(3);
+        if (batch && static_cast<std::int64_t>(batch->events.size()) == select->integer(4) &&
+            digest.size() == entry.digest.size()) {
+          std::copy(digest.begin(), digest.end(), entry.digest.begin());
+          entry.events = static_cast<std::uint32_t>(batch->events.size());
+          builder->add(entry, batch->events);
+        } else {
+          damaged = batch_no;
+          why = batch ? "the row disagrees with the batch" : batch.error().message;
+        }
+      }
+    }
+    if (damaged == 0) {
+      builder_ = std::move(builder);
+      return {};
+    }
+    if (builder->batches() > 0) DE_CHECK(write_block(builder->finish()));
+    DE_CHECK(drop_damaged(damaged, why));
+  }
+}
+
+Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why) {
+  observe::log(observe::Level::error, "store", "a batch of the tail is damaged and left out",
+               {{"batch", batch_no}, {"reason", why}});
+  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
+  event::Gap gap{"corrupt_block", {}, {}, 0};
+  std::string source;
+  {
+    DE_TRY(auto* select, statements_.get("SELECT first_time, last_time, events, source FROM tail "
+                                         "JOIN epochs USING(epoch_id) WHERE batch_no=?"));
+    const StatementReset reset(*select);
+    DE_TRY(const bool row, select->bind(1, batch_no).step());
+    if (row) {
+      gap.from = Timestamp{select->integer(0)};
+      gap.to = Timestamp{select->integer(1)};
+      gap.count = static_cast<std::uint64_t>(select->integer(2));
+      source = select->text(3);
+    }
+  }
+  if (gap.count != 0) DE_CHECK(write_gap(gap, source, std::nullopt));
+  DE_TRY(auto* keep,
+         statements_.get("UPDATE epochs SET last_sequence=max(last_sequence, coalesce((SELECT sequence FROM "
+                         "tail WHERE batch_no=?1 AND tail.epoch_id=epochs.epoch_id), 0))"));
+  DE_CHECK(keep->bind(1, batch_no).run());
+  DE_TRY(auto* next, statements_.get("UPDATE meta SET value=max(value, ?) WHERE key='next_event'"));
+  DE_CHECK(next->bind(1, next_event_).run());
+  DE_TRY(auto* remove, statements_.get("DELETE FROM tail WHERE batch_no=?"));
+  DE_CHECK(remove->bind(1, batch_no).run());
+  return transaction.commit();
+}
+
+Result<void> Ingest::write_block(SealedBlock block) {
+  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
+  std::int64_t first_batch = 0, first_event = 0, block_id = 0;
+  {
+    DE_TRY(auto* select, statements_.get("SELECT batch_no, first_event, (SELECT coalesce(max(block_id), 0) + 1 FROM "
+                                         "blocks) FROM tail ORDER BY batch_no LIMIT 1"));
+    const StatementReset reset(*select);
+    DE_TRY(const bool row, select->step());
+    if (!row) return fail(Errc::internal, "seal: the tail is empty");
+    first_batch = select->integer(0);
+    first_event = select->integer(1);
+    block_id = select->integer(2);
+  }
+  std::int64_t bytes = 0;
+  for (const auto& [place, body] : block.chunks) {
+    const auto id = chunk_id(block_id, place);
+    const auto chunk = seal_chunk(body, id);
+    bytes += static_cast<std::int64_t>(chunk.size());
+    DE_TRY(auto* insert, statements_.get("INSERT INTO chunks VALUES(?,?)"));
+    DE_CHECK(insert->bind(1, id).bind_blob_static(2, chunk).run());
+  }
+  DE_TRY(auto* insert, statements_.get("INSERT INTO blocks VALUES(?,?,?,?,?,?,?,?)"));
+  insert->bind(1, block_id).bind(2, first_event).bind(3, first_event + block.events - 1);
+  insert->bind(4, std::int64_t{block.events}).bind(5, static_cast<std::int64_t>(block.batches.size()));
+  if (block.first_time) insert->bind(6, block.first_time->ns).bind(7, block.last_time->ns);
+  DE_CHECK(insert->bind(8, bytes).run());
+
+  const auto last_batch = first_batch + static_cast<std::int64_t>(block.batches.size()) - 1;
+  DE_TRY(auto* remove, statements_.get("DELETE FROM tail WHERE batch_no<=?"));
+  DE_CHECK(remove->bind(1, last_batch).run());
+  if (statements_.database().changes() != static_cast<std::int64_t>(block.batches.size())) {
+    return fail(Errc::internal, "seal: the tail does not hold the batches of the block");
+  }
+  for (const auto& batch : block.batches) {
+    DE_TRY(auto* keep, statements_.get("UPDATE epochs SET last_sequence=max(last_sequence, ?) WHERE epoch_id=?"));
+    DE_CHECK(keep->bind(1, static_cast<std::int64_t>(batch.sequence)).bind(2, batch.epoch).run());
+  }
+  DE_TRY(auto* next, statements_.get("UPDATE meta SET value=max(value, ?) WHERE key='next_event'"));
+  DE_CHECK(next->bind(1, first_event + block.events).run());
+  DE_CHECK(transaction.commit());
+  tail_events_ -= std::min<std::size_t>(tail_events_, block.events);
+  tail_batches_ -= std::min(tail_batches_, block.batches.size());
+  if (tail_batches_ == 0) tail_bytes_ = 0;
+  return {};
+}
+
+}  // namespace daemoneye::store

@@ -1,0 +1,134 @@
+#include "store/store_file.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "observe/log.h"
+#include "store/schema.h"
+
+namespace daemoneye::store {
+namespace {
+
+constexpr mode_t folder_mode = 0750, file_mode = 0640;
+
+std::optional<gid_t> group_id(const std::string& name) {
+  if (name.empty()) return std::nullopt;
+  group entry{};
+  group* found = nullptr;
+  std::vector<char> buffer(16 * 1024);
+  if (getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) {
+    return std::nullopt;
+  }
+  return found->gr_gid;
+}
+
+// Readers of the group are a convenience: when we may not give it, the owner still works.
+// By path, never by descriptor: closing one of our own would drop SQLite's locks on the same file (POSIX locks).
+void give_to_group(const std::string& path, const std::string& name) {
+  const auto group = group_id(name);
+  struct stat status{};
+  if (!group || lstat(path.c_str(), &status) != 0 || S_ISLNK(status.st_mode) || status.st_gid == *group) return;
+  if (lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+    observe::log(observe::Level::warn, "store", "cannot give the group its read access",
+                 {{"path", path}, {"group", name}});
+  }
+}
+
+// Creates the file when it is not there, with its final rights whatever the umask: nobody sees them wider for a moment.
+Result<void> create_file(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, file_mode));
+  if (!fd) {
+    if (errno == EEXIST) return {};
+    return fail_errno("create " + path, errno);
+  }
+  if (fchmod(fd.get(), file_mode) != 0) return fail_errno("chmod " + path, errno);
+  return {};
+}
+
+struct flock whole_file() {
+  struct flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+}  // namespace
+
+Result<WriterLock> WriterLock::take(const std::string& path, const std::string& reader_group) {
+  const std::string file = path + ".lock";
+  DE_CHECK(create_file(file));
+  UniqueFd fd(::open(file.c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd) return fail_errno("open " + file, errno);
+  give_to_group(file, reader_group);
+  auto lock = whole_file();
+  if (fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+    if (errno == EAGAIN || errno == EACCES) {
+      return fail(Errc::unavailable, path + ": another agent is writing to it");
+    }
+    return fail_errno("lock " + file, errno);
+  }
+  return WriterLock(std::move(fd));
+}
+
+bool WriterLock::is_held(const std::string& path) {
+  const UniqueFd fd(::open((path + ".lock").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return false;
+  auto lock = whole_file();
+  return fcntl(fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+Result<void> prepare_folder(const std::string& path, const std::string& reader_group) {
+  const auto folder = std::filesystem::absolute(path).parent_path();
+  std::error_code error;
+  if (std::filesystem::is_directory(folder, error)) return {};
+  std::filesystem::create_directories(folder.parent_path(), error);
+  if (error) return fail_errno("create " + folder.parent_path().string(), error.value());
+  if (::mkdir(folder.c_str(), folder_mode) != 0 && errno != EEXIST)
+    return fail_errno("create " + folder.string(), errno);
+  if (::chmod(folder.c_str(), folder_mode) != 0) return fail_errno("chmod " + folder.string(), errno);
+  give_to_group(folder.string(), reader_group);
+  return {};
+}
+
+Result<std::unique_ptr<db::Database>> open_store_for_writing(const std::string& path, const std::string& reader_group) {
+  DE_CHECK(create_file(path));
+  db::Database::Options options;
+  options.mode = db::Database::Mode::create_or_write;
+  options.application_id = application_id;
+  DE_TRY(auto database, db::Database::open(path, options));
+  DE_CHECK(db::migrate(*database, schema_steps()));
+  for (const char* suffix : {"", "-wal", "-shm"}) give_to_group(path + suffix, reader_group);
+  return database;
+}
+
+Result<std::unique_ptr<db::Database>> open_store_for_reading(const std::string& path) {
+  db::Database::Options options;
+  options.application_id = application_id;
+  DE_TRY(auto database, db::Database::open(path, options));
+  DE_TRY(auto statement, database->prepare("PRAGMA user_version"));
+  DE_TRY(const bool row, statement.step());
+  const std::int64_t version = row ? statement.integer(0) : 0;
+  const auto known = static_cast<std::int64_t>(schema_steps().size());
+  if (version > known) {
+    return fail(Errc::invalid_input, path + ": made by a newer version (schema " + std::to_string(version) +
+                                         ", this program knows " + std::to_string(known) + ")");
+  }
+  if (version < known) {
+    return fail(Errc::unavailable, path + ": not yet brought to schema " + std::to_string(known) + " by the agent");
+  }
+  return database;
+}
+
+std::uint64_t file_size(const std::string& path) {
+  struct stat status{};
+  return ::stat(path.c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
+}
+
+}  // namespace daemoneye::store

@@ -1,0 +1,34 @@
+// The files of a store: folder, lock, rights.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "db/database.h"
+
+namespace daemoneye::store {
+
+// Held by the only writer as long as it lives; an open file description lock on PATH.lock, so that it ends with the
+// process whatever way that ends.
+class WriterLock {
+ public:
+  static Result<WriterLock> take(const std::string& path, const std::string& reader_group);
+  // Whether some process (this one included) holds it.
+  static bool is_held(const std::string& path);
+
+ private:
+  explicit WriterLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
+// Makes the folder (0750) when it is missing.
+Result<void> prepare_folder(const std::string& path, const std::string& reader_group);
+// Opens or creates the file for writing (0640, whatever the umask), sets the group, migrates.
+Result<std::unique_ptr<db::Database>> open_store_for_writing(const std::string& path, const std::string& reader_group);
+Result<std::unique_ptr<db::Database>> open_store_for_reading(const std::string& path);
+
+std::uint64_t file_size(const std::string& path);  // 0 when it is not there
+
+}  // namespace daemoneye::store
