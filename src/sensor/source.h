@@ -32,7 +32,7 @@ struct RawProcess {
   std::optional<std::uint64_t> resident_bytes, cpu_ticks;  // cpu: user + system, in 1/100 s
   std::optional<event::ProcessStatus> status;
   std::optional<event::ExecutableState> executable_state;
-  std::uint64_t inode = 0, device = 0;   // of the executable; 0: unknown
+  std::uint64_t inode = 0, device = 0;  // of the executable; 0: unknown
   bool kernel_thread = false;
 };
 
@@ -40,8 +40,8 @@ enum class RawKind : std::uint8_t { exec, fork, exit };
 
 struct RawEvent {
   RawKind kind = RawKind::exec;
-  Timestamp time;          // wall clock, from the kernel's monotonic stamp
-  RawProcess process;      // of an exit: pid, start_ticks, comm only; of a fork: the child
+  Timestamp time;      // wall clock, from the kernel's monotonic stamp
+  RawProcess process;  // of an exit: pid, start_ticks, comm only; of a fork: the child
   std::int32_t exit_code = 0, exit_signal = 0;
 };
 

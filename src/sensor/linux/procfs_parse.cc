@@ -10,6 +10,7 @@ namespace {
 constexpr std::uint64_t kKernelThreadFlag = 0x0020'0000;  // PF_KTHREAD
 // Numbered as in proc(5), from 1; the last one read is arg_end.
 constexpr std::size_t kLastField = 49;
+constexpr std::uint64_t kMaxKib = std::uint64_t{1} << 53;  // what fits as bytes
 
 // Takes the next blank-separated word off `rest`.
 std::string_view next_word(std::string_view& rest) {
@@ -64,7 +65,7 @@ std::optional<StatFields> parse_stat(std::string_view text) {
   for (std::size_t field = 4; field <= kLastField; ++field) {
     const auto word = next_word(rest);
     if (word.empty()) {
-      if (field <= 24) return std::nullopt;  // cut off before what identifies a process
+      if (field <= 22) return std::nullopt;  // cut off before what identifies a process
       break;
     }
     if (word[0] == '-') {  // tpgid, priority, nice, exit_code: none of them is used
@@ -81,7 +82,6 @@ std::optional<StatFields> parse_stat(std::string_view text) {
   fields.kernel_thread = (numbers[9] & kKernelThreadFlag) != 0;
   fields.cpu_ticks = numbers[14] + numbers[15];
   fields.start_ticks = numbers[22];
-  fields.resident_pages = numbers[24];
   if (numbers[49] > numbers[48]) fields.arguments_bytes = numbers[49] - numbers[48];
   return fields;
 }
@@ -100,8 +100,12 @@ StatusFields parse_status(std::string_view text) {
   while (!text.empty()) {
     const auto line = next_line(text);
     if (line.starts_with("Uid:\t")) ids(line.substr(5), fields.uid, fields.euid);
-    if (line.starts_with("Gid:\t")) {
-      ids(line.substr(5), fields.gid, fields.egid);
+    if (line.starts_with("Gid:\t")) ids(line.substr(5), fields.gid, fields.egid);
+    if (line.starts_with("VmRSS:\t")) {
+      const auto number = base::trim(line.substr(7));
+      if (const auto kib = base::parse_integer<std::uint64_t>(number.substr(0, number.find(' ')))) {
+        if (*kib <= kMaxKib) fields.resident_bytes = *kib * 1024;
+      }
       break;
     }
   }

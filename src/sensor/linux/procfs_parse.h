@@ -20,13 +20,14 @@ struct StatFields {
   bool kernel_thread = false;
   std::uint64_t cpu_ticks = 0;        // utime + stime of the whole thread group
   std::uint64_t start_ticks = 0;      // field 22
-  std::uint64_t resident_pages = 0;   // field 24
   std::uint64_t arguments_bytes = 0;  // arg_end - arg_start; 0 also when the kernel hides it
 };
 std::optional<StatFields> parse_stat(std::string_view text);
 
 struct StatusFields {
   std::optional<std::uint32_t> uid, euid, gid, egid;
+  // VmRSS; nothing for what has no memory of its own. Exact, where field 24 of stat may be off by hundreds of pages.
+  std::optional<std::uint64_t> resident_bytes;
 };
 StatusFields parse_status(std::string_view text);
 

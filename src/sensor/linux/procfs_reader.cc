@@ -31,9 +31,6 @@ void assign(std::optional<std::string>& field, std::string_view value) {
 
 }  // namespace
 
-ProcReader::ProcReader(UniqueFd root)
-    : root_(std::move(root)), page_bytes_(static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))) {}
-
 Result<ProcReader> ProcReader::open(const std::string& proc_path) {
   UniqueFd root(::open(proc_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root) return fail_errno(proc_path, errno);
@@ -145,7 +142,6 @@ ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out) {
   out.comm = stat->comm;
   out.session_id = stat->session;
   out.tty = tty_name(stat->tty_number);
-  out.resident_bytes = stat->resident_pages * page_bytes_;
   out.cpu_ticks = stat->cpu_ticks;
   out.status = status_of(stat->state);
   out.kernel_thread = stat->kernel_thread;
@@ -166,6 +162,7 @@ ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out) {
     out.euid = status.euid;
     out.gid = status.gid;
     out.egid = status.egid;
+    out.resident_bytes = status.resident_bytes.value_or(0);
   }
   if (note(read_part(folder.get(), "cgroup", text_, kMaxCgroup))) {
     if (const auto path = choose_cgroup(text_)) assign(out.cgroup, *path);

@@ -32,7 +32,7 @@ class ProcReader {
 
  private:
   enum class Part { read, absent, forbidden, gone, failed };
-  explicit ProcReader(UniqueFd root);
+  explicit ProcReader(UniqueFd root) : root_(std::move(root)) {}
 
   Part read_part(int folder, const char* name, std::string& buffer, std::size_t bound);
   Part read_arguments(int folder, std::uint64_t bytes_by_stat, RawProcess& out);
@@ -43,7 +43,6 @@ class ProcReader {
   UniqueFd root_;
   std::string stat_, text_;
   int last_error_ = 0;
-  std::uint64_t page_bytes_;
 };
 
 }  // namespace daemoneye::sensor
