@@ -197,9 +197,9 @@ ComponentHealth Agent::store_health() const {
   constexpr std::size_t gaps_shown = 5;
   for (std::size_t i = 0; i < std::min(gaps_shown, stats->recent_gaps.size()); ++i) {
     const auto& gap = stats->recent_gaps[i].gap;
-    health.details["gap_" + std::to_string(i + 1)] =
-        gap.reason + " " + base::to_iso(gap.from) + " .. " + base::to_iso(gap.to) +
-        (gap.count ? " (" + std::to_string(*gap.count) + " events)" : "");
+    health.details["gap_" + std::to_string(i + 1)] = gap.reason + " " + base::to_iso(gap.from) + " .. " +
+                                                     base::to_iso(gap.to) +
+                                                     (gap.count ? " (" + std::to_string(*gap.count) + " events)" : "");
   }
   return health;
 }

@@ -110,8 +110,9 @@ void CollectorPeer::on_hello(const ipc::Hello& hello) {
   welcome.credit_records = options_.credit_records;
   welcome.covered_until = writer_.covered_until(hello.source);
   if (welcome.covered_until) alive_ = std::max(alive_, *welcome.covered_until);
-  observe::log(Level::info, "ipc", "collector connected",
-               {{"version", hello.program_version}, {"epoch", event::to_string(hello.epoch)}, {"committed", committed}});
+  observe::log(
+      Level::info, "ipc", "collector connected",
+      {{"version", hello.program_version}, {"epoch", event::to_string(hello.epoch)}, {"committed", committed}});
   send(welcome);
   send_waiting_audit();
 }
@@ -127,14 +128,13 @@ void CollectorPeer::on_batch(ipc::BatchMessage message) {
   if (outcome->again) send(*outcome->again);
   if (!outcome->batch) return;
   auto& batch = *outcome->batch;
-  writer_.commit_batch(
-      std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
-      [this, here = here_, line = line_, sequence](const Result<store::Commit>& commit) {
-        if (commit && !commit->duplicate && options_.on_commit) options_.on_commit(*commit);
-        loop_.post([this, here, line, sequence, commit] {
-          if (*here) on_committed(line, sequence, commit);
-        });
-      });
+  writer_.commit_batch(std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
+                       [this, here = here_, line = line_, sequence](const Result<store::Commit>& commit) {
+                         if (commit && !commit->duplicate && options_.on_commit) options_.on_commit(*commit);
+                         loop_.post([this, here, line, sequence, commit] {
+                           if (*here) on_committed(line, sequence, commit);
+                         });
+                       });
 }
 
 void CollectorPeer::on_committed(std::uint64_t line, std::uint64_t sequence, const Result<store::Commit>& commit) {
@@ -153,8 +153,8 @@ void CollectorPeer::audit(const std::string& action, const std::string& payload_
     observe::counter("daemoneye_audit_requests_lost_total", "Audit entries dropped while the collector was away").add();
     return;
   }
-  waiting_audit_.push_back(R"({"actor":"agent","action":)" + base::json_quote(action) + R"(,"payload":)" + payload_json +
-                           "}");
+  waiting_audit_.push_back(R"({"actor":"agent","action":)" + base::json_quote(action) + R"(,"payload":)" +
+                           payload_json + "}");
   send_waiting_audit();
 }
 

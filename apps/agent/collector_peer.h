@@ -34,7 +34,8 @@ class CollectorPeer {
   // Acknowledges what is committed until now and ends the line.
   void close();
 
-  // Asks the collector to write an audit entry; while it is away up to max_waiting_audit wait, more are counted as lost.
+  // Asks the collector to write an audit entry; while it is away up to max_waiting_audit wait, more are counted as
+  // lost.
   void audit(const std::string& action, const std::string& payload_json);
   static constexpr std::size_t max_waiting_audit = 1000;
 

@@ -85,8 +85,8 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
   if (auto prepared = prepare(settings, root); !prepared) {
     return give_up(program, prepared.error().message, apps::exit_unavailable);
   }
-  auto reached =
-      sandbox::drop_privileges({.user = root ? settings.app.user : "", .own_network = false, .drop_capabilities = true});
+  auto reached = sandbox::drop_privileges(
+      {.user = root ? settings.app.user : "", .own_network = false, .drop_capabilities = true});
   if (!reached) return give_up(program, "privileges: " + reached.error().message, apps::exit_unavailable);
 
   auto loop = EventLoop::create();
@@ -100,8 +100,10 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
   apps::Agent agent(**loop, loaded, std::move(context));
   // Before any thread starts: they inherit the blocked signals.
   auto prepared = (*loop)->on_signals({SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
-    if (signal == SIGHUP) agent.reload();
-    else (*loop)->stop();
+    if (signal == SIGHUP)
+      agent.reload();
+    else
+      (*loop)->stop();
   });
   if (prepared) prepared = agent.start();
   if (!prepared) {
@@ -116,10 +118,10 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto parsed = apps::parse_command_line(
-      argc, argv, program,
-      "DaemonEye's agent: stores events, runs rules, delivers alerts. Without --role it also starts and watches procmond.",
-      {"supervised", "alone"});
+  const auto parsed = apps::parse_command_line(argc, argv, program,
+                                               "DaemonEye's agent: stores events, runs rules, delivers alerts. Without "
+                                               "--role it also starts and watches procmond.",
+                                               {"supervised", "alone"});
   if (parsed.exit_code) return *parsed.exit_code;
   alert::register_sink_types();
   config::register_validator("collection.exclude", [](const std::string& text) -> Result<void> {

@@ -39,10 +39,11 @@ void Operators::on_accept(UniqueFd socket, const ipc::PeerCredentials& credentia
   if (!peer.reader && !peer.collector) return refuse("neither root nor in the readers' group");
   if (peers_.size() >= max_peers) return refuse("too many connections");
   const std::uint64_t id = next_id_++;
-  auto connection = ipc::Connection::adopt(loop_, std::move(socket),
-                                           {.on_message = [this, id](ipc::Message message) { on_message(id, std::move(message)); },
-                                            .on_close = [this, id](const std::string&) { drop(id); },
-                                            .on_drained = {}});
+  auto connection =
+      ipc::Connection::adopt(loop_, std::move(socket),
+                             {.on_message = [this, id](ipc::Message message) { on_message(id, std::move(message)); },
+                              .on_close = [this, id](const std::string&) { drop(id); },
+                              .on_drained = {}});
   if (!connection) return refuse(connection.error().message);
   peer.connection = std::move(*connection);
   peers_.emplace(id, std::move(peer));
@@ -97,9 +98,7 @@ Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& requ
       if (!peer.admin) return fail(Errc::permission_denied, "reload needs root or group " + options_.admin_group);
       DE_CHECK(handlers_.reload(peer.credentials.uid));
       return "{}";
-    case ipc::RequestKind::record_refusal:
-      handlers_.on_refusal(peer.credentials.uid, request.payload);
-      return "{}";
+    case ipc::RequestKind::record_refusal: handlers_.on_refusal(peer.credentials.uid, request.payload); return "{}";
     default: return fail(Errc::invalid_input, "the agent does not answer this kind of request to operators");
   }
 }

@@ -145,8 +145,8 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
     if (auto made = sandbox::prepare_folder(audit_folder, settings.app.collector_user, group, 0750); !made) {
       return give_up(program, "audit folder: " + made.error().message, apps::exit_unavailable);
     }
-    if (auto reachable = sandbox::check_access_as(
-            settings.app.collector_user, {{audit_folder, "audit ledger", sandbox::Access::write_folder}});
+    if (auto reachable = sandbox::check_access_as(settings.app.collector_user,
+                                                  {{audit_folder, "audit ledger", sandbox::Access::write_folder}});
         !reachable) {
       return give_up(program, reachable.error().message, apps::exit_unavailable);
     }

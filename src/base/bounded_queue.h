@@ -20,7 +20,7 @@ std::string_view to_string(OnFull policy);
 enum class Push { accepted, dropped_oldest, dropped_newest, timed_out, closed };
 
 struct QueueCounters {
-  std::uint64_t pushed = 0;   // accepted, including those dropped later as oldest
+  std::uint64_t pushed = 0;  // accepted, including those dropped later as oldest
   std::uint64_t popped = 0;
   std::uint64_t dropped = 0;  // oldest or newest, by policy
   std::size_t depth = 0;
@@ -42,8 +42,10 @@ class BoundedQueue {
       switch (on_full_) {
         case OnFull::wait: {
           auto ready = [&] { return closed_ || items_.size() < capacity_; };
-          if (deadline.is_never()) not_full_.wait(lock, ready);
-          else if (!not_full_.wait_until(lock, deadline.point(), ready)) return Push::timed_out;
+          if (deadline.is_never())
+            not_full_.wait(lock, ready);
+          else if (!not_full_.wait_until(lock, deadline.point(), ready))
+            return Push::timed_out;
           if (closed_) return Push::closed;
           break;
         }

@@ -5,9 +5,9 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <mutex>
@@ -25,7 +25,8 @@ struct EventLoop::State {
   };
   UniqueFd epoll, wake, signals;
   std::unordered_map<int, Registration> registrations;
-  std::unordered_map<int, UniqueFd> timers;
+  std::unordered_map<TimerId, UniqueFd> timers;
+  TimerId next_timer = 1;  // not the descriptor: its number is reused, and an old id must not end another's timer
   std::uint64_t next_generation = 1;
   std::mutex mutex;
   std::vector<Task> posted;
@@ -100,10 +101,11 @@ Result<EventLoop::TimerId> EventLoop::add_timer(std::chrono::nanoseconds first, 
   // Zero would disarm the timer.
   itimerspec when{spec(period), spec(std::max(first, std::chrono::nanoseconds(1)))};
   if (::timerfd_settime(timer.get(), 0, &when, nullptr) != 0) return fail_errno("timerfd_settime", errno);
-  const int id = timer.get();
+  const int fd = timer.get();
+  const TimerId id = state_->next_timer++;
   const bool once = period == std::chrono::nanoseconds(0);
-  DE_CHECK(add(id, EPOLLIN, [this, id, once, task = std::move(task)](std::uint32_t) {
-    if (drain_counter(id) == 0) return;
+  DE_CHECK(add(fd, EPOLLIN, [this, fd, id, once, task = std::move(task)](std::uint32_t) {
+    if (drain_counter(fd) == 0) return;
     if (once) remove_timer(id);
     task();
   }));
@@ -112,9 +114,10 @@ Result<EventLoop::TimerId> EventLoop::add_timer(std::chrono::nanoseconds first, 
 }
 
 void EventLoop::remove_timer(TimerId timer) {
-  if (!state_->timers.contains(timer)) return;
-  remove(timer);
-  state_->timers.erase(timer);
+  const auto found = state_->timers.find(timer);
+  if (found == state_->timers.end()) return;
+  remove(found->second.get());
+  state_->timers.erase(found);
 }
 
 Result<void> EventLoop::on_signals(std::initializer_list<int> signals, std::function<void(int)> handler) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 
 namespace daemoneye::base {
 
@@ -42,7 +43,8 @@ Result<std::string> read_up_to(int fd, std::size_t size) {
 Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   if (!fd) return fail_errno(path, errno);
-  auto bytes = read_up_to(fd.get(), max_bytes + 1);
+  // One more than allowed tells a file of just that size from a larger one.
+  auto bytes = read_up_to(fd.get(), max_bytes == SIZE_MAX ? max_bytes : max_bytes + 1);
   if (!bytes) return fail(bytes.error().code, path + ": " + bytes.error().message);
   if (bytes->size() > max_bytes) {
     return fail(Errc::limit_exceeded, path + ": larger than " + std::to_string(max_bytes) + " bytes");
@@ -60,6 +62,8 @@ Result<void> write_file_atomic(const std::string& path, std::string_view bytes, 
     ::unlink(beside.c_str());
     return fail(error.code, beside + ": " + error.message);
   };
+  // A leftover of a crash may have been made with another mode.
+  if (::fchmod(fd.get(), mode) != 0) return give_up(fail_errno("fchmod", errno).error());
   if (auto written = write_all(fd.get(), bytes); !written) return give_up(written.error());
   if (::fsync(fd.get()) != 0) return give_up(fail_errno("fsync", errno).error());
   fd.reset();

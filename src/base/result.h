@@ -9,16 +9,16 @@
 namespace daemoneye::base {
 
 enum class Errc {
-  invalid_input,      // what the caller gave is wrong; trying again unchanged cannot help
+  invalid_input,  // what the caller gave is wrong; trying again unchanged cannot help
   not_found,
   permission_denied,
-  unavailable,        // a peer, file or service is not there now; trying again later may help
-  corrupt,            // stored or received data fails its own checks
+  unavailable,  // a peer, file or service is not there now; trying again later may help
+  corrupt,      // stored or received data fails its own checks
   timeout,
-  limit_exceeded,     // a named bound was reached
+  limit_exceeded,  // a named bound was reached
   cancelled,
-  io,                 // the operating system refused; the message holds errno's text
-  internal,           // a broken assumption of ours
+  io,        // the operating system refused; the message holds errno's text
+  internal,  // a broken assumption of ours
 };
 
 std::string_view to_string(Errc code);
@@ -52,15 +52,15 @@ using base::Result;
 #define DE_CONCAT(a, b) DE_CONCAT_INNER(a, b)
 
 // Returns the error of a Result<...> expression to the caller.
-#define DE_CHECK(expression)                                                    \
-  do {                                                                          \
-    if (auto de_checked = (expression); !de_checked)                            \
+#define DE_CHECK(expression)                                                           \
+  do {                                                                                 \
+    if (auto de_checked = (expression); !de_checked)                                   \
       return std::unexpected<::daemoneye::base::Error>(std::move(de_checked).error()); \
   } while (false)
 
 // `DE_TRY(auto value, expression);` binds the value or returns the error to the caller.
 #define DE_TRY(declaration, expression) DE_TRY_NAMED(DE_CONCAT(de_result_, __LINE__), declaration, expression)
-#define DE_TRY_NAMED(name, declaration, expression)                             \
-  auto name = (expression);                                                     \
+#define DE_TRY_NAMED(name, declaration, expression)                                     \
+  auto name = (expression);                                                             \
   if (!name) return std::unexpected<::daemoneye::base::Error>(std::move(name).error()); \
   declaration = *std::move(name)

@@ -108,12 +108,18 @@ std::string printable(std::string_view bytes) {
     const auto lead = static_cast<unsigned char>(bytes.front());
     const std::size_t length = utf8_sequence(bytes);
     const bool c1_control = length == 2 && lead == 0xc2 && static_cast<unsigned char>(bytes[1]) < 0xa0;
-    if (lead == '\n') out += "\\n";
-    else if (lead == '\t') out += "\\t";
-    else if (lead == '\r') out += "\\r";
-    else if (lead < 0x20 || lead == 0x7f || length == 0) append_hex_byte(out, "\\x", lead);
-    else if (c1_control) append_hex_byte(out, "\\x", static_cast<unsigned char>(bytes[1]));
-    else out += bytes.substr(0, length);
+    if (lead == '\n')
+      out += "\\n";
+    else if (lead == '\t')
+      out += "\\t";
+    else if (lead == '\r')
+      out += "\\r";
+    else if (lead < 0x20 || lead == 0x7f || length == 0)
+      append_hex_byte(out, "\\x", lead);
+    else if (c1_control)
+      append_hex_byte(out, "\\x", static_cast<unsigned char>(bytes[1]));
+    else
+      out += bytes.substr(0, length);
     bytes.remove_prefix(std::max<std::size_t>(length, 1));
   }
   return out;
@@ -125,14 +131,22 @@ std::string json_quote(std::string_view bytes) {
   while (!bytes.empty()) {
     const auto lead = static_cast<unsigned char>(bytes.front());
     const std::size_t length = utf8_sequence(bytes);
-    if (lead == '"') out += "\\\"";
-    else if (lead == '\\') out += "\\\\";
-    else if (lead == '\n') out += "\\n";
-    else if (lead == '\t') out += "\\t";
-    else if (lead == '\r') out += "\\r";
-    else if (lead < 0x20 || lead == 0x7f) append_hex_byte(out, "\\u00", lead);
-    else if (length == 0) out += replacement;
-    else out += bytes.substr(0, length);
+    if (lead == '"')
+      out += "\\\"";
+    else if (lead == '\\')
+      out += "\\\\";
+    else if (lead == '\n')
+      out += "\\n";
+    else if (lead == '\t')
+      out += "\\t";
+    else if (lead == '\r')
+      out += "\\r";
+    else if (lead < 0x20 || lead == 0x7f)
+      append_hex_byte(out, "\\u00", lead);
+    else if (length == 0)
+      out += replacement;
+    else
+      out += bytes.substr(0, length);
     bytes.remove_prefix(std::max<std::size_t>(length, 1));
   }
   out += '"';

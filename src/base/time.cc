@@ -74,24 +74,26 @@ std::string to_iso(Timestamp time) {
 Result<Timestamp> parse_iso(std::string_view text) {
   const auto whole = text;
   const auto bad = [&] {
-    return fail(Errc::invalid_input, "not an ISO 8601 time: '" + printable(whole.substr(0, 64)) +
-                                         "' (wanted like 2026-11-21T20:48:23Z)");
+    return fail(Errc::invalid_input,
+                "not an ISO 8601 time: '" + printable(whole.substr(0, 64)) + "' (wanted like 2026-11-21T20:48:23Z)");
   };
   unsigned year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0;
   if (!take_number(text, 4, year) || !take_char(text, '-') || !take_number(text, 2, month) || !take_char(text, '-') ||
       !take_number(text, 2, day)) {
     return bad();
   }
-  // Years outside 1678..2261 do not fit 64-bit nanoseconds.
-  if (year < 1678 || year > 2261 || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month)) return bad();
+  // Years outside do not fit 64-bit nanoseconds; of these two only a part does.
+  if (year < 1677 || year > 2262 || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month))
+    return bad();
   std::int64_t fraction = 0;
   std::int64_t offset = 0;
   if (!text.empty()) {
     if (!take_char(text, 'T') && !take_char(text, ' ')) return bad();
     if (!take_number(text, 2, hour) || !take_char(text, ':') || !take_number(text, 2, minute)) return bad();
-    if (take_char(text, ':') && !take_number(text, 2, second)) return bad();
+    const bool has_seconds = take_char(text, ':');
+    if (has_seconds && !take_number(text, 2, second)) return bad();
     if (hour > 23 || minute > 59 || second > 59) return bad();
-    if (take_char(text, '.')) {
+    if (has_seconds && take_char(text, '.')) {
       std::int64_t scale = ns_per_second / 10;
       std::size_t digits = 0;
       while (!text.empty() && text.front() >= '0' && text.front() <= '9' && digits < 9) {
@@ -115,9 +117,18 @@ Result<Timestamp> parse_iso(std::string_view text) {
     }
   }
   if (!text.empty()) return bad();
-  const std::int64_t seconds = days_from_civil(year, month, day) * 86400 +
-                               static_cast<std::int64_t>(hour * 3600 + minute * 60 + second) - offset;
-  return Timestamp{seconds * ns_per_second + fraction};
+  std::int64_t seconds = days_from_civil(year, month, day) * 86400 +
+                         static_cast<std::int64_t>(hour * 3600 + minute * 60 + second) - offset;
+  if (seconds < 0) {
+    // The lowest times fit only as a sum whose parts have one sign.
+    ++seconds;
+    fraction -= ns_per_second;
+  }
+  Timestamp time;
+  if (__builtin_mul_overflow(seconds, ns_per_second, &time.ns) || __builtin_add_overflow(time.ns, fraction, &time.ns)) {
+    return bad();
+  }
+  return time;
 }
 
 Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
@@ -131,16 +142,26 @@ Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
   if (!count) return bad();
   const auto unit = text.substr(unit_at);
   std::int64_t scale = 0;
-  if (unit == "ns") scale = 1;
-  else if (unit == "us") scale = 1'000;
-  else if (unit == "ms") scale = 1'000'000;
-  else if (unit == "s") scale = ns_per_second;
-  else if (unit == "m") scale = 60 * ns_per_second;
-  else if (unit == "h") scale = 3600 * ns_per_second;
-  else if (unit == "d") scale = 86400 * ns_per_second;
-  else return bad();
+  if (unit == "ns")
+    scale = 1;
+  else if (unit == "us")
+    scale = 1'000;
+  else if (unit == "ms")
+    scale = 1'000'000;
+  else if (unit == "s")
+    scale = ns_per_second;
+  else if (unit == "m")
+    scale = 60 * ns_per_second;
+  else if (unit == "h")
+    scale = 3600 * ns_per_second;
+  else if (unit == "d")
+    scale = 86400 * ns_per_second;
+  else
+    return bad();
+  // A century: sums with a clock's time stay within 64 bits.
+  constexpr std::int64_t longest = 36'500 * 86'400 * ns_per_second;
   std::int64_t result = 0;
-  if (__builtin_mul_overflow(*count, scale, &result)) return bad();
+  if (__builtin_mul_overflow(*count, scale, &result) || result > longest) return bad();
   return std::chrono::nanoseconds(result);
 }
 

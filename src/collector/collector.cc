@@ -12,7 +12,7 @@ using nlohmann::json;
 using observe::HealthState;
 using observe::Level;
 
-constexpr std::chrono::milliseconds seal_interval{1000};       // at most one root entry a second
+constexpr std::chrono::milliseconds seal_interval{1000};  // at most one root entry a second
 constexpr std::chrono::milliseconds loss_interval{250};
 constexpr std::chrono::milliseconds heartbeat_interval{2000};
 // A loss stays in the component's state this long, so that a person who looks sees it; in the store it stays.
@@ -75,7 +75,8 @@ Result<void> Collector::start() {
   DE_CHECK(every(options_.scan_interval, [this] { scan(); }));
   DE_CHECK(every(seal_interval, [this] {
     if (auto sealed = parts_.ledger->seal_batches(); !sealed) {
-      if (ledger_error_.empty()) observe::log(Level::error, "ledger", "batches could not be sealed", {{"error", sealed.error().message}});
+      if (ledger_error_.empty())
+        observe::log(Level::error, "ledger", "batches could not be sealed", {{"error", sealed.error().message}});
       ledger_error_ = sealed.error().message;
     } else {
       ledger_error_.clear();

@@ -35,9 +35,8 @@ bool gives_comm(std::string_view name, std::string_view comm) {
 
 bool is_hex_id(std::string_view text) {
   constexpr std::size_t id_digits = 64;
-  return text.size() == id_digits && std::ranges::all_of(text, [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
+  return text.size() == id_digits &&
+         std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 // systemd's escaping of unit names: \xNN stands for a byte.

@@ -44,9 +44,12 @@ json to_json(const event::ProcessEvent& process) {
         [&](const auto& value) {
           using T = std::decay_t<decltype(value)>;
           const std::string key(column.name);
-          if constexpr (std::is_same_v<T, std::monostate>) row[key] = nullptr;
-          else if constexpr (std::is_same_v<T, std::string>) row[key] = base::to_valid_utf8(value);
-          else row[key] = value;
+          if constexpr (std::is_same_v<T, std::monostate>)
+            row[key] = nullptr;
+          else if constexpr (std::is_same_v<T, std::string>)
+            row[key] = base::to_valid_utf8(value);
+          else
+            row[key] = value;
         },
         event::column_value(process, 0, column.column));
   }
@@ -84,7 +87,8 @@ Result<std::string> Tasks::append_audit(const std::string& payload) {
   DE_TRY(const json object, parse_object(payload));
   DE_TRY(const std::string actor, take_text(object, "actor", "agent"));
   DE_TRY(const std::string action, take_text(object, "action", ""));
-  if (!is_agent_actor(actor)) return fail(Errc::invalid_input, "actor '" + base::printable(actor) + "' is not the agent's to name");
+  if (!is_agent_actor(actor))
+    return fail(Errc::invalid_input, "actor '" + base::printable(actor) + "' is not the agent's to name");
   const auto body = object.value("payload", json::object());
   if (!body.is_object()) return fail(Errc::invalid_input, "request key 'payload' is not an object");
   // The collector's own words in the ledger cannot be spoken by the agent.
@@ -96,7 +100,7 @@ Result<std::string> Tasks::append_audit(const std::string& payload) {
 Result<std::string> Tasks::enumerate(const ipc::Request& request) const {
   DE_TRY(const json object, parse_object(request.payload));
   DE_TRY(const std::string filter, take_text(object, "filter", ""));
-  const auto threshold_field = object.value("threshold", json(0));
+  const auto threshold_field = object.value("threshold", json(0U));
   if (!threshold_field.is_number_unsigned()) return fail(Errc::invalid_input, "request key 'threshold' is not a count");
   const std::size_t asked = threshold_field.get<std::size_t>();
   const std::size_t bound = asked == 0 ? max_task_results : std::min(asked, max_task_results);

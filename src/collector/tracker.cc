@@ -124,7 +124,8 @@ void Tracker::on_fork(const sensor::RawEvent& raw, EventSource source) {
   child.key = make_key(raw.process.pid, raw.process.start_ticks);
   child.first_seen = raw.time;
   take_parent(child, raw.process);
-  if (const auto parent = entries_.find(raw.process.ppid); parent != entries_.end() && child.parent == parent->second.key) {
+  if (const auto parent = entries_.find(raw.process.ppid);
+      parent != entries_.end() && child.parent == parent->second.key) {
     const Entry& from = parent->second;
     child.image = from.image;
     child.cwd = from.cwd;
@@ -182,8 +183,10 @@ void Tracker::on_exit(const sensor::RawEvent& raw, EventSource source) {
     auto event = describe(*entry, raw.time);
     event.process.status = ProcessStatus::exited;
     event.process.exit_time = raw.time;
-    if (raw.exit_signal != 0) event.process.exit_signal = raw.exit_signal;
-    else event.process.exit_code = raw.exit_code;
+    if (raw.exit_signal != 0)
+      event.process.exit_signal = raw.exit_signal;
+    else
+      event.process.exit_code = raw.exit_code;
     told = emit(event, EventKind::exit, source, raw.time, {});
   }
   // A refused end stays in the table: the next scan does not find the process and tells it then.
@@ -229,9 +232,9 @@ void Tracker::sample(Entry& entry, const sensor::RawProcess& raw, Timestamp now)
   if (raw.resident_bytes) entry.resident_bytes = raw.resident_bytes;
   if (!raw.cpu_ticks) return;
   // The first look counts from the start of the process.
-  const Timestamp since = entry.cpu_ticks
-                              ? entry.sampled
-                              : Timestamp{boot_time_.ns + static_cast<std::int64_t>(entry.key.start_ticks) * ns_per_tick};
+  const Timestamp since =
+      entry.cpu_ticks ? entry.sampled
+                      : Timestamp{boot_time_.ns + static_cast<std::int64_t>(entry.key.start_ticks) * ns_per_tick};
   const std::uint64_t before = entry.cpu_ticks.value_or(0);
   if (now.ns > since.ns && *raw.cpu_ticks >= before) {
     const double busy_ns = static_cast<double>(*raw.cpu_ticks - before) * static_cast<double>(ns_per_tick);

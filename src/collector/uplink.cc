@@ -103,8 +103,10 @@ void Uplink::schedule_flush() {
     flush_timer_.reset();
     flush();
   });
-  if (timer) flush_timer_ = *timer;
-  else flush();
+  if (timer)
+    flush_timer_ = *timer;
+  else
+    flush();
 }
 
 void Uplink::flush() {
@@ -190,7 +192,8 @@ void Uplink::attach(UniqueFd socket) {
        .on_close = [this](const std::string& why) { disconnect(why.empty() ? "the agent closed it" : why); },
        .on_drained = {}});
   if (!connection) {
-    observe::log(Level::error, "ipc", "cannot use the connection to the agent", {{"error", connection.error().message}});
+    observe::log(Level::error, "ipc", "cannot use the connection to the agent",
+                 {{"error", connection.error().message}});
     return;
   }
   connection_ = std::move(*connection);
@@ -214,8 +217,7 @@ void Uplink::on_message(ipc::Message message) {
   if (auto* welcome = std::get_if<ipc::Welcome>(&message)) {
     on_welcome(*welcome);
   } else if (auto* acknowledge = std::get_if<ipc::Acknowledge>(&message)) {
-    auto taken =
-        sender_.on_acknowledge(*acknowledge, [this](const ipc::Message& answer) { return send(answer); });
+    auto taken = sender_.on_acknowledge(*acknowledge, [this](const ipc::Message& answer) { return send(answer); });
     if (!taken) {
       disconnect(taken.error().message);
     } else if (handlers_.on_acknowledged) {

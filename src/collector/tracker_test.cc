@@ -1,0 +1,355 @@
+#include "collector/tracker.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+
+namespace daemoneye::collector {
+namespace {
+
+using event::EventKind;
+using event::EventSource;
+using event::ProcessStatus;
+using namespace std::string_literals;
+
+constexpr Timestamp boot_time{1'000'000'000'000};
+
+sensor::RawProcess raw_process(event::Pid pid, std::uint64_t ticks, event::Pid ppid = 1,
+                               std::uint64_t parent_ticks = 1) {
+  sensor::RawProcess raw;
+  raw.pid = pid;
+  raw.start_ticks = ticks;
+  raw.ppid = ppid;
+  raw.parent_start_ticks = parent_ticks;
+  raw.comm = "task";
+  return raw;
+}
+
+sensor::RawProcess with_image(sensor::RawProcess raw, const std::string& path, const std::string& arguments) {
+  raw.executable_path = path;
+  raw.filename = path;
+  raw.arguments = arguments;
+  raw.arguments_bytes = arguments.size();
+  raw.comm = path.substr(path.rfind('/') + 1);
+  raw.inode = std::hash<std::string>{}(path) | 1;
+  raw.executable_state = event::ExecutableState::ok;
+  raw.uid = raw.euid = 1000;
+  return raw;
+}
+
+Tracker::Options with(const std::function<void(Tracker::Options&)>& change) {
+  Tracker::Options options;
+  change(options);
+  return options;
+}
+
+class TrackerTest : public testing::Test {
+ protected:
+  Tracker make(Tracker::Options options = {}) {
+    return Tracker(std::move(options), event::BootId{7}, boot_time, [this](const event::ProcessEvent& event) {
+      if (refuse_) return false;
+      events_.push_back(event);
+      return true;
+    });
+  }
+  sensor::RawEvent event(sensor::RawKind kind, sensor::RawProcess process) {
+    sensor::RawEvent raw;
+    raw.kind = kind;
+    raw.time = Timestamp{boot_time.ns + ++clock_ * 1'000'000};
+    raw.process = std::move(process);
+    return raw;
+  }
+  Timestamp now() { return Timestamp{boot_time.ns + ++clock_ * 1'000'000}; }
+  std::vector<EventKind> kinds() const {
+    std::vector<EventKind> kinds;
+    for (const auto& event : events_) kinds.push_back(event.kind);
+    return kinds;
+  }
+
+  std::vector<event::ProcessEvent> events_;
+  bool refuse_ = false;
+  std::int64_t clock_ = 0;
+};
+
+TEST_F(TrackerTest, TellsExecAndExitWithTheWholeProcess) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(100, 5)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(100, 5), "/bin/ls", "ls\0-l\0"s)),
+                   EventSource::ebpf);
+  auto exit = event(sensor::RawKind::exit, raw_process(100, 5));
+  exit.exit_code = 3;
+  tracker.on_event(exit, EventSource::ebpf);
+  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
+  EXPECT_EQ(events_[1].process.name, "ls");
+  EXPECT_EQ(events_[1].process.arguments->command_line(), "ls -l");
+  EXPECT_EQ(events_[1].process.exit_code, 3);
+  EXPECT_EQ(events_[1].process.exit_signal, std::nullopt);
+  EXPECT_EQ(events_[1].process.status, ProcessStatus::exited);
+  EXPECT_EQ(events_[1].process.start_time->ns, boot_time.ns + 5 * 10'000'000);
+  EXPECT_EQ(tracker.size(), 0U);
+}
+
+TEST_F(TrackerTest, JoinsTheParentAsItWasWhenTheChildWasForked) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/usr/sbin/nginx", "nginx\0-g\0"s)),
+                   EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(11, 3, 10, 2)), EventSource::ebpf);
+  // The parent runs something else by the time the child executes, and the child was given to init.
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/true", "true\0"s)),
+                   EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(11, 3, 1, 1), "/bin/sh", "sh\0"s)),
+                   EventSource::ebpf);
+  const auto& shell = events_.back();
+  EXPECT_EQ(shell.parent_name, "nginx");
+  EXPECT_EQ(shell.parent_executable_path, "/usr/sbin/nginx");
+  EXPECT_EQ(shell.parent_command_line, "nginx -g");
+  EXPECT_EQ(shell.process.ppid, 10U);
+  EXPECT_EQ(shell.process.parent_key->start_ticks, 2U);
+}
+
+TEST_F(TrackerTest, NeverJoinsAParentWhosePidWasReused) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/old", "old\0"s)),
+                   EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(11, 9, 10, 8), "/bin/sh", "sh\0"s)),
+                   EventSource::ebpf);
+  EXPECT_EQ(events_.back().parent_name, std::nullopt);
+  EXPECT_EQ(events_.back().process.parent_key->start_ticks, 8U);
+}
+
+TEST_F(TrackerTest, TellsASilentParentBeforeItsChildSoThatLineageIsWhole) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/usr/sbin/nginx", "nginx\0"s)),
+                   EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(11, 3, 10, 2)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(12, 4, 11, 3)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(12, 4, 11, 3), "/bin/sh", "sh\0"s)),
+                   EventSource::ebpf);
+  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exec}));
+  EXPECT_EQ(events_[1].process.key.pid, 11U);
+  EXPECT_EQ(events_[1].process.name, "nginx");
+}
+
+TEST_F(TrackerTest, AForkThatExecutesNothingLeavesNoRowUnlessAskedFor) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(100, 5)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(100, 5)), EventSource::ebpf);
+  EXPECT_TRUE(events_.empty());
+  auto all = make(with([](auto& o) { o.store_forks = true; }));
+  all.on_event(event(sensor::RawKind::fork, raw_process(100, 5)), EventSource::ebpf);
+  all.on_event(event(sensor::RawKind::exit, raw_process(100, 5)), EventSource::ebpf);
+  EXPECT_EQ(kinds(), (std::vector{EventKind::fork, EventKind::exit}));
+}
+
+TEST_F(TrackerTest, AScanFindsWhatEventsMissedAndClosesWhatIsGone) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/gone", "gone\0"s)),
+                   EventSource::ebpf);
+  tracker.begin_scan(1, now(), true);
+  tracker.on_scanned(with_image(raw_process(20, 3), "/bin/missed", "missed\0"s), now());
+  tracker.end_scan(now());
+  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exit}));
+  EXPECT_EQ(events_[1].process.name, "missed");
+  EXPECT_EQ(events_[2].process.name, "gone");
+  EXPECT_EQ(events_[2].process.exit_time, std::nullopt);
+  EXPECT_EQ(events_[2].detail, R"({"missed":true})");
+}
+
+TEST_F(TrackerTest, AProcessThatEndsWhileItIsScannedIsNotFoundAgain) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/brief", "brief\0"s)),
+                   EventSource::ebpf);
+  tracker.begin_scan(1, now(), true);
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(10, 2)), EventSource::ebpf);
+  tracker.on_scanned(with_image(raw_process(10, 2), "/bin/brief", "brief\0"s), now());
+  tracker.end_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
+}
+
+TEST_F(TrackerTest, AZombieWhoseExitWasToldIsNotFoundAgain) {
+  auto tracker = make();
+  tracker.begin_scan(1, now(), true);
+  tracker.end_scan(now());
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/z", "z\0"s)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(10, 2)), EventSource::ebpf);
+  auto zombie = raw_process(10, 2);
+  zombie.status = ProcessStatus::zombie;
+  tracker.begin_scan(2, now(), true);
+  tracker.on_scanned(zombie, now());
+  tracker.end_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
+}
+
+TEST_F(TrackerTest, AScanTellsADeletedExecutableOnce) {
+  auto tracker = make();
+  auto raw = with_image(raw_process(10, 2), "/tmp/x", "x\0"s);
+  tracker.on_event(event(sensor::RawKind::exec, raw), EventSource::ebpf);
+  raw.executable_state = event::ExecutableState::deleted;
+  for (std::uint64_t scan = 1; scan <= 2; ++scan) {
+    tracker.begin_scan(scan, now(), true);
+    tracker.on_scanned(raw, now());
+    tracker.end_scan(now());
+  }
+  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::change}));
+  EXPECT_EQ(events_[1].process.executable_state, event::ExecutableState::deleted);
+  EXPECT_EQ(events_[1].detail, R"({"executable_state":{"new":"deleted","old":"ok"}})");
+}
+
+TEST_F(TrackerTest, AScanTellsChangedCredentials) {
+  auto tracker = make();
+  auto raw = with_image(raw_process(10, 2), "/bin/su", "su\0"s);
+  tracker.on_event(event(sensor::RawKind::exec, raw), EventSource::ebpf);
+  raw.euid = 0;
+  tracker.begin_scan(1, now(), true);
+  tracker.on_scanned(raw, now());
+  tracker.end_scan(now());
+  ASSERT_EQ(kinds().back(), EventKind::change);
+  EXPECT_EQ(events_.back().detail, R"({"euid":{"new":0,"old":1000}})");
+}
+
+TEST_F(TrackerTest, CpuUsageIsOfTheTimeBetweenTwoLooks) {
+  auto tracker = make();
+  auto raw = with_image(raw_process(10, 0), "/bin/busy", "busy\0"s);
+  raw.cpu_ticks = 0;
+  raw.resident_bytes = 4096;
+  const Timestamp first{boot_time.ns + 10'000'000'000};
+  tracker.begin_scan(1, first, false);
+  tracker.on_scanned(raw, first);
+  tracker.end_scan(first);
+  raw.cpu_ticks = 50;  // half a second
+  const Timestamp second{first.ns + 1'000'000'000};
+  tracker.begin_scan(2, second, false);
+  tracker.on_scanned(raw, second);
+  const auto updates = tracker.end_scan(second);
+  ASSERT_EQ(updates.size(), 1U);
+  EXPECT_DOUBLE_EQ(*updates[0].cpu_usage, 50.0);
+  EXPECT_EQ(updates[0].memory_usage, 4096U);
+}
+
+TEST_F(TrackerTest, ReusedPidClosesTheFormerProcessOnce) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(10, 9)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(10, 9)), EventSource::ebpf);
+  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
+  EXPECT_EQ(events_[1].process.key.start_ticks, 2U);
+}
+
+TEST_F(TrackerTest, WhatWasRefusedIsToldByTheNextScan) {
+  auto tracker = make();
+  refuse_ = true;
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
+  refuse_ = false;
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(11, 3), "/bin/b", "b\0"s)), EventSource::ebpf);
+  refuse_ = true;
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(11, 3)), EventSource::ebpf);
+  refuse_ = false;
+  tracker.begin_scan(1, now(), true);
+  tracker.on_scanned(with_image(raw_process(10, 2), "/bin/a", "a\0"s), now());
+  tracker.end_scan(now());
+  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exit}));
+  EXPECT_EQ(events_[1].process.name, "a");
+  EXPECT_EQ(events_[2].process.name, "b");
+}
+
+TEST_F(TrackerTest, AFullTableStillTellsEventsAndCountsWhatItCannotRemember) {
+  auto tracker = make(with([](auto& o) { o.max_processes = 1; }));
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(11, 3), "/bin/b", "b\0"s)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(11, 3)), EventSource::ebpf);
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exec, EventKind::exit}));
+  EXPECT_EQ(tracker.counters().untracked, 1U);
+  EXPECT_EQ(tracker.size(), 1U);
+}
+
+TEST_F(TrackerTest, ExcludedEventsAreCountedAndNotTold) {
+  Tracker::Options options;
+  options.exclude.push_back(*predicate::Predicate::parse("name = 'noise'"));
+  auto tracker = make(std::move(options));
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/noise", "noise\0"s)),
+                   EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(10, 2)), EventSource::ebpf);
+  EXPECT_TRUE(events_.empty());
+  EXPECT_EQ(tracker.counters().excluded, 2U);
+}
+
+TEST_F(TrackerTest, MasksSecretsOfTheProcessAndInItsChildrensParentColumns) {
+  auto tracker = make();
+  tracker.on_event(
+      event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/tool", "tool\0--password\0hunter2\0"s)),
+      EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(11, 3, 10, 2)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(11, 3, 10, 2), "/bin/sh", "sh\0"s)),
+                   EventSource::ebpf);
+  EXPECT_EQ(events_[0].process.arguments->command_line(), "tool --password ***");
+  EXPECT_EQ(events_[1].parent_command_line, "tool --password ***");
+}
+
+TEST_F(TrackerTest, TruncatedArgumentsKeepTheirTrueLengthInDetail) {
+  auto tracker = make();
+  auto raw = with_image(raw_process(10, 2), "/bin/long", "long\0aaa\0"s);
+  raw.arguments_bytes = 2'000'000;
+  tracker.on_event(event(sensor::RawKind::exec, raw), EventSource::ebpf);
+  EXPECT_EQ(events_[0].detail, R"({"arguments_bytes":2000000})");
+}
+
+// Whatever is lost or told twice: never two ends of one process, never an end without a start before it.
+TEST_F(TrackerTest, KeepsOneEndAProcessWhateverIsLostOrRepeated) {
+  for (unsigned seed = 1; seed <= 200; ++seed) {
+    events_.clear();
+    auto tracker = make();
+    std::mt19937 random(seed);
+    std::map<event::Pid, std::uint64_t> living;
+    std::uint64_t ticks = 10;
+    for (int step = 0; step < 300; ++step) {
+      const auto pid = static_cast<event::Pid>(2 + random() % 12);
+      const bool lost = random() % 5 == 0;
+      const int times = random() % 7 == 0 ? 2 : 1;
+      sensor::RawEvent raw;
+      if (const auto alive = living.find(pid); alive == living.end()) {
+        living[pid] = ++ticks;
+        raw = event(sensor::RawKind::fork, raw_process(pid, ticks));
+      } else if (random() % 2 == 0) {
+        raw = event(sensor::RawKind::exec, with_image(raw_process(pid, alive->second), "/bin/p", "p\0"s));
+      } else {
+        raw = event(sensor::RawKind::exit, raw_process(pid, alive->second));
+        living.erase(alive);
+      }
+      for (int i = 0; i < times && !lost; ++i) {
+        // An exit told twice comes for a process that is not known any more: the source never does that.
+        if (i == 1 && raw.kind == sensor::RawKind::exit) break;
+        tracker.on_event(raw, EventSource::ebpf);
+      }
+      if (random() % 40 == 0) {
+        tracker.begin_scan(static_cast<std::uint64_t>(step) + 1, now(), true);
+        for (const auto& [id, start] : living)
+          tracker.on_scanned(with_image(raw_process(id, start), "/bin/p", "p\0"s), now());
+        tracker.end_scan(now());
+      }
+    }
+    tracker.begin_scan(1000, now(), true);
+    for (const auto& [id, start] : living)
+      tracker.on_scanned(with_image(raw_process(id, start), "/bin/p", "p\0"s), now());
+    tracker.end_scan(now());
+    std::map<event::ProcessKey, int> ends;
+    std::set<event::ProcessKey> alive_by_events;
+    for (const auto& told : events_) {
+      if (told.kind == EventKind::exit) {
+        EXPECT_EQ(++ends[told.process.key], 1) << "seed " << seed;
+        alive_by_events.erase(told.process.key);
+      } else {
+        EXPECT_EQ(ends.count(told.process.key), 0U) << "a start after the end, seed " << seed;
+        alive_by_events.insert(told.process.key);
+      }
+    }
+    std::set<event::ProcessKey> truly_alive;
+    for (const auto& [id, start] : living) truly_alive.insert({event::BootId{7}, id, start});
+    EXPECT_EQ(alive_by_events, truly_alive) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace daemoneye::collector

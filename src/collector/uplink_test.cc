@@ -1,0 +1,210 @@
+#include "collector/uplink.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+
+#include "ledger/ledger.h"
+
+namespace daemoneye::collector {
+namespace {
+
+event::ProcessEvent make_event(std::uint64_t number) {
+  event::ProcessEvent event;
+  event.time = Timestamp{1'700'000'000'000'000'000 + static_cast<std::int64_t>(number)};
+  event.process.key = {event::BootId{1}, static_cast<event::Pid>(number + 1), number};
+  event.process.name = "p" + std::to_string(number);
+  event.process.collection_time = event.time;
+  return event;
+}
+
+// The agent's end: acknowledges what it receives, in memory.
+class FakeAgent {
+ public:
+  FakeAgent(EventLoop& loop, UniqueFd socket, std::optional<Timestamp> covered_until) {
+    auto connection = ipc::Connection::adopt(
+        loop, std::move(socket),
+        {.on_message = [this, covered_until](const ipc::Message& message) { on_message(message, covered_until); },
+         .on_close = [](const std::string&) {},
+         .on_drained = {}});
+    EXPECT_TRUE(connection) << connection.error().message;
+    connection_ = std::move(*connection);
+  }
+  std::vector<ipc::BatchReceiver::Incoming> batches;
+  std::vector<ipc::Heartbeat> beats;
+  std::size_t events() const {
+    std::size_t count = 0;
+    for (const auto& batch : batches) count += batch.decoded.events.size();
+    return count;
+  }
+
+ private:
+  void on_message(const ipc::Message& message, std::optional<Timestamp> covered_until) {
+    if (const auto* hello = std::get_if<ipc::Hello>(&message)) {
+      receiver_.emplace(*hello, 0);
+      ipc::Welcome welcome;
+      welcome.store_id = "store";
+      welcome.credit_records = 100000;
+      welcome.covered_until = covered_until;
+      ASSERT_TRUE(connection_->send(welcome));
+    } else if (const auto* resume = std::get_if<ipc::Resume>(&message)) {
+      ASSERT_TRUE(receiver_->on_resume(*resume));
+    } else if (const auto* batch = std::get_if<ipc::BatchMessage>(&message)) {
+      auto outcome = receiver_->on_batch(*batch);
+      ASSERT_TRUE(outcome) << outcome.error().message;
+      if (!outcome->batch) return;
+      const auto sequence = outcome->batch->id.sequence;
+      batches.push_back(std::move(*outcome->batch));
+      ASSERT_TRUE(connection_->send(receiver_->on_committed(sequence)));
+    } else if (const auto* beat = std::get_if<ipc::Heartbeat>(&message)) {
+      beats.push_back(*beat);
+    }
+  }
+  std::unique_ptr<ipc::Connection> connection_;
+  std::optional<ipc::BatchReceiver> receiver_;
+};
+
+class UplinkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/daemoneye-uplink-XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    folder_ = name;
+    loop_ = std::move(*EventLoop::create());
+    auto ledger = ledger::Ledger::open({.path = folder_ + "/audit.redb", .reader_group = ""});
+    ASSERT_TRUE(ledger) << ledger.error().message;
+    ledger_ = std::move(*ledger);
+  }
+  void TearDown() override {
+    ledger_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  std::unique_ptr<Uplink> make(std::size_t max_held_bytes = 16 * 1024 * 1024) {
+    Uplink::Options options;
+    options.max_held_bytes = max_held_bytes;
+    options.batch_events = 10;
+    return std::make_unique<Uplink>(*loop_, *ledger_, options,
+                                    Uplink::Handlers{.on_request = {},
+                                                     .on_cancel = {},
+                                                     .on_gap = [this](const event::Gap& gap) { gaps_.push_back(gap); },
+                                                     .on_acknowledged = {}});
+  }
+  void connect(Uplink& uplink, std::optional<Timestamp> covered_until = std::nullopt) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    agent_ = std::make_unique<FakeAgent>(*loop_, UniqueFd(ends[0]), covered_until);
+    uplink.attach(UniqueFd(ends[1]));
+  }
+  // Runs the loop until `done`, at most 20 s.
+  void run_until(const std::function<bool()>& done) {
+    const auto deadline = Deadline::after(std::chrono::seconds(20));
+    auto timer = loop_->add_timer(std::chrono::milliseconds(1), std::chrono::milliseconds(1), [&] {
+      if (done() || deadline.expired()) loop_->stop();
+    });
+    ASSERT_TRUE(timer);
+    loop_->run();
+    loop_->remove_timer(*timer);
+    ASSERT_TRUE(done()) << "not reached before the deadline";
+  }
+
+  std::string folder_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<ledger::Ledger> ledger_;
+  std::unique_ptr<FakeAgent> agent_;
+  std::vector<event::Gap> gaps_;
+};
+
+TEST_F(UplinkTest, WhatWasCollectedBeforeTheAgentCameArrivesInOrderOnce) {
+  auto uplink = make();
+  for (std::uint64_t i = 0; i < 95; ++i) ASSERT_TRUE(uplink->add(make_event(i)));
+  connect(*uplink);
+  run_until([&] { return uplink->all_acknowledged(); });
+  std::uint64_t expected = 0;
+  for (const auto& batch : agent_->batches) {
+    EXPECT_LE(batch.decoded.events.size(), 10U);
+    for (const auto& event : batch.decoded.events) EXPECT_EQ(event, make_event(expected++));
+  }
+  EXPECT_EQ(expected, 95U);
+}
+
+TEST_F(UplinkTest, TheLedgerHoldsTheRootOfWhatWasSent) {
+  auto uplink = make();
+  connect(*uplink);
+  for (std::uint64_t i = 0; i < 30; ++i) ASSERT_TRUE(uplink->add(make_event(i)));
+  run_until([&] { return uplink->all_acknowledged() && agent_->events() == 30; });
+  ASSERT_TRUE(ledger_->seal_batches());
+  std::vector<std::string> leaves;
+  for (const auto& batch : agent_->batches) leaves.emplace_back(base::as_bytes(batch.digest));
+  const auto last = ledger_->last();
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->action, "batches");
+  EXPECT_NE(last->payload.find(base::to_hex(ledger::merkle_root(leaves))), std::string::npos) << last->payload;
+}
+
+TEST_F(UplinkTest, NothingIsSentThatTheLedgerCannotRecord) {
+  ::signal(SIGXFSZ, SIG_IGN);
+  auto uplink = make();
+  connect(*uplink);
+  run_until([&] { return uplink->connected(); });
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit none{.rlim_cur = 1, .rlim_max = before.rlim_max};  // stands for a full disk
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
+  ASSERT_TRUE(uplink->add(make_event(1)));
+  uplink->flush();
+  EXPECT_FALSE(uplink->ledger_problem().empty());
+  EXPECT_FALSE(uplink->all_acknowledged());
+  EXPECT_TRUE(agent_->batches.empty());
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  run_until([&] { return uplink->all_acknowledged(); });
+  EXPECT_EQ(agent_->events(), 1U);
+  EXPECT_TRUE(uplink->ledger_problem().empty());
+}
+
+TEST_F(UplinkTest, ShedsWhenItMayHoldNoMoreAndReportsExactlyHowMuch) {
+  auto uplink = make(2 * 1024 * 1024);
+  std::uint64_t refused = 0, taken = 0;
+  for (std::uint64_t i = 0; refused < 25; ++i) {
+    auto event = make_event(i);
+    event.process.cwd = std::string(20'000, 'x');
+    ++(uplink->add(event) ? taken : refused);
+  }
+  connect(*uplink);
+  run_until([&] { return uplink->all_acknowledged(); });
+  EXPECT_EQ(agent_->events(), taken);
+  ASSERT_TRUE(gaps_.empty());
+  uplink->heartbeat("", "");
+  ASSERT_EQ(gaps_.size(), 1U);
+  EXPECT_EQ(gaps_[0].reason, "events_shed");
+  EXPECT_EQ(gaps_[0].count, refused);
+  EXPECT_EQ(uplink->counters().shed, refused);
+}
+
+TEST_F(UplinkTest, TheTimeBeforeThisEpochIsAGapWhenTheStoreReachesOnlySoFar) {
+  auto uplink = make();
+  connect(*uplink, Timestamp{1'000});
+  run_until([&] { return !gaps_.empty(); });
+  EXPECT_EQ(gaps_[0].reason, "collector_unavailable");
+  EXPECT_EQ(gaps_[0].from.ns, 1'000);
+  EXPECT_EQ(gaps_[0].count, std::nullopt);
+  connect(*uplink, Timestamp{1'000});
+  run_until([&] { return uplink->connected(); });
+  EXPECT_EQ(gaps_.size(), 1U) << "a new connection in the same epoch is no gap";
+}
+
+TEST_F(UplinkTest, AHeartbeatNeverClaimsWhatIsNotAcknowledged) {
+  auto uplink = make();
+  connect(*uplink);
+  run_until([&] { return uplink->connected(); });
+  ASSERT_TRUE(uplink->add(make_event(5)));
+  uplink->heartbeat("", "");
+  run_until([&] { return !agent_->beats.empty(); });
+  EXPECT_EQ(agent_->beats[0].time, make_event(5).time);
+}
+
+}  // namespace
+}  // namespace daemoneye::collector
