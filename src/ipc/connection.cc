@@ -27,7 +27,7 @@ constexpr std::size_t kept_buffer_bytes = 512 * 1024;
 struct Connection::State {
   EventLoop& loop;
   UniqueFd socket;
-  Handlers handlers;
+  std::shared_ptr<const Handlers> handlers;  // shared with a running handler, which may replace them
   FrameReader reader;
   std::string outgoing;
   std::size_t written = 0;  // of `outgoing`
@@ -35,7 +35,8 @@ struct Connection::State {
   bool waiting_for_room = false;  // EPOLLOUT is asked for
   std::string broken;             // why nothing can be written any more
 
-  State(EventLoop& on, UniqueFd taken, Handlers with) : loop(on), socket(std::move(taken)), handlers(std::move(with)) {}
+  State(EventLoop& on, UniqueFd taken, Handlers with)
+      : loop(on), socket(std::move(taken)), handlers(std::make_shared<const Handlers>(std::move(with))) {}
 
   [[nodiscard]] std::size_t waiting() const { return outgoing.size() - written; }
   [[nodiscard]] bool open() const { return static_cast<bool>(socket); }
@@ -51,7 +52,8 @@ struct Connection::State {
   void close(std::string why) {
     if (!open()) return;
     shut();
-    if (handlers.on_close) handlers.on_close(std::move(why));
+    const auto current = handlers;
+    if (current->on_close) current->on_close(std::move(why));
   }
 
   // Writes what the socket takes now; false when the peer is gone.
@@ -85,7 +87,8 @@ struct Connection::State {
     const bool alive = write_some();
     // A dead peer is closed by on_readable(), after what it still had to say.
     if (auto set = wait_for_room(alive && waiting() > 0); !set) return close(set.error().message);
-    if (alive && waiting() == 0 && handlers.on_drained) handlers.on_drained();
+    const auto current = handlers;
+    if (alive && waiting() == 0 && current->on_drained) current->on_drained();
   }
 
   void on_readable() {
@@ -112,7 +115,8 @@ struct Connection::State {
       if (!*next) return;
       auto message = decode_message(payload);
       if (!message) return close(message.error().message);
-      if (handlers.on_message) handlers.on_message(std::move(*message));
+      const auto current = handlers;
+      if (current->on_message) current->on_message(std::move(*message));
     }
   }
 };
@@ -120,6 +124,10 @@ struct Connection::State {
 Connection::Connection(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
 Connection::~Connection() { state_->shut(); }
+
+void Connection::set_handlers(Handlers handlers) {
+  state_->handlers = std::make_shared<const Handlers>(std::move(handlers));
+}
 
 Result<std::unique_ptr<Connection>> Connection::adopt(EventLoop& loop, UniqueFd socket, Handlers handlers) {
   const int fd = socket.get();
@@ -134,8 +142,6 @@ Result<std::unique_ptr<Connection>> Connection::adopt(EventLoop& loop, UniqueFd 
   }));
   return std::unique_ptr<Connection>(new Connection(std::move(state)));
 }
-
-void Connection::set_handlers(Handlers handlers) { state_->handlers = std::move(handlers); }
 
 Result<void> Connection::send(const Message& message) {
   State& state = *state_;

@@ -39,7 +39,7 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  // Hands the connection to another owner. Not from inside one of its own handlers.
+  // Hands the connection to another owner, from the next message on; also from inside one of its own handlers.
   void set_handlers(Handlers handlers);
 
   // Queues the message and writes what the socket takes. Never calls a handler. Nothing is queued on an error:

@@ -206,6 +206,24 @@ TEST(Connection, MayBeDestroyedInsideEveryHandler) {
   }
 }
 
+TEST(Connection, MayGetOtherHandlersInsideItsOwn) {
+  Pair pair;
+  std::unique_ptr<Connection> connection;
+  std::vector<std::uint64_t> first, second;
+  Connection::Handlers handlers;
+  handlers.on_message = [&](const Message& message) {
+    Connection::Handlers others;
+    others.on_message = [&](const Message& later) { second.push_back(std::get<Cancel>(later).id); };
+    connection->set_handlers(std::move(others));
+    first.push_back(std::get<Cancel>(message).id);  // what it captured is still there
+  };
+  connection = std::move(*Connection::adopt(*pair.loop, std::move(pair.ours), std::move(handlers)));
+  write_raw(pair.peer, frame_of(Cancel{1}) + frame_of(Cancel{2}, 2) + frame_of(Cancel{3}, 3));
+  ASSERT_TRUE(run_until(*pair.loop, [&] { return second.size() == 2; }));
+  EXPECT_EQ(first, std::vector<std::uint64_t>{1});
+  EXPECT_EQ(second, (std::vector<std::uint64_t>{2, 3}));
+}
+
 TEST(Connection, ReportsAPeerThatDiedWhileMuchWaited) {
   Pair pair;
   Heard a(*pair.loop, std::move(pair.ours));
