@@ -159,7 +159,7 @@ Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
   else
     return bad();
   // A century: sums with a clock's time stay within 64 bits.
-  constexpr std::int64_t longest = 36'500 * 86'400 * ns_per_second;
+  constexpr std::int64_t longest = std::int64_t{36'500} * 86'400 * ns_per_second;
   std::int64_t result = 0;
   if (__builtin_mul_overflow(*count, scale, &result) || result > longest) return bad();
   return std::chrono::nanoseconds(result);
