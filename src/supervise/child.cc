@@ -75,6 +75,7 @@ Result<void> spawn(Child& child) {
   UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
   std::vector<char*> argv;
+  argv.reserve(child.spec.argv.size() + 1);
   for (const auto& argument : child.spec.argv) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
 

@@ -86,6 +86,7 @@ Result<void> send_fd(int socket, int fd) {
     sent = ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (sent < 0 && errno == EINTR);
   if (sent == 1) return {};
+  if (sent >= 0) return fail(Errc::internal, "sending a descriptor: nothing was sent");
   // ETOOMANYREFS: the kernel's bound on descriptors in flight.
   if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ETOOMANYREFS) {
     return fail(Errc::limit_exceeded, "the other side leaves descriptors unread");

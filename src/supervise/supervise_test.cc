@@ -25,6 +25,7 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "base/time.h"
 #include "observe/log.h"
 
@@ -57,7 +58,7 @@ class Program {
   int run() {
     if (mode_.starts_with("exit=")) {
       report("exiting");
-      return std::atoi(mode_.c_str() + 5);
+      return base::parse_integer<int>(mode_.substr(5)).value_or(76);
     }
     if (mode_.starts_with("crash-until=")) {
       const std::string path = mode_.substr(12);
