@@ -1,0 +1,108 @@
+// daemoneye-cli: standard streams and signals around cli::run().
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <streambuf>
+#include <string>
+#include <vector>
+
+#include "cli/cli.h"
+#include "cli/exit_code.h"
+
+namespace {
+
+using daemoneye::cli::Exit;
+
+// A buffer over a descriptor that remembers why writing failed.
+class DescriptorBuffer final : public std::streambuf {
+ public:
+  explicit DescriptorBuffer(int fd) : fd_(fd) { setp(buffer_, buffer_ + sizeof buffer_); }
+  [[nodiscard]] int error() const { return error_; }
+
+ protected:
+  int_type overflow(int_type c) override {
+    if (sync() != 0) return traits_type::eof();
+    if (!traits_type::eq_int_type(c, traits_type::eof())) {
+      *pptr() = traits_type::to_char_type(c);
+      pbump(1);
+    }
+    return traits_type::not_eof(c);
+  }
+  int sync() override {
+    const char* from = pbase();
+    while (from < pptr() && error_ == 0) {
+      const auto written = ::write(fd_, from, static_cast<std::size_t>(pptr() - from));
+      if (written >= 0)
+        from += written;
+      else if (errno != EINTR)
+        error_ = errno;
+    }
+    setp(buffer_, buffer_ + sizeof buffer_);
+    return error_ == 0 ? 0 : -1;
+  }
+
+ private:
+  int fd_;
+  int error_ = 0;
+  char buffer_[64 * 1024];
+};
+
+bool is_terminal() {
+  const char* term = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): there is one thread
+  return ::isatty(STDOUT_FILENO) == 1 && !(term != nullptr && std::strcmp(term, "dumb") == 0);
+}
+
+unsigned terminal_width() {
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+// The verbs keep their deadline themselves; this ends what hangs outside of them (a read from stdin, a dead disk).
+void out_of_time(int) {
+  static constexpr char text[] = "error: gave up: the time limit has passed (--timeout)\n";
+  (void)!::write(STDERR_FILENO, text, sizeof text - 1);
+  ::_exit(static_cast<int>(Exit::failed));
+}
+
+void limit_time(std::chrono::nanoseconds timeout) {
+  struct sigaction action{};
+  action.sa_handler = out_of_time;
+  ::sigaction(SIGALRM, &action, nullptr);
+  // A little later than the deadline, so that a verb that keeps it can say what it was doing.
+  const auto microseconds = std::chrono::ceil<std::chrono::microseconds>(timeout + std::chrono::seconds(1)).count();
+  itimerval timer{};
+  timer.it_value.tv_sec = static_cast<time_t>(microseconds / 1'000'000);
+  timer.it_value.tv_usec = static_cast<suseconds_t>(microseconds % 1'000'000);
+  ::setitimer(ITIMER_REAL, &timer, nullptr);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);  // a closed pipe is seen when writing
+  DescriptorBuffer buffer(STDOUT_FILENO);
+  std::ostream out(&buffer);
+  const char* no_colour = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): there is one thread
+  std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  if (no_colour != nullptr && *no_colour != '\0') arguments.insert(arguments.begin(), "--no-color");
+  daemoneye::cli::Io io{.in = std::cin, .out = out, .err = std::cerr};
+  io.terminal = is_terminal();
+  io.width = terminal_width();
+  io.limit_time = limit_time;
+  const int code = daemoneye::cli::run(arguments, io);
+  out.flush();
+  // Whoever reads our output has seen enough: nothing to complain about.
+  if (buffer.error() == EPIPE) return code;
+  if (buffer.error() != 0) {
+    std::cerr << "error: cannot write the output: " << std::strerror(buffer.error()) << '\n';  // NOLINT: one thread
+    return static_cast<int>(Exit::failed);
+  }
+  return code;
+}

@@ -1,0 +1,201 @@
+// alerts, deliveries: what was raised, and what became of it.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "base/text.h"
+#include "cli/verbs.h"
+#include "store/alert.h"
+
+namespace daemoneye::cli {
+namespace {
+
+struct Filters {
+  std::string since;
+  std::vector<std::string> severity, rule, status;  // alerts
+  std::vector<std::string> sink, outcome, alert;    // deliveries
+  std::uint64_t limit = 0;
+};
+
+// Builds "WHERE …" with every value as a parameter.
+class Where {
+ public:
+  void since(const std::string& column, Timestamp moment) {
+    parameters["since"] = moment.ns;
+    add(column + " >= :since");
+  }
+  void any_of(const std::string& column, const std::vector<std::string>& values) {
+    if (values.empty()) return;
+    std::string list;
+    for (const auto& value : values) {
+      const std::string name = "p" + std::to_string(parameters.size());
+      parameters[name] = value;
+      list += (list.empty() ? ":" : ", :") + name;
+    }
+    add(column + " IN (" + list + ')');
+  }
+  [[nodiscard]] const std::string& text() const { return text_; }
+  std::map<std::string, event::Value> parameters;
+
+ private:
+  void add(const std::string& condition) { text_ += (text_.empty() ? " WHERE " : " AND ") + condition; }
+  std::string text_;
+};
+
+// "high,critical" and --severity given twice mean the same; a word that no alert can have is a slip.
+Outcome<std::vector<std::string>> words(const char* flag, const std::vector<std::string>& given,
+                                        const std::vector<std::string_view>& allowed) {
+  std::vector<std::string> all;
+  for (const auto& text : given) {
+    for (const auto word : base::split(text, ',')) {
+      if (std::ranges::find(allowed, word) == allowed.end()) {
+        std::string list;
+        for (const auto each : allowed) list += (list.empty() ? "" : ", ") + std::string(each);
+        return std::unexpected(Failure(Exit::usage, std::string(flag) + ": found '" +
+                                                        base::printable(word.substr(0, 64)) + "'; allowed: " + list));
+      }
+      all.emplace_back(word);
+    }
+  }
+  return all;
+}
+
+Outcome<Exit> list_alerts(const Filters& filters, Invocation& invocation) {
+  Where where;
+  if (!filters.since.empty()) {
+    CLI_TRY(const auto moment, parse_moment(filters.since, base::wall_now()));
+    where.since("last_seen", moment);
+  }
+  CLI_TRY(const auto severities, words("--severity", filters.severity, {"low", "medium", "high", "critical"}));
+  CLI_TRY(const auto statuses, words("--status", filters.status, {"open", "acknowledged", "closed"}));
+  where.any_of("severity", severities);
+  where.any_of("status", statuses);
+  where.any_of("rule_id", filters.rule);
+  return invocation.run_sql(
+      "SELECT alert_id, time, severity, status, count, rule_id, title, pid, name, command_line FROM alerts" +
+          where.text() + " ORDER BY time DESC",
+      where.parameters, filters.limit);
+}
+
+void print_text(const Invocation& invocation, const store::Alert& alert) {
+  const auto text = [](const std::string& value) -> event::Value { return value; };
+  Row row = {text(alert.alert_id),
+             alert.time.ns,
+             alert.last_seen.ns,
+             static_cast<std::int64_t>(alert.count),
+             text(alert.rule_id),
+             text(std::string(to_string(alert.severity))),
+             text(alert.status),
+             text(alert.title),
+             text(alert.description),
+             optional_text(alert.process_key),
+             std::monostate{},
+             optional_text(alert.name),
+             optional_text(alert.executable_path),
+             optional_text(alert.command_line),
+             text(alert.row_json)};
+  if (alert.pid) row[10] = *alert.pid;
+  write_record(invocation,
+               {{"alert_id"},
+                {"time", true},
+                {"last_seen", true},
+                {"count"},
+                {"rule_id"},
+                {"severity"},
+                {"status"},
+                {"title"},
+                {"description"},
+                {"process_key"},
+                {"pid"},
+                {"name"},
+                {"executable_path"},
+                {"command_line"},
+                {"row"}},
+               row);
+  std::string evidence;
+  for (const auto id : alert.evidence) evidence += (evidence.empty() ? "" : ", ") + std::to_string(id);
+  invocation.out() << "evidence         " << evidence << "\nhost             " << base::printable(alert.host) << '\n';
+  const auto process = nlohmann::json::parse(alert.process_json, nullptr, false);
+  if (!process.is_object() || !process.contains("ancestors") || !process["ancestors"].is_array()) return;
+  for (const auto& ancestor : process["ancestors"]) {
+    const auto part = [&](const char* key) -> std::string {
+      const auto found = ancestor.is_object() ? ancestor.find(key) : ancestor.end();
+      if (!ancestor.is_object() || found == ancestor.end() || found->is_null()) return {};
+      return base::printable(found->is_string() ? found->get<std::string>() : found->dump());
+    };
+    const auto command = part("command_line");
+    invocation.out() << "ancestor         " << part("pid") << "  " << (command.empty() ? part("name") : command)
+                     << '\n';
+  }
+}
+
+Outcome<Exit> show_alert(const std::string& id, Invocation& invocation) {
+  CLI_TRY(const auto reader, invocation.reader());
+  CLI_TRY(const auto alert, reader->alert(id));
+  if (!alert) return std::unexpected(Failure(Exit::failed, "no alert '" + base::printable(id.substr(0, 64)) + '\''));
+  switch (invocation.format()) {
+    case Format::table: print_text(invocation, *alert); break;
+    case Format::json:
+    case Format::jsonl: invocation.out() << store::to_json(*alert) << '\n'; break;
+    case Format::csv: return invocation.run_sql("SELECT * FROM alerts WHERE alert_id = :id", {{"id", id}});
+  }
+  invocation.tell(alert->completeness, false);
+  return exit_for(alert->completeness);
+}
+
+Outcome<Exit> list_deliveries(const Filters& filters, Invocation& invocation) {
+  Where where;
+  if (!filters.since.empty()) {
+    CLI_TRY(const auto moment, parse_moment(filters.since, base::wall_now()));
+    where.since("time", moment);
+  }
+  CLI_TRY(const auto outcomes, words("--outcome", filters.outcome, {"delivered", "failed", "dead_letter"}));
+  where.any_of("outcome", outcomes);
+  where.any_of("sink", filters.sink);
+  where.any_of("alert_id", filters.alert);
+  return invocation.run_sql(
+      "SELECT time, alert_id, sink, attempt, outcome, duration_ms, response_code, error FROM alert_deliveries" +
+          where.text() + " ORDER BY time DESC",
+      where.parameters, filters.limit);
+}
+
+}  // namespace
+
+void add_alerts(CLI::App& app, Action& chosen) {
+  const auto filters = std::make_shared<Filters>();  // shared: the parser fills what the actions read
+  const auto several = [](CLI::Option* option, const char* type) { option->type_name(type)->allow_extra_args(false); };
+  const auto common = [&](CLI::App* verb) {
+    verb->add_option("--since", filters->since, "A span ago (5m, 2h, 7d) or ISO 8601")->type_name("TIME");
+    verb->add_option("--limit", filters->limit, "At most so many, newest first")
+        ->type_name("N")
+        ->check(CLI::PositiveNumber);
+  };
+
+  auto* alerts = add_verb(app, "alerts", "Alerts that were raised");
+  alerts->require_subcommand(1);
+  auto* list = add_verb(*alerts, "list", "List alerts, newest first");
+  common(list);
+  several(list->add_option("--severity", filters->severity, "low, medium, high, critical"), "WORD[,WORD]");
+  several(list->add_option("--rule", filters->rule, "A rule's id"), "ID");
+  several(list->add_option("--status", filters->status, "open, acknowledged, closed"), "WORD[,WORD]");
+  list->callback(
+      [filters, &chosen] { chosen = [filters](Invocation& invocation) { return list_alerts(*filters, invocation); }; });
+  auto* show = add_verb(*alerts, "show", "Show one alert with its evidence");
+  const auto id = std::make_shared<std::string>();
+  show->add_option("ALERT", *id, "The alert's id")->required();
+  show->callback([id, &chosen] { chosen = [id](Invocation& invocation) { return show_alert(*id, invocation); }; });
+
+  auto* deliveries = add_verb(app, "deliveries", "Attempts to deliver alerts");
+  deliveries->require_subcommand(1);
+  auto* each = add_verb(*deliveries, "list", "List attempts, newest first");
+  common(each);
+  several(each->add_option("--sink", filters->sink, "A sink's name"), "NAME");
+  several(each->add_option("--outcome", filters->outcome, "delivered, failed, dead_letter"), "WORD[,WORD]");
+  several(each->add_option("--alert", filters->alert, "An alert's id"), "ID");
+  each->callback([filters, &chosen] {
+    chosen = [filters](Invocation& invocation) { return list_deliveries(*filters, invocation); };
+  });
+}
+
+}  // namespace daemoneye::cli

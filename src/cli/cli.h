@@ -1,0 +1,31 @@
+// The command line: one invocation, from its arguments to its exit code. Everything outside comes in through Io, so
+// that tests run verbs inside their own process.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <iosfwd>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+
+namespace daemoneye::cli {
+
+struct Io {
+  std::istream& in;
+  std::ostream& out;
+  std::ostream& err;
+  bool terminal = false;  // `out` is one
+  unsigned width = 0;     // its columns; 0: unknown
+  std::function<config::Sources(std::optional<std::string> config_file, std::vector<std::string> set)> sources =
+      config::sources_from_process;
+  // Called once the time limit is known: the last resort when a verb does not come back by itself.
+  std::function<void(std::chrono::nanoseconds)> limit_time = [](std::chrono::nanoseconds) {};
+};
+
+// `arguments` without the program's name. Gives the exit code.
+int run(const std::vector<std::string>& arguments, Io& io);
+
+}  // namespace daemoneye::cli

@@ -1,0 +1,403 @@
+// Verbs run in this process against a store made here; nothing of this machine's configuration is read.
+#include "cli/cli.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/exit_code.h"
+#include "store/testing/temp_store.h"
+
+namespace daemoneye::cli {
+namespace {
+
+using store::testing::commit;
+using store::testing::make_batch;
+using store::testing::make_event;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+struct Ran {
+  int code = 0;
+  std::string out, err;
+};
+
+class Cli : public testing::Test {
+ protected:
+  Ran run_with(std::vector<std::string> arguments, const std::string& in = "") {
+    std::istringstream input(in);
+    std::ostringstream out, err;
+    Io io{.in = input, .out = out, .err = err};
+    io.sources = [this](std::optional<std::string> file, std::vector<std::string> set) {
+      config::Sources sources;
+      sources.config_file = std::move(file);
+      sources.set = std::move(set);
+      sources.etc = folder.path() + "/etc";
+      sources.home = folder.path();
+      sources.environment = {{"DAEMONEYE_APP__STATE_DIR", folder.path() + "/state"},
+                             {"DAEMONEYE_IPC__SOCKET_PATH", folder.path() + "/agent.sock"},
+                             {"DAEMONEYE_DETECTION__RULE_PATHS", "[" + folder.path() + "/rules]"}};
+      return sources;
+    };
+    const int code = run(arguments, io);
+    return {code, out.str(), err.str()};
+  }
+  template <class... Words>
+  Ran cli(Words... words) {
+    return run_with({words...});
+  }
+
+  std::string write(const std::string& name, const std::string& text) {
+    const std::filesystem::path path = folder.path() + '/' + name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << text;
+    return path;
+  }
+
+  // init (1) started bash (10), which started sleep (11); an old gap; one alert.
+  void make_store() {
+    ::mkdir((folder.path() + "/state").c_str(), 0750);
+    auto writer = store::Writer::open(folder.options());
+    ASSERT_TRUE(writer) << writer.error().message;
+    auto bash = make_event(event::EventKind::exec, 10, 2'000'000'000, "bash");
+    bash.process.parent_key = store::testing::key_of(1);
+    bash.process.ppid = 1;
+    bash.process.arguments = event::Arguments::from_list({"bash", "-c", "evil\x1b[2J"});
+    auto sleep = make_event(event::EventKind::exec, 11, 3'000'000'000, "sleep");
+    sleep.process.parent_key = store::testing::key_of(10);
+    sleep.process.ppid = 10;
+    const auto gap = event::make_gap_event({"events_lost", Timestamp{4'000'000'000}, Timestamp{5'000'000'000}, 7},
+                                           event::EventSource::ebpf, Timestamp{5'000'000'000});
+    const auto committed = commit(
+        **writer, make_batch(1, {make_event(event::EventKind::seen, 1, 1'000'000'000, "init"), bash, sleep, gap}));
+    ASSERT_TRUE(committed) << committed.error().message;
+    store::Writer::Raise raised;
+    raised.alert.alert_id = "alert-1";
+    raised.alert.time = raised.alert.last_seen = Timestamp{3'000'000'000};
+    raised.alert.rule_id = "a-rule";
+    raised.alert.severity = store::Severity::high;
+    raised.alert.title = "Something happened";
+    raised.alert.row_json = R"({"pid":11})";
+    raised.alert.process_json =
+        R"({"process":{"pid":11},"ancestors":[{"pid":10,"name":"bash","command_line":"bash -c x"}]})";
+    raised.alert.evidence = {3};
+    ASSERT_TRUE(store::testing::raise(**writer, {raised}));
+    (*writer)->close(Deadline::after(std::chrono::seconds(10)));
+  }
+
+  store::testing::TempFolder folder;
+};
+
+// Times of the made store only, so that its gap and today are left out.
+constexpr const char* early = "SELECT pid, name, time FROM process_events WHERE time < 3500000000 ORDER BY pid";
+
+TEST_F(Cli, PrintsVersionAndHelp) {
+  const auto version = cli("--version");
+  EXPECT_EQ(version.code, 0);
+  EXPECT_THAT(version.out, StartsWith("daemoneye-cli " DAEMONEYE_VERSION));
+  const auto help = cli("--help");
+  EXPECT_EQ(help.code, 0);
+  for (const auto* verb : {"query", "tables", "schema", "ps", "tree", "rules", "alerts", "deliveries", "health",
+                           "metrics", "config", "db", "audit"}) {
+    EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + verb + ' ')) << verb;
+    EXPECT_EQ(cli(verb, "--help").code, 0) << verb;
+  }
+  EXPECT_THAT(cli("rules", "test", "--help").out, HasSubstr("--since"));
+}
+
+TEST_F(Cli, RefusesWhatItDoesNotKnowWithExit2AndANearName) {
+  auto ran = cli("quer", "SELECT 1");
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, StartsWith("error: not expected: 'quer'; did you mean query?\n"));
+  ran = cli("alerts", "lst");
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("did you mean list?"));
+  ran = cli("query", "SELECT 1", "--explian");
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("did you mean --explain?"));
+  EXPECT_EQ(cli().code, 2);
+  EXPECT_EQ(cli("query").code, 2);
+  EXPECT_EQ(cli("alerts").code, 2);
+  EXPECT_EQ(cli("tables", "--format", "xml").code, 2);
+  EXPECT_EQ(cli("tables", "--timeout", "5").code, 2);
+  EXPECT_EQ(cli("tables", "--timeout", "0s").code, 2);
+}
+
+TEST_F(Cli, TakesGlobalOptionsBeforeAndAfterTheVerb) {
+  EXPECT_EQ(cli("--format", "json", "tables").out, cli("tables", "--format", "json").out);
+  EXPECT_EQ(cli("--set", "app.batch_size=7", "config", "get", "app.batch_size").out, "7\n");
+  EXPECT_EQ(cli("config", "get", "app.batch_size", "--set", "app.batch_size=7").out, "7\n");
+}
+
+TEST_F(Cli, MapsEveryErrorToAnExitCode) {
+  EXPECT_EQ(exit_of(Errc::invalid_input), Exit::usage);
+  EXPECT_EQ(exit_of(Errc::not_found), Exit::unavailable);
+  EXPECT_EQ(exit_of(Errc::permission_denied), Exit::unavailable);
+  EXPECT_EQ(exit_of(Errc::unavailable), Exit::unavailable);
+  EXPECT_EQ(exit_of(Errc::corrupt), Exit::integrity);
+  for (const auto code : {Errc::timeout, Errc::limit_exceeded, Errc::cancelled, Errc::io, Errc::internal}) {
+    EXPECT_EQ(exit_of(code), Exit::failed);
+  }
+}
+
+TEST_F(Cli, ListsTablesAndColumnsWithoutAStore) {
+  const auto tables = cli("tables");
+  EXPECT_EQ(tables.code, 0);
+  for (const auto* table :
+       {"processes", "process_events", "scans", "detection_rules", "alerts", "alert_deliveries", "audit_ledger"}) {
+    EXPECT_THAT(tables.out, HasSubstr(table));
+  }
+  const auto schema = nlohmann::json::parse(cli("schema", "alerts", "--format", "json").out);
+  EXPECT_EQ(schema["rows"][0]["column"], "alert_id");
+  const auto unknown = cli("schema", "alert");
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("did you mean alerts?"));
+}
+
+TEST_F(Cli, RefusesSqlWithLineColumnAndCaretBeforeAnyStoreIsThere) {
+  const auto ran = cli("query", "DROP TABLE processes");
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, StartsWith("error: line 1, column 1: "));
+  EXPECT_THAT(ran.err, HasSubstr("DROP TABLE processes\n"));
+  EXPECT_THAT(ran.err, HasSubstr("^"));
+  EXPECT_EQ(cli("query", "--validate", "SELECT pid FROM processes").out, "valid\n");
+  EXPECT_EQ(cli("query", "--validate", "SELECT pidd FROM processes").code, 2);
+}
+
+TEST_F(Cli, SaysThatThereIsNoStoreWithExit4) {
+  for (const auto& verb : std::vector<std::vector<std::string>>{{"query", "SELECT 1 FROM processes"},
+                                                                {"ps"},
+                                                                {"db", "stats"},
+                                                                {"alerts", "list"},
+                                                                {"tree", "1"},
+                                                                {"audit", "verify"},
+                                                                {"metrics"},
+                                                                {"health"}}) {
+    const auto ran = run_with(verb);
+    EXPECT_EQ(ran.code, 4) << verb.front() << ran.err;
+    EXPECT_THAT(ran.err, StartsWith("error: ")) << verb.front();
+  }
+}
+
+TEST_F(Cli, RunsAQueryInEveryFormat) {
+  make_store();
+  auto ran = cli("query", early);
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.out,
+            "pid  name   time\n"
+            "---  -----  ------------------------------\n"
+            "  1  init   1970-01-01T00:00:01.000000000Z\n"
+            " 10  bash   1970-01-01T00:00:02.000000000Z\n"
+            " 11  sleep  1970-01-01T00:00:03.000000000Z\n");
+  EXPECT_EQ(ran.err, "completeness: complete\n");
+  ran = cli("query", early, "--format", "csv", "--raw");
+  EXPECT_EQ(ran.out, "pid,name,time\r\n1,init,1000000000\r\n10,bash,2000000000\r\n11,sleep,3000000000\r\n");
+  ran = cli("query", early, "--format", "json");
+  const auto document = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(document["rows"].size(), 3U);
+  EXPECT_EQ(document["completeness"]["status"], "complete");
+  EXPECT_EQ(ran.err, "");
+  EXPECT_EQ(run_with({"query", "-"}, early).out, cli("query", early).out);
+}
+
+TEST_F(Cli, ExitsWith3WhenAGapOverlapsWhatWasAskedOnly) {
+  make_store();
+  const auto degraded =
+      cli("query", "SELECT pid FROM process_events WHERE time BETWEEN 2500000000 AND 4500000000", "--format", "json");
+  EXPECT_EQ(degraded.code, 3) << degraded.err;
+  EXPECT_EQ(nlohmann::json::parse(degraded.out)["completeness"]["reasons"][0]["reason"], "events_lost");
+  const auto told = cli("query", "SELECT pid FROM process_events WHERE time BETWEEN 2500000000 AND 4500000000");
+  EXPECT_THAT(told.err, HasSubstr("completeness: degraded\n  events_lost, 7, from 1970-01-01T00:00:04"));
+}
+
+TEST_F(Cli, BindsParameters) {
+  make_store();
+  const auto sql = "SELECT name FROM process_events WHERE pid = :pid AND time < 3500000000";
+  EXPECT_THAT(cli("query", sql, "--param", "pid=10", "--format", "csv").out, HasSubstr("bash"));
+  const auto text = cli("query", "SELECT pid FROM process_events WHERE name = :n AND time < 3500000000", "--param",
+                        "n=sleep", "--format", "csv");
+  EXPECT_THAT(text.out, HasSubstr("11"));
+  EXPECT_EQ(cli("query", sql).code, 2);
+  EXPECT_EQ(cli("query", sql, "--param", "pdi=1").code, 2);
+  EXPECT_EQ(cli("query", sql, "--param", "pid").code, 2);
+}
+
+TEST_F(Cli, SaysWhenTheLimitCutTheResult) {
+  make_store();
+  const auto cut = cli("query", early, "--limit", "2", "--format", "json");
+  EXPECT_EQ(cut.code, 3);
+  const auto document = nlohmann::json::parse(cut.out);
+  EXPECT_EQ(document["rows"].size(), 2U);
+  EXPECT_EQ(document["completeness"]["reasons"][0]["reason"], "limit_reached");
+  EXPECT_EQ(cli("query", early, "--limit", "3").code, 0);
+  EXPECT_EQ(cli("query", early, "--limit", "0").code, 2);
+}
+
+TEST_F(Cli, ExplainsOnStderr) {
+  make_store();
+  const auto ran = cli("query", early, "--explain", "--format", "json");
+  EXPECT_TRUE(nlohmann::json::accept(ran.out));
+  EXPECT_THAT(ran.err, HasSubstr("derived SQL: "));
+  EXPECT_THAT(ran.err, HasSubstr("rows: 3; scanned: "));
+}
+
+TEST_F(Cli, DrawsProcessesWithoutTheirControlCharacters) {
+  make_store();
+  const auto ps = cli("ps");
+  EXPECT_EQ(ps.code, 3) << "the agent does not run, so now is not covered";
+  EXPECT_THAT(ps.out, HasSubstr("bash -c evil\\x1b[2J"));
+  const auto tree = cli("ps", "--tree");
+  EXPECT_THAT(tree.out, HasSubstr("└─ bash -c evil\\x1b[2J\n"));
+  EXPECT_THAT(tree.out, HasSubstr("   └─ [sleep]\n"));
+  const auto one = cli("tree", "10");
+  EXPECT_THAT(one.out, HasSubstr("[init]\n"));
+  EXPECT_THAT(one.out, HasSubstr("  <\n"));
+  EXPECT_THAT(one.out, HasSubstr("   └─ [sleep]\n"));
+  EXPECT_EQ(cli("tree", "999").code, 1);
+  EXPECT_EQ(cli("tree", "0").code, 2);
+  const auto rows = nlohmann::json::parse(cli("ps", "--tree", "--format", "json").out)["rows"];
+  EXPECT_EQ(rows[2]["depth"], 2);
+}
+
+TEST_F(Cli, ListsAndShowsAlerts) {
+  make_store();
+  auto alerts = nlohmann::json::parse(cli("alerts", "list", "--format", "json").out);
+  ASSERT_EQ(alerts["rows"].size(), 1U);
+  EXPECT_EQ(alerts["rows"][0]["alert_id"], "alert-1");
+  EXPECT_EQ(alerts["rows"][0]["time"], "1970-01-01T00:00:03.000000000Z");
+  const auto count = [&](std::vector<std::string> filter) {
+    filter.insert(filter.begin(), {"alerts", "list", "--format", "json"});
+    return nlohmann::json::parse(run_with(filter).out)["rows"].size();
+  };
+  EXPECT_EQ(count({"--severity", "high,critical"}), 1U);
+  EXPECT_EQ(count({"--severity", "low"}), 0U);
+  EXPECT_EQ(count({"--rule", "a-rule", "--status", "open"}), 1U);
+  EXPECT_EQ(count({"--since", "5m"}), 0U);
+  EXPECT_EQ(count({"--since", "1970-01-01T00:00:03Z"}), 1U);
+  EXPECT_EQ(cli("alerts", "list", "--severity", "huge").code, 2);
+  EXPECT_EQ(cli("alerts", "list", "--since", "yesterday").code, 2);
+  const auto shown = cli("alerts", "show", "alert-1");
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("Something happened"));
+  EXPECT_THAT(shown.out, HasSubstr("ancestor         10  bash -c x"));
+  EXPECT_EQ(nlohmann::json::parse(cli("alerts", "show", "alert-1", "--format", "json").out)["alert_id"], "alert-1");
+  EXPECT_EQ(cli("alerts", "show", "nothing").code, 1);
+  EXPECT_EQ(cli("deliveries", "list").code, 0);
+}
+
+TEST_F(Cli, TellsTheStoresNumbers) {
+  make_store();
+  const auto stats = cli("db", "stats", "--format", "json");
+  EXPECT_EQ(stats.code, 0) << stats.err;
+  const auto row = nlohmann::json::parse(stats.out)["rows"][0];
+  EXPECT_EQ(row["events"], 4);
+  EXPECT_EQ(row["alerts"], 1);
+  EXPECT_EQ(row["agent_running"], "no");
+  const auto elsewhere = cli("--set", "app.state_dir=/nowhere", "--db", folder.file(), "db", "stats");
+  EXPECT_EQ(elsewhere.code, 0) << elsewhere.err;
+}
+
+TEST_F(Cli, ReportsHealthFromTheStoreWhenTheAgentIsNotThere) {
+  make_store();
+  const auto health = cli("health");
+  EXPECT_EQ(health.code, 4);
+  EXPECT_THAT(health.out, HasSubstr("failed  not running"));
+  EXPECT_THAT(health.out, HasSubstr("events_lost from 1970-01-01T00:00:04"));
+  const auto document = nlohmann::json::parse(cli("health", "store", "--format", "json").out);
+  EXPECT_EQ(document["agent_running"], false);
+  EXPECT_EQ(document["components"].size(), 1U);
+  EXPECT_EQ(document["components"][0]["details"]["events"], "4");
+  EXPECT_EQ(cli("health", "nonsense").code, 2);
+}
+
+TEST_F(Cli, ShowsTheConfigurationAndItsErrors) {
+  const auto shown = cli("config", "show");
+  EXPECT_EQ(shown.code, 0);
+  EXPECT_THAT(shown.out, HasSubstr("app:\n  scan_interval_ms: 30000\n"));
+  const auto file = write("given.yaml", shown.out);
+  EXPECT_EQ(cli("--config", file, "config", "show").out, shown.out);
+  EXPECT_THAT(cli("config", "show", "--origin").out, HasSubstr("DAEMONEYE_APP__STATE_DIR"));
+  EXPECT_EQ(cli("config", "validate").out, "valid\n");
+  const auto bad = write("bad.yaml", "app: {batch_sizes: 5}\nalerting:\n  sinks:\n    - {type: carrier-pigeon}\n");
+  const auto ran = cli("--config", bad, "config", "validate");
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, StartsWith("error: the configuration has 2 errors\n"));
+  EXPECT_THAT(ran.err, HasSubstr("bad.yaml:1: app.batch_sizes: unknown key; did you mean app.batch_size?"));
+  EXPECT_THAT(ran.err, HasSubstr("bad.yaml:4: alerting.sinks[0].type: found the text 'carrier-pigeon'; allowed: "));
+  EXPECT_EQ(cli("--set", "collection.exclude=[\"name ==== 3\"]", "config", "validate").code, 2);
+  EXPECT_EQ(cli("--config", "/nonexistent.yaml", "config", "show").code, 2);
+  EXPECT_EQ(cli("config", "get", "app.batchsize").code, 2);
+}
+
+constexpr const char* good_rule = R"(id: test-shell
+title: A shell
+description: A shell was started.
+severity: high
+sql: |
+  SELECT e.pid, e.name, e.process_key FROM process_events e WHERE e.kind = 'exec' AND e.name = 'bash'
+)";
+
+TEST_F(Cli, ValidatesRulesOffline) {
+  const auto good = write("rules/good.yaml", good_rule);
+  auto ran = cli("rules", "validate", good);
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.out, "1 rule is valid\n");
+  const auto bad = write("rules/bad.yaml", "id: bad\ntitle: x\nseverity: huge\nsql: SELECT nope FROM processes\n");
+  ran = cli("rules", "validate", bad);
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("bad.yaml:3"));
+  EXPECT_EQ(cli("rules", "validate", folder.path() + "/rules").code, 2);
+  EXPECT_EQ(cli("rules", "validate", "/nonexistent").code, 2);
+}
+
+TEST_F(Cli, ListsRulesFromTheFoldersWhileThereIsNoStore) {
+  write("rules/good.yaml", good_rule);
+  write("rules/bad.yaml", "id: bad\n");
+  const auto ran = cli("rules", "list");
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("test-shell"));
+  EXPECT_THAT(ran.out, HasSubstr("unhealthy"));
+  EXPECT_THAT(ran.err, HasSubstr("notice: read from the rule folders"));
+  EXPECT_THAT(cli("rules", "show", "test-shell").out, HasSubstr("SELECT e.pid"));
+  const auto unknown = cli("rules", "show", "test-shel");
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("did you mean test-shell?"));
+}
+
+TEST_F(Cli, TestsARuleOverHistoryAndWritesNoAlert) {
+  make_store();
+  const auto rule = write("rules/good.yaml", good_rule);
+  for (const auto& name : {rule, std::string("test-shell")}) {
+    const auto ran = run_with({"rules", "test", name, "--until", "1970-01-01T00:00:03.5Z", "--format", "csv"});
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    EXPECT_THAT(ran.out, StartsWith("pid,name,process_key\r\n10,bash,"));
+  }
+  EXPECT_EQ(nlohmann::json::parse(cli("db", "stats", "--format", "json").out)["rows"][0]["alerts"], 1);
+}
+
+TEST_F(Cli, StopsQuietlyWhenTheOutputIsClosed) {
+  make_store();
+  class Closed final : public std::streambuf {
+    int_type overflow(int_type) override { return traits_type::eof(); }
+  } closed;
+  std::ostream out(&closed);
+  std::istringstream in;
+  std::ostringstream err;
+  Io io{.in = in, .out = out, .err = err};
+  io.sources = [this](auto, auto) {
+    config::Sources sources;
+    sources.environment = {{"DAEMONEYE_APP__STATE_DIR", folder.path() + "/state"}};
+    sources.etc = folder.path();
+    return sources;
+  };
+  EXPECT_EQ(run({"query", early, "--format", "jsonl"}, io), 0);
+  EXPECT_THAT(err.str(), Not(HasSubstr("error")));
+}
+
+}  // namespace
+}  // namespace daemoneye::cli

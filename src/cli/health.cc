@@ -1,0 +1,176 @@
+// health, metrics: asked of the agent; without it, health says what the store still tells.
+#include "observe/health.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "base/text.h"
+#include "cli/verbs.h"
+
+namespace daemoneye::cli {
+namespace {
+
+using observe::ComponentHealth;
+using observe::HealthState;
+
+Exit exit_for_state(HealthState state) {
+  switch (state) {
+    case HealthState::ok: return Exit::done;
+    case HealthState::degraded: return Exit::degraded;
+    case HealthState::failed: return Exit::failed;
+  }
+  return Exit::failed;
+}
+
+void print_table(const Invocation& invocation, const std::vector<ComponentHealth>& report) {
+  auto& out = invocation.out();
+  const bool colour = invocation.render().colour;
+  std::size_t width = 0;
+  for (const auto& component : report) width = std::max(width, component.component.size());
+  for (const auto& component : report) {
+    const char* paint = component.state == HealthState::ok         ? "\x1b[32m"
+                        : component.state == HealthState::degraded ? "\x1b[33m"
+                                                                   : "\x1b[31m";
+    out << base::printable(component.component) << std::string(width - component.component.size() + 2, ' ')
+        << (colour ? paint : "") << to_string(component.state) << (colour ? "\x1b[0m" : "");
+    if (!component.reason.empty()) out << "  " << base::printable(component.reason);
+    out << '\n';
+    for (const auto& [key, value] : component.details) {
+      out << "    " << base::printable(key) << ": " << base::printable(value) << '\n';
+    }
+  }
+}
+
+void print_report(const Invocation& invocation, const std::vector<ComponentHealth>& report, bool agent_running) {
+  if (invocation.format() == Format::table) {
+    print_table(invocation, report);
+    return;
+  }
+  if (invocation.format() == Format::json) {
+    auto document = nlohmann::json::parse(observe::to_json(report), nullptr, false);
+    document["agent_running"] = agent_running;
+    invocation.out() << document.dump() << '\n';
+    return;
+  }
+  const auto writer = invocation.row_writer();
+  writer->begin({{"component"}, {"state"}, {"reason"}, {"details"}});
+  for (const auto& component : report) {
+    writer->row({component.component, std::string(to_string(component.state)), component.reason,
+                 nlohmann::json(component.details).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)});
+  }
+  writer->finish({}, "");
+}
+
+Outcome<std::vector<ComponentHealth>> narrowed(std::vector<ComponentHealth> report, const std::string& wanted) {
+  if (wanted.empty()) return report;
+  std::string names;
+  for (const auto& component : report) {
+    if (component.component == wanted) return std::vector<ComponentHealth>{component};
+    names += (names.empty() ? "" : ", ") + component.component;
+  }
+  return std::unexpected(Failure(Exit::usage,
+                                 "no component '" + base::printable(wanted.substr(0, 64)) + "' is reported",
+                                 {"reported: " + base::printable(names)}));
+}
+
+std::string time_text(Timestamp time) { return base::to_iso(time); }
+
+ComponentHealth store_health(const store::Reader::Stats& stats, const std::string& path) {
+  ComponentHealth health{"store", HealthState::ok, "", {}};
+  health.details = {{"path", path},
+                    {"store_id", stats.store_id},
+                    {"events", std::to_string(stats.events)},
+                    {"live_processes", std::to_string(stats.live_processes)},
+                    {"alerts", std::to_string(stats.alerts)},
+                    {"file_bytes", std::to_string(stats.file_bytes)},
+                    {"wal_bytes", std::to_string(stats.wal_bytes)}};
+  if (stats.oldest) health.details["oldest"] = time_text(*stats.oldest);
+  if (stats.newest) health.details["newest"] = time_text(*stats.newest);
+  return health;
+}
+
+// The collectors, as the agent last wrote them down.
+ComponentHealth collector_health(const store::Reader::Stats& stats) {
+  ComponentHealth health{"collector", HealthState::failed, "nothing is recorded while the agent does not run", {}};
+  for (const auto& collector : stats.collectors) {
+    health.details[collector.source + " covered until"] = time_text(collector.covered_until);
+  }
+  std::size_t n = 0;
+  for (const auto& row : stats.recent_gaps) {
+    std::string text = row.gap.reason + " from " + time_text(row.gap.from) + " to " + time_text(row.gap.to);
+    if (row.gap.count) text += ", " + std::to_string(*row.gap.count);
+    std::string number = std::to_string(++n);
+    number.insert(0, number.size() < 2 ? 1 : 0, '0');
+    health.details["gap " + number] = text + " (" + row.source + ')';
+  }
+  return health;
+}
+
+Outcome<Exit> without_agent(const std::string& wanted, Invocation& invocation, const Failure& why) {
+  std::vector<ComponentHealth> report = {{"agent", HealthState::failed, "not running", {{"why", why.message}}}};
+  if (const auto reader = invocation.reader()) {
+    if (const auto stats = (*reader)->stats()) {
+      if (stats->agent_running) report.front().reason = "running, but it does not answer";
+      report.push_back(collector_health(*stats));
+      report.push_back(store_health(*stats, (*reader)->path()));
+    } else {
+      report.push_back({"store", HealthState::failed, stats.error().message, {}});
+    }
+  } else {
+    report.push_back({"store", HealthState::failed, reader.error().message, {}});
+  }
+  const bool running = report.front().reason != "not running";
+  CLI_TRY(const auto chosen, narrowed(std::move(report), wanted));
+  print_report(invocation, chosen, running);
+  invocation.out().flush();
+  return std::unexpected(Failure(Exit::unavailable, why.message));
+}
+
+Outcome<Exit> show_health(const std::string& wanted, Invocation& invocation) {
+  CLI_TRY([[maybe_unused]] const auto* settings, invocation.loaded());
+  const auto agent = invocation.agent(invocation.deadline());
+  if (!agent) return without_agent(wanted, invocation, agent.error());
+  const auto answer = (*agent)->call(ipc::RequestKind::health, "{}", invocation.deadline());
+  if (!answer) {
+    const bool gone = answer.error().code == Errc::timeout || answer.error().code == Errc::unavailable;
+    if (gone) return without_agent(wanted, invocation, Failure(Exit::unavailable, answer.error().message));
+    return std::unexpected(Failure(answer.error()));
+  }
+  CLI_TRY(auto report, observe::parse_health(*answer));
+  CLI_TRY(const auto chosen, narrowed(std::move(report), wanted));
+  print_report(invocation, chosen, true);
+  return exit_for_state(observe::worst(chosen));
+}
+
+Outcome<Exit> show_metrics(Invocation& invocation) {
+  CLI_TRY(const auto agent, invocation.agent(invocation.deadline()));
+  const auto answer = agent->call(ipc::RequestKind::metrics, "{}", invocation.deadline());
+  if (!answer) {
+    const bool gone = answer.error().code == Errc::timeout;
+    return std::unexpected(gone ? Failure(Exit::unavailable, answer.error().message) : Failure(answer.error()));
+  }
+  const auto document = nlohmann::json::parse(*answer, nullptr, false);
+  if (!document.is_object() || !document.contains("text") || !document["text"].is_string()) {
+    return std::unexpected(Failure(Exit::failed, "the agent's answer is not understood"));
+  }
+  invocation.out() << document["text"].get<std::string>();
+  return Exit::done;
+}
+
+}  // namespace
+
+void add_health(CLI::App& app, Action& chosen) {
+  auto* health = add_verb(app, "health", "What works, what does not, and why");
+  const auto component = std::make_shared<std::string>();  // shared: the parser fills what the action reads
+  health->add_option("COMPONENT", *component, "One part of the report, such as collector or store");
+  health->callback([component, &chosen] {
+    chosen = [component](Invocation& invocation) { return show_health(*component, invocation); };
+  });
+  add_verb(app, "metrics", "The agent's metrics in Prometheus' text format")->callback([&chosen] {
+    chosen = show_metrics;
+  });
+}
+
+}  // namespace daemoneye::cli

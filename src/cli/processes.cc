@@ -1,0 +1,187 @@
+// ps, tree: processes now or at a past moment, and who started whom.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "base/text.h"
+#include "cli/process_tree.h"
+#include "cli/verbs.h"
+
+namespace daemoneye::cli {
+namespace {
+
+using event::Column;
+
+struct PsOptions {
+  bool tree = false;
+  std::string at;
+};
+
+const std::vector<Column> shown = {Column::pid,          Column::ppid,       Column::user,
+                                   Column::status,       Column::start_time, Column::cpu_usage,
+                                   Column::memory_usage, Column::name,       Column::command_line};
+
+constexpr std::string_view past_sql =
+    "SELECT pid, ppid, user, start_time, exit_time, name, command_line, process_key, parent_key FROM processes "
+    "WHERE start_time <= :at AND (exit_time IS NULL OR exit_time > :at) ORDER BY pid";
+
+std::vector<OutputColumn> tree_columns() {
+  auto columns = std::vector<OutputColumn>{{"depth"}};
+  for (const auto column : shown)
+    columns.push_back({std::string(event::info(column).name), event::info(column).is_time});
+  return columns;
+}
+
+void append_columns(Row& row, const event::ProcessInfo& process) {
+  event::ProcessEvent event;
+  event.process = process;
+  for (const auto column : shown) row.push_back(event::column_value(event, 0, column));
+}
+
+// In a table the drawing stands before the name and needs no depth.
+void write_tree(const Invocation& invocation, const std::vector<event::ProcessInfo>& processes,
+                const event::Completeness& completeness, std::optional<event::Pid> marked) {
+  const bool table = invocation.format() == Format::table;
+  const auto writer = invocation.row_writer("-");
+  if (table)
+    writer->begin({{"pid"}, {"user"}, {"status"}, {"process"}});
+  else
+    writer->begin(tree_columns());
+  for (const auto& line : draw_tree(processes)) {
+    const auto& process = processes[line.process];
+    if (table) {
+      const auto command = process.arguments ? process.arguments->command_line() : std::string();
+      const std::string name = command.empty() ? '[' + process.name + ']' : command;
+      writer->row({static_cast<std::int64_t>(process.key.pid), optional_text(process.user),
+                   std::string(to_string(process.status)),
+                   line.drawing + name + (marked == process.key.pid ? "  <" : "")});
+      continue;
+    }
+    Row row = {static_cast<std::int64_t>(line.depth)};
+    append_columns(row, process);
+    if (!writer->row(row)) break;
+  }
+  writer->finish(completeness, "");
+  invocation.tell(completeness, false);
+}
+
+Outcome<std::vector<event::ProcessInfo>> live_processes(store::Reader& reader) {
+  std::vector<event::ProcessInfo> processes;
+  const auto read = reader.live(std::nullopt, std::nullopt, [&](const event::ProcessEvent& event) {
+    processes.push_back(event.process);
+    return true;
+  });
+  if (!read) return std::unexpected(Failure(read.error()));
+  std::ranges::sort(processes, {}, &event::ProcessInfo::key);
+  return processes;
+}
+
+Outcome<Exit> past_processes(const PsOptions& options, Invocation& invocation) {
+  if (options.tree) return std::unexpected(Failure(Exit::usage, "--tree and --at do not go together"));
+  CLI_TRY(const auto moment, parse_moment(options.at, base::wall_now()));
+  return invocation.run_sql(std::string(past_sql), {{"at", moment.ns}});
+}
+
+Outcome<Exit> run_ps(const PsOptions& options, Invocation& invocation) {
+  if (!options.at.empty()) return past_processes(options, invocation);
+  CLI_TRY(const auto reader, invocation.reader());
+  CLI_TRY(const auto processes, live_processes(*reader));
+  const auto now = base::wall_now();
+  CLI_TRY(const auto completeness, reader->completeness({now, now}, now));
+  if (options.tree) {
+    write_tree(invocation, processes, completeness, std::nullopt);
+    return exit_for(completeness);
+  }
+  const auto writer = invocation.row_writer("-");
+  std::vector<OutputColumn> columns;
+  for (const auto column : shown)
+    columns.push_back({std::string(event::info(column).name), event::info(column).is_time});
+  writer->begin(std::move(columns));
+  for (const auto& process : processes) {
+    Row row;
+    append_columns(row, process);
+    if (!writer->row(row)) break;
+  }
+  writer->finish(completeness, "");
+  invocation.tell(completeness, false);
+  return exit_for(completeness);
+}
+
+// The live instance of this pid, else the one that ended last.
+Outcome<std::optional<event::ProcessKey>> find_instance(sql::Connection& connection, Invocation& invocation,
+                                                        event::Pid pid) {
+  std::optional<event::ProcessKey> key;
+  const auto live = connection.reader().live(std::nullopt, pid, [&](const event::ProcessEvent& event) {
+    key = event.process.key;
+    return false;
+  });
+  if (!live) return std::unexpected(Failure(live.error()));
+  if (key) return key;
+  const auto compiled = sql::compile("SELECT process_key FROM processes WHERE pid = :pid ORDER BY start_time DESC");
+  if (!compiled) return std::unexpected(Failure(Exit::failed, compiled.error().message));
+  sql::RunOptions options;
+  options.parameters["pid"] = static_cast<std::int64_t>(pid);
+  options.deadline = invocation.deadline();
+  options.row_limit = 1;
+  const auto ran = connection.run(*compiled, options, [&](const sql::Row& row) {
+    if (const auto* text = std::get_if<std::string>(&row.front())) {
+      if (const auto parsed = event::parse_process_key(*text)) key = *parsed;
+    }
+    return false;
+  });
+  if (!ran) return std::unexpected(Failure(ran.error()));
+  return key;
+}
+
+// The process, its ancestors, and what it started.
+Outcome<event::Completeness> collect_family(sql::Connection& connection, Invocation& invocation,
+                                            const event::ProcessKey& key, std::vector<event::ProcessInfo>& processes) {
+  CLI_TRY(const auto lineage, connection.lineage(key));
+  for (const auto& event : lineage) processes.push_back(event.process);
+  const auto compiled = sql::compile("SELECT process_key FROM descendants(:key)");
+  if (!compiled) return std::unexpected(Failure(Exit::failed, compiled.error().message));
+  std::vector<event::ProcessKey> keys;
+  sql::RunOptions options;
+  options.parameters["key"] = to_string(key);
+  options.deadline = invocation.deadline();
+  const auto ran = connection.run(*compiled, options, [&](const sql::Row& row) {
+    if (const auto* text = std::get_if<std::string>(&row.front())) {
+      if (const auto parsed = event::parse_process_key(*text)) keys.push_back(*parsed);
+    }
+    return true;
+  });
+  if (!ran) return std::unexpected(Failure(ran.error()));
+  for (const auto& each : keys) {
+    CLI_TRY(const auto event, connection.reader().find_process(each));
+    const bool there = std::ranges::find(processes, each, &event::ProcessInfo::key) != processes.end();
+    if (event && !there) processes.push_back(event->process);
+  }
+  return ran->completeness;
+}
+
+Outcome<Exit> run_tree(event::Pid pid, Invocation& invocation) {
+  CLI_TRY(const auto connection, invocation.connect());
+  CLI_TRY(const auto key, find_instance(*connection, invocation, pid));
+  if (!key) return std::unexpected(Failure(Exit::failed, "no process with pid " + std::to_string(pid) + " is known"));
+  std::vector<event::ProcessInfo> processes;
+  CLI_TRY(const auto completeness, collect_family(*connection, invocation, *key, processes));
+  write_tree(invocation, processes, completeness, pid);
+  return exit_for(completeness);
+}
+
+}  // namespace
+
+void add_processes(CLI::App& app, Action& chosen) {
+  auto* ps = add_verb(app, "ps", "List the processes that live, or lived at a past moment");
+  const auto options = std::make_shared<PsOptions>();  // shared: the parser fills what the actions read
+  ps->add_flag("--tree", options->tree, "Draw who started whom");
+  ps->add_option("--at", options->at, "At this moment: a span ago (5m, 2h) or ISO 8601")->type_name("TIME");
+  ps->callback(
+      [options, &chosen] { chosen = [options](Invocation& invocation) { return run_ps(*options, invocation); }; });
+
+  auto* tree = add_verb(app, "tree", "Draw a process with its ancestors and what it started");
+  const auto pid = std::make_shared<event::Pid>(0);
+  tree->add_option("PID", *pid, "A process, living or ended")->required()->check(CLI::PositiveNumber);
+  tree->callback([pid, &chosen] { chosen = [pid](Invocation& invocation) { return run_tree(*pid, invocation); }; });
+}
+
+}  // namespace daemoneye::cli
