@@ -9,7 +9,7 @@ namespace {
 // Kept from a run until the snapshot's next use: alerts need lookups on the same connection.
 struct Match {
   sql::Row row;
-  event::EventId driving = 0;
+  const StoredEvent* driving = nullptr;
 };
 
 // Ends the shared snapshot on every way out.
@@ -86,7 +86,9 @@ Result<std::vector<store::Writer::Raise>> Evaluator::stream(const StoredEvents& 
     run.now = now;
     const auto begin = base::SteadyClock::now();
     auto stats = connection_->run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
-      matches.push_back({row, driving});
+      const auto stored = std::ranges::lower_bound(events.events, driving, {}, &StoredEvent::id);
+      const bool known = stored != events.events.end() && stored->id == driving;
+      if (!known || concerns(*rule.compiled, stored->event)) matches.push_back({row, known ? &*stored : nullptr});
       return true;
     });
     const auto elapsed = since(begin);
@@ -98,10 +100,7 @@ Result<std::vector<store::Writer::Raise>> Evaluator::stream(const StoredEvents& 
     board_.ran(rule.rule.id, elapsed, matches.size());
     add_damage(stats->completeness, events.damage);
     for (const auto& match : matches) {
-      const auto driving = std::ranges::lower_bound(events.events, match.driving, {}, &StoredEvent::id);
-      const bool known = driving != events.events.end() && driving->id == match.driving;
-      raises.push_back(
-          raise(rule, builder_.build(rule, match.row, known ? &*driving : nullptr, stats->completeness, raised)));
+      raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, stats->completeness, raised)));
     }
   }
   return raises;

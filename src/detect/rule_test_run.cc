@@ -101,6 +101,8 @@ Result<void> test_stream(sql::Connection& connection, const LoadedRule& rule, co
     sql::RunStats damage;
     damage.completeness.reasons = events.damage;
     total.add(damage);
+    std::erase_if(events.events, [&](const StoredEvent& stored) { return !concerns(*rule.compiled, stored.event); });
+    if (events.events.empty()) continue;
     const auto rows = driving_rows(events.events);
     if (!one_at_a_time) {
       DE_CHECK(show(connection, rule, rows, options, total));

@@ -1,5 +1,8 @@
 #include "detect/stored_events.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 namespace daemoneye::detect {
 namespace {
 
@@ -31,12 +34,34 @@ Result<StoredEvents> read_events(store::Reader& reader, event::EventId first, ev
       if (info.column == event::Column::event_id || info.column == event::Column::command_line) continue;
       auto value = owned(scan->value(info.column));
       if (std::holds_alternative<std::monostate>(value)) continue;
-      DE_CHECK(event::set_column(stored.event, info.column, value));
+      // One bad value must not stop detection for good: it stays unknown, and what was matched says so.
+      if (!event::set_column(stored.event, info.column, value)) {
+        out.damage.push_back({"corrupt_value", {}, stored.event.time, stored.event.time});
+      }
     }
     out.events.push_back(std::move(stored));
   }
-  out.damage = scan->stats().damage;
+  out.damage.insert(out.damage.end(), scan->stats().damage.begin(), scan->stats().damage.end());
   return out;
+}
+
+bool concerns(const sql::Compiled& statement, const event::ProcessEvent& event) {
+  if (!statement.driving() || statement.driving()->table != "processes") return true;
+  const auto& named = statement.driving_columns();
+  switch (event.kind) {
+    case event::EventKind::exec:
+    case event::EventKind::seen: return true;
+    case event::EventKind::exit:
+      return std::ranges::any_of(std::initializer_list<const char*>{"status", "exit_time", "exit_code", "exit_signal"},
+                                 [&](const char* column) { return named.contains(column); });
+    case event::EventKind::change: break;
+    case event::EventKind::gap:
+    case event::EventKind::fork: return false;
+  }
+  // A change names its columns in `detail`; one that does not is shown rather than missed.
+  const auto detail = nlohmann::json::parse(event.detail, nullptr, /*allow_exceptions=*/false);
+  if (!detail.is_object() || detail.empty()) return true;
+  return std::ranges::any_of(detail.items(), [&](const auto& item) { return named.contains(item.key()); });
 }
 
 std::vector<sql::DrivingRow> driving_rows(const std::vector<StoredEvent>& events) {

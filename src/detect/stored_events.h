@@ -23,6 +23,10 @@ struct StoredEvents {
 Result<StoredEvents> read_events(store::Reader& reader, event::EventId first, event::EventId last, std::size_t limit,
                                  const event::TimeRange& time = {});
 
+// Whether an event is one for this statement: every event is for one that is driven by `process_events`; one driven by
+// `processes` sees an instance when it starts or is first found, and again when a column that it names has changed.
+bool concerns(const sql::Compiled& statement, const event::ProcessEvent& event);
+
 // As the SQL connection wants them; points into `events`.
 std::vector<sql::DrivingRow> driving_rows(const std::vector<StoredEvent>& events);
 

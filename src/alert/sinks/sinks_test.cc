@@ -1,0 +1,228 @@
+#include "alert/sinks/sinks.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "alert/alert_test_util.h"
+#include "base/unique_fd.h"
+
+namespace daemoneye::alert::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+config::SinkSettings file_settings(const std::string& path) {
+  config::SinkSettings settings;
+  settings.type = settings.name = "file";
+  settings.options["path"] = path;
+  return settings;
+}
+
+TEST(FileSink, AppendsOneJsonObjectALineWithModeOf0640) {
+  TempFolder folder;
+  const auto path = folder.file("alerts.jsonl");
+  auto sink = make_sink(file_settings(path));
+  ASSERT_TRUE(sink) << sink.error().message;
+  ASSERT_TRUE((*sink)->send(make_alert("one"), {}));
+  ASSERT_TRUE((*sink)->send(make_alert("two"), {}));
+  std::istringstream lines(read_all(path));
+  std::string line;
+  std::vector<std::string> ids;
+  while (std::getline(lines, line)) ids.push_back(nlohmann::json::parse(line).at("alert_id").get<std::string>());
+  EXPECT_EQ(ids, (std::vector<std::string>{"one", "two"}));
+  struct stat state{};
+  ASSERT_EQ(::stat(path.c_str(), &state), 0);
+  EXPECT_EQ(state.st_mode & 0777, 0640U);
+}
+
+TEST(FileSink, EndsAHalfLineThatAKilledProgramLeft) {
+  TempFolder folder;
+  const auto path = folder.file("alerts.jsonl");
+  std::ofstream(path) << "{\"half";
+  auto sink = make_sink(file_settings(path));
+  ASSERT_TRUE(sink);
+  ASSERT_TRUE((*sink)->send(make_alert("one"), {}));
+  const auto text = read_all(path);
+  EXPECT_TRUE(text.starts_with("{\"half\n{"));
+}
+
+TEST(FileSink, ReopensWhenAskedAndWhenTheFileIsGone) {
+  TempFolder folder;
+  const auto path = folder.file("alerts.jsonl");
+  auto sink = make_sink(file_settings(path));
+  ASSERT_TRUE(sink);
+  ASSERT_TRUE((*sink)->send(make_alert("one"), {}));
+  ASSERT_EQ(::rename(path.c_str(), (path + ".1").c_str()), 0);
+  (*sink)->reopen();
+  ASSERT_TRUE((*sink)->send(make_alert("two"), {}));
+  EXPECT_NE(read_all(path).find("\"two\""), std::string::npos);
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  ASSERT_TRUE((*sink)->send(make_alert("three"), {}));
+  EXPECT_NE(read_all(path).find("\"three\""), std::string::npos);
+}
+
+// The size limit stands for a full disk: a part is written, then no more.
+TEST(FileSink, AWriteThatFailsHalfwayLeavesNoHalfLineAndIsTemporary) {
+  TempFolder folder;
+  const auto path = folder.file("alerts.jsonl");
+  auto sink = make_sink(file_settings(path));
+  ASSERT_TRUE(sink);
+  ASSERT_TRUE((*sink)->send(make_alert("one"), {}));
+  const auto whole = read_all(path);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  auto* const handler = ::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit = before;
+  limit.rlim_cur = whole.size() + 100;
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const auto result = (*sink)->send(make_alert("two"), {});
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, handler);
+  ASSERT_FALSE(result);
+  EXPECT_FALSE(result.error().permanent);
+  EXPECT_EQ(read_all(path), whole);
+  EXPECT_FALSE((*sink)->health_check().healthy);
+  ASSERT_TRUE((*sink)->send(make_alert("two"), {}));
+  EXPECT_TRUE((*sink)->health_check().healthy);
+}
+
+TEST(FileSink, RefusesWhatIsNoRegularFileWithoutHanging) {
+  TempFolder folder;
+  const auto path = folder.file("fifo");
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const auto sink = make_sink(file_settings(path));
+  ASSERT_FALSE(sink);
+  EXPECT_NE(sink.error().message.find("not a regular file"), std::string::npos);
+  EXPECT_FALSE(make_sink(file_settings(folder.file("missing/alerts"))));
+}
+
+struct Pipe {
+  Pipe() {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) std::abort();
+    read.reset(ends[0]);
+    write.reset(ends[1]);
+  }
+  UniqueFd read, write;
+};
+
+TEST(StreamSink, WritesWholeLinesFromManyThreads) {
+  Pipe pipe;
+  const auto sink = make_stream_sink("stdout", pipe.write.get(), "");
+  std::string received;
+  std::thread reader([&] {
+    char buffer[4096];
+    for (ssize_t size = 0; (size = ::read(pipe.read.get(), buffer, sizeof buffer)) > 0;) {
+      received.append(buffer, static_cast<std::size_t>(size));
+    }
+  });
+  std::vector<std::thread> senders;
+  for (int sender = 0; sender < 4; ++sender) {
+    senders.emplace_back([&, sender] {
+      auto alert = make_alert("sender-" + std::to_string(sender));
+      alert.command_line = std::string(9000, 'x');  // more than a pipe takes at once
+      for (int i = 0; i < 25; ++i) EXPECT_TRUE(sink->send(alert, {}));
+    });
+  }
+  for (auto& sender : senders) sender.join();
+  pipe.write.reset();
+  reader.join();
+  std::istringstream lines(received);
+  std::string line;
+  int count = 0;
+  for (; std::getline(lines, line); ++count) EXPECT_FALSE(nlohmann::json::parse(line, nullptr, false).is_discarded());
+  EXPECT_EQ(count, 100);
+}
+
+TEST(StreamSink, AReaderThatIsGoneIsATemporaryErrorAndNotTheEndOfTheProgram) {
+  Pipe pipe;
+  pipe.read.reset();
+  const auto sink = make_stream_sink("stdout", pipe.write.get(), "json");
+  const auto result = sink->send(make_alert("x"), {});
+  ASSERT_FALSE(result);
+  EXPECT_FALSE(result.error().permanent);
+  EXPECT_FALSE(sink->health_check().healthy);
+}
+
+TEST(StreamSink, AReaderThatSleepsIsATimeOutAndTheNextAlertStartsOnItsOwnLine) {
+  Pipe pipe;
+  const auto sink = make_stream_sink("stdout", pipe.write.get(), "json", 50ms);
+  auto big = make_alert("big");
+  big.command_line = std::string(200'000, 'x');
+  ASSERT_FALSE(sink->send(big, {}));
+  // The reader wakes up: what was written of the big one, then a whole line.
+  std::string received;
+  std::thread reader([&] {
+    char buffer[65536];
+    for (ssize_t size = 0; (size = ::read(pipe.read.get(), buffer, sizeof buffer)) > 0;) {
+      received.append(buffer, static_cast<std::size_t>(size));
+    }
+  });
+  EXPECT_TRUE(eventually([&] { return sink->send(make_alert("small"), {}).has_value(); }));
+  pipe.write.reset();
+  reader.join();
+  const auto second = received.find('\n');
+  ASSERT_NE(second, std::string::npos);
+  EXPECT_TRUE(received.substr(second + 1).starts_with("{"));
+}
+
+TEST(StreamSink, EndsWithTheStopWhileNobodyReads) {
+  Pipe pipe;
+  const auto sink = make_stream_sink("stdout", pipe.write.get(), "json", 1h);
+  auto big = make_alert("big");
+  big.command_line = std::string(200'000, 'x');
+  std::stop_source stop;
+  std::thread sender([&] { EXPECT_FALSE(sink->send(big, stop.get_token())); });
+  stop.request_stop();
+  sender.join();
+}
+
+TEST(FormatAlert, TextTellsWhatHappenedToWhomAndWhere) {
+  const auto text = format_alert(make_alert("id-1"), "text", false);
+  for (const char* part : {"HIGH", "Something happened", "some-rule", "pid 42", "/usr/bin/bash", "bash -i",
+                           "/usr/sbin/nginx", "pid 7", "web1", "evidence 17", "id-1"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
+  }
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  EXPECT_NE(format_alert(make_alert("id-1"), "text", true).find("\x1b[31m"), std::string::npos);
+}
+
+TEST(FormatAlert, TextLetsNoEscapeSequenceThrough) {
+  auto alert = make_alert("x");
+  alert.command_line = "evil\x1b[2J\nHIGH forged line";
+  const auto text = format_alert(alert, "text", false);
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  EXPECT_EQ(text.find("\nHIGH"), std::string::npos);
+}
+
+TEST(FormatAlert, JsonIsOneLine) {
+  auto alert = make_alert("x");
+  alert.command_line = "two\nlines \xff";
+  const auto json = format_alert(alert, "json", false);
+  EXPECT_EQ(json.find('\n'), std::string::npos);
+  EXPECT_FALSE(nlohmann::json::parse(json, nullptr, false).is_discarded());
+}
+
+TEST(SinkTypes, RefuseWhatIsNotThereAndNameWhatIs) {
+  config::SinkSettings settings;
+  settings.name = settings.type = "webhook";
+  const auto type = make_sink(settings);
+  ASSERT_FALSE(type);
+  EXPECT_EQ(type.error().message,
+            "sink webhook: type 'webhook' is not available in this version; available: stdout, file");
+  settings.name = settings.type = "stdout";
+  settings.format = "cef";
+  const auto format = make_sink(settings);
+  ASSERT_FALSE(format);
+  EXPECT_EQ(format.error().message,
+            "sink stdout: format 'cef' is not available in this version; available: json, text");
+}
+
+}  // namespace
+}  // namespace daemoneye::alert::testing
