@@ -38,9 +38,9 @@ struct ModelStore {
   std::map<event::Epoch, std::uint64_t> committed;
   std::vector<Gap> gaps;
   std::optional<Timestamp> covered_until;
-  std::optional<event::Epoch> first_met;  // a new store promises nothing from before this epoch
+  std::optional<event::Epoch> first_held;  // a store promises nothing from before the first epoch it holds
 
-  void commit(const BatchReceiver::Incoming& incoming) {
+  void commit(const BatchReceiver::Incoming& incoming, Timestamp until) {
     std::uint64_t& highest = committed[incoming.id.epoch];
     if (incoming.id.sequence <= highest) return;  // came twice, through the writer's queue
     if (incoming.missing) {
@@ -52,7 +52,8 @@ struct ModelStore {
     }
     highest = incoming.id.sequence;
     rows.push_back({{incoming.id.epoch, incoming.id.sequence}, incoming.canonical});
-    for (const auto& event : incoming.decoded.events) covered_until = event.time;
+    covered_until = until;
+    if (!first_held) first_held = incoming.id.epoch;
   }
 };
 
@@ -252,7 +253,8 @@ class World {
   void connect() {
     if (one_in(4)) return;  // stays away for a while
     wire_.connect();
-    if (!finishing_) wire_.cut_after(random_() % (one_in(3) ? 60 : 6000));
+    const std::uint64_t longest = one_in(3) ? 60 : 6000;
+    if (!finishing_) wire_.cut_after(random_() % longest);
     ++counts_.cuts;
     send(sender_->hello(Timestamp{epoch_started_}, "0.1.0", "host"));
   }
@@ -343,7 +345,6 @@ class World {
   void agent_hears(Message message) {
     if (auto* hello = std::get_if<Hello>(&message)) {
       ASSERT_TRUE(check_hello(*hello));
-      if (!store_.first_met) store_.first_met = hello->epoch;
       const std::uint64_t committed = store_.committed[hello->epoch];
       receiver_.emplace(std::move(*hello), committed);
       answer(Welcome{protocol_version, store_.id, committed, credit, store_.covered_until});
@@ -365,7 +366,7 @@ class World {
     if (queue_.empty()) return;
     const auto incoming = std::move(queue_.front());
     queue_.pop_front();
-    store_.commit(incoming);
+    store_.commit(incoming, Timestamp{made_[{incoming.id.epoch, incoming.id.sequence}].time});
     // To whatever connection there is now, when it is of the same epoch.
     if (receiver_ && incoming.id.epoch == epoch_) answer(receiver_->on_committed(incoming.id.sequence));
   }
@@ -413,7 +414,7 @@ class World {
     for (const auto& name : acknowledged_) {
       if (stored.contains(name)) continue;
       ++counts_.lost;
-      if (store_.first_met && name.first < *store_.first_met) continue;
+      if (!store_.first_held || name.first < *store_.first_held) continue;
       ASSERT_TRUE(explained(store_.gaps, name)) << "epoch " << int{name.first[1]} << " batch " << name.second
                                                 << " was acknowledged, is gone, and the store does not say so";
       ASSERT_TRUE(explained(told_, name)) << "epoch " << int{name.first[1]} << " batch " << name.second
