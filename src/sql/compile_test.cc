@@ -148,9 +148,8 @@ TEST(Compile, PrintsEverythingQualifiedAndQuoted) {
   const auto compiled =
       compile("select e.name n, count(*) from process_events e where n like 'a%' group by 1 order by 2 desc");
   ASSERT_TRUE(compiled) << compiled.error().message;
-  EXPECT_EQ(compiled->sql(),
-            R"~(SELECT "e"."name" AS "n", count(*) AS "count(*)" FROM "process_events" AS "e" )~"
-            R"(WHERE ("e"."name" LIKE 'a%') GROUP BY 1 ORDER BY 2 DESC)");
+  EXPECT_EQ(compiled->sql(), R"~(SELECT "e"."name" AS "n", count(*) AS "count(*)" FROM "process_events" AS "e" )~"
+                             R"(WHERE ("e"."name" LIKE 'a%') GROUP BY 1 ORDER BY 2 DESC)");
   EXPECT_EQ(compiled->tables(), std::set<std::string>{"process_events"});
   ASSERT_EQ(compiled->columns().size(), 2U);
   EXPECT_EQ(compiled->columns()[1].name, "count(*)");
@@ -171,8 +170,9 @@ TEST(Compile, ConvertsWhatStandsBesideATime) {
   EXPECT_EQ(sql("(time, pid) > ('1970-01-01', 4)"), R"((("e"."time", "e"."pid") > (0, 4)))");
   EXPECT_EQ(sql("date(time) = date('now')"), R"((date(_time_text("e"."time")) = date(:_now_text)))");
   EXPECT_EQ(sql("name = '2026-11-21'"), R"(("e"."name" = '2026-11-21'))");
-  EXPECT_EQ(sql("(SELECT max(time) FROM alerts) < CURRENT_TIMESTAMP"),
-            R"~(((SELECT max("alerts"."time") AS "max(time)" FROM "alerts" AS "alerts") < _to_ns(datetime(:_now_text))))~");
+  EXPECT_EQ(
+      sql("(SELECT max(time) FROM alerts) < CURRENT_TIMESTAMP"),
+      R"~(((SELECT max("alerts"."time") AS "max(time)" FROM "alerts" AS "alerts") < _to_ns(datetime(:_now_text))))~");
 }
 
 TEST(Compile, KeepsTimesThroughSubqueriesAndNamesThemInTheResult) {

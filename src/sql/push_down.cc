@@ -1,0 +1,276 @@
+#include "sql/push_down.h"
+
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#include <string_view>
+
+#include "base/text.h"
+#include "sql/regexp.h"
+
+namespace daemoneye::sql {
+namespace {
+
+using event::Column;
+using predicate::Operator;
+
+constexpr std::size_t max_pushed_text = 4 * 1024;
+constexpr std::size_t max_pushed = 24;  // far below predicate::max_conditions
+
+// The detail text: "columns used, in hexadecimal" then ";place,op" a constraint, `i` after it when it is a whole IN.
+struct Pushed {
+  std::size_t place = 0;
+  int op = 0;
+  bool is_in = false;
+};
+
+std::optional<Operator> operator_of(int op) {
+  switch (op) {
+    case SQLITE_INDEX_CONSTRAINT_EQ:
+    case SQLITE_INDEX_CONSTRAINT_IS: return Operator::equal;
+    case SQLITE_INDEX_CONSTRAINT_NE: return Operator::not_equal;
+    case SQLITE_INDEX_CONSTRAINT_LT: return Operator::less;
+    case SQLITE_INDEX_CONSTRAINT_LE: return Operator::less_equal;
+    case SQLITE_INDEX_CONSTRAINT_GT: return Operator::greater;
+    case SQLITE_INDEX_CONSTRAINT_GE: return Operator::greater_equal;
+    case SQLITE_INDEX_CONSTRAINT_LIKE: return Operator::like;
+    case SQLITE_INDEX_CONSTRAINT_GLOB: return Operator::glob;
+    case SQLITE_INDEX_CONSTRAINT_REGEXP: return Operator::regexp;
+    case SQLITE_INDEX_CONSTRAINT_ISNULL: return Operator::is_null;
+    case SQLITE_INDEX_CONSTRAINT_ISNOTNULL: return Operator::is_not_null;
+    default: return std::nullopt;
+  }
+}
+
+bool is_pattern(Operator op) { return op == Operator::like || op == Operator::glob || op == Operator::regexp; }
+
+std::vector<Pushed> parse_detail(std::string_view detail) {
+  std::vector<Pushed> list;
+  const auto parts = base::split(detail, ';');
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    auto part = parts[i];
+    Pushed one;
+    one.is_in = part.ends_with('i');
+    if (one.is_in) part.remove_suffix(1);
+    const auto comma = part.find(',');
+    one.place = base::parse_integer<std::size_t>(part.substr(0, comma)).value_or(0);
+    one.op = base::parse_integer<int>(part.substr(comma + 1)).value_or(0);
+    list.push_back(one);
+  }
+  return list;
+}
+
+// The value as the column's own type, or nothing when SQLite would compare them in another way.
+std::optional<event::Value> as_column_type(sqlite3_value* value, event::ColumnType type) {
+  constexpr std::int64_t exact_in_double = std::int64_t{1} << 53;
+  switch (sqlite3_value_type(value)) {
+    case SQLITE_INTEGER: {
+      const std::int64_t integer = sqlite3_value_int64(value);
+      if (type == event::ColumnType::integer) return event::Value(integer);
+      if (type == event::ColumnType::real && integer < exact_in_double && integer > -exact_in_double) {
+        return event::Value(static_cast<double>(integer));
+      }
+      return std::nullopt;
+    }
+    case SQLITE_FLOAT:
+      if (type == event::ColumnType::real) return event::Value(sqlite3_value_double(value));
+      return std::nullopt;
+    case SQLITE_TEXT: {
+      if (type != event::ColumnType::text) return std::nullopt;
+      const auto* const text = reinterpret_cast<const char*>(sqlite3_value_text(value));
+      const auto size = static_cast<std::size_t>(sqlite3_value_bytes(value));
+      if (text == nullptr || size > max_pushed_text) return std::nullopt;
+      return event::Value(std::string(text, size));
+    }
+    default: return std::nullopt;
+  }
+}
+
+// Narrows the bounds that the scan knows of its own.
+void narrow(ScanFilter& filter, Column column, Operator op, std::int64_t value) {
+  std::optional<std::int64_t> low, high;
+  switch (op) {
+    case Operator::equal: low = high = value; break;
+    case Operator::greater_equal: low = value; break;
+    case Operator::less_equal: high = value; break;
+    case Operator::greater:
+      if (value == std::numeric_limits<std::int64_t>::max())
+        filter.nothing = true;
+      else
+        low = value + 1;
+      break;
+    case Operator::less:
+      if (value == std::numeric_limits<std::int64_t>::min())
+        filter.nothing = true;
+      else
+        high = value - 1;
+      break;
+    default: return;
+  }
+  if (column == Column::time) {
+    if (low && (!filter.time.from || filter.time.from->ns < *low)) filter.time.from = Timestamp{*low};
+    if (high && (!filter.time.to || filter.time.to->ns > *high)) filter.time.to = Timestamp{*high};
+    filter.nothing |= filter.time.from && filter.time.to && *filter.time.from > *filter.time.to;
+  } else {
+    if (low && (!filter.first_event || *filter.first_event < *low)) filter.first_event = low;
+    if (high && (!filter.last_event || *filter.last_event > *high)) filter.last_event = high;
+    filter.nothing |= filter.first_event && filter.last_event && *filter.first_event > *filter.last_event;
+  }
+}
+
+void add_in(ScanFilter& filter, Column column, sqlite3_value* values) {
+  predicate::Condition condition{column, Operator::in, {}, false};
+  sqlite3_value* value = nullptr;
+  for (int code = sqlite3_vtab_in_first(values, &value); code == SQLITE_OK && value != nullptr;
+       code = sqlite3_vtab_in_next(values, &value)) {
+    if (sqlite3_value_type(value) == SQLITE_NULL) continue;  // matches nothing
+    auto converted = as_column_type(value, event::info(column).type);
+    if (!converted || condition.values.size() >= predicate::max_in_values) return;
+    condition.values.push_back(*std::move(converted));
+  }
+  if (condition.values.empty()) {
+    filter.nothing = true;
+    return;
+  }
+  if (column == Column::time || column == Column::event_id) {
+    const auto [least, most] = std::ranges::minmax_element(condition.values);
+    narrow(filter, column, Operator::greater_equal, std::get<std::int64_t>(*least));
+    narrow(filter, column, Operator::less_equal, std::get<std::int64_t>(*most));
+  }
+  filter.conditions.push_back(std::move(condition));
+}
+
+void add(ScanFilter& filter, Column column, int constraint, sqlite3_value* value) {
+  const auto op = *operator_of(constraint);
+  if (op == Operator::is_null || op == Operator::is_not_null) {
+    filter.conditions.push_back({column, op, {}, false});
+    return;
+  }
+  if (sqlite3_value_type(value) == SQLITE_NULL) {
+    if (constraint == SQLITE_INDEX_CONSTRAINT_IS)
+      filter.conditions.push_back({column, Operator::is_null, {}, false});
+    else
+      filter.nothing = true;  // a comparison with NULL is never true
+    return;
+  }
+  const auto type = event::info(column).type;
+  auto converted = as_column_type(value, type);
+  if (!converted) return;
+  if (is_pattern(op)) {
+    const auto& pattern = std::get<std::string>(*converted);
+    // A bad one is left to the function, which says what is wrong with it.
+    if (op == Operator::regexp && !check_regexp(pattern)) return;
+  }
+  if ((column == Column::time || column == Column::event_id) && op != Operator::not_equal) {
+    narrow(filter, column, op, std::get<std::int64_t>(*converted));
+    return;
+  }
+  filter.conditions.push_back({column, op, {*std::move(converted)}, false});
+}
+
+// How many of the rows are left, as a guess, and whether the scan can skip blocks for it.
+double selectivity(Column column, int op) {
+  switch (op) {
+    case SQLITE_INDEX_CONSTRAINT_EQ:
+    case SQLITE_INDEX_CONSTRAINT_IS:
+      if (column == Column::event_id || column == Column::process_key) return 0.00001;
+      if (column == Column::parent_key) return 0.0001;
+      return 0.02;
+    case SQLITE_INDEX_CONSTRAINT_LT:
+    case SQLITE_INDEX_CONSTRAINT_LE:
+    case SQLITE_INDEX_CONSTRAINT_GT:
+    case SQLITE_INDEX_CONSTRAINT_GE: return column == Column::time || column == Column::event_id ? 0.1 : 0.4;
+    case SQLITE_INDEX_CONSTRAINT_NE:
+    case SQLITE_INDEX_CONSTRAINT_ISNOTNULL: return 0.9;
+    default: return 0.1;
+  }
+}
+
+}  // namespace
+
+const predicate::Condition* ScanFilter::find(Column column, Operator op) const {
+  const auto found = std::ranges::find_if(conditions, [&](const predicate::Condition& one) {
+    return one.column == column && one.op == op && !one.negated;
+  });
+  return found == conditions.end() ? nullptr : &*found;
+}
+
+int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool ordered_by_event_id) {
+  constexpr double all_rows = 1'000'000;
+  double rows = all_rows;
+  double cost = all_rows;
+  std::string detail;
+  constexpr char digits[] = "0123456789abcdef";
+  for (int shift = 60; shift >= 0; shift -= 4) detail += digits[(info.colUsed >> shift) & 15];
+  int next_argument = 1;
+  for (int i = 0; i < info.nConstraint; ++i) {
+    const auto& constraint = info.aConstraint[i];
+    if (constraint.usable == 0 || constraint.iColumn < 0 || !operator_of(constraint.op)) continue;
+    const auto place = static_cast<std::size_t>(constraint.iColumn);
+    if (place >= columns.size() || next_argument > static_cast<int>(max_pushed)) continue;
+    const auto& column = event::info(columns[place]);
+    const auto op = *operator_of(constraint.op);
+    if (is_pattern(op) && column.type != event::ColumnType::text) continue;
+    const bool compares_text = column.type == event::ColumnType::text && op != Operator::is_null &&
+                               op != Operator::is_not_null && !is_pattern(op);
+    if (compares_text && std::string_view(sqlite3_vtab_collation(&info, i)) != "BINARY") continue;
+    const bool is_in = constraint.op == SQLITE_INDEX_CONSTRAINT_EQ && sqlite3_vtab_in(&info, i, 1) != 0;
+    info.aConstraintUsage[i].argvIndex = next_argument++;
+    info.aConstraintUsage[i].omit = 0;
+    detail += ';' + std::to_string(place) + ',' + std::to_string(constraint.op) + (is_in ? "i" : "");
+    const double kept = std::min(1.0, selectivity(column.column, constraint.op) * (is_in ? 10 : 1));
+    rows *= kept;
+    // Time and keys let whole blocks be skipped; the rest still reads them.
+    const bool skips = column.column == Column::time || column.column == Column::event_id ||
+                       column.column == Column::process_key || column.column == Column::parent_key;
+    cost *= skips ? std::max(kept, 0.002) : std::max(kept, 0.2);
+  }
+  info.idxNum = 0;
+  if (ordered_by_event_id && info.nOrderBy == 1 && info.aOrderBy[0].iColumn == static_cast<int>(Column::event_id)) {
+    info.orderByConsumed = 1;
+    if (info.aOrderBy[0].desc != 0) info.idxNum |= plan_newest_first;
+  }
+  info.estimatedRows = static_cast<sqlite3_int64>(std::max(1.0, rows));
+  info.estimatedCost = std::max(10.0, cost);
+  info.idxStr = sqlite3_mprintf("%s", detail.c_str());
+  if (info.idxStr == nullptr) return SQLITE_NOMEM;
+  info.needToFreeIdxStr = 1;
+  return SQLITE_OK;
+}
+
+ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const Column> columns) {
+  ScanFilter filter;
+  const auto pushed = parse_detail(detail);
+  for (std::size_t i = 0; i < pushed.size() && i < values.size(); ++i) {
+    const Column column = columns[pushed[i].place];
+    if (pushed[i].is_in)
+      add_in(filter, column, values[i]);
+    else
+      add(filter, column, pushed[i].op, values[i]);
+  }
+  return filter;
+}
+
+store::ColumnSet read_columns(const char* detail, std::span<const Column> columns) {
+  std::uint64_t used = std::strtoull(std::string(detail).substr(0, 16).c_str(), nullptr, 16);
+  store::ColumnSet set;
+  for (std::size_t place = 0; place < columns.size(); ++place) {
+    // The last bit stands for every column from the 64th on.
+    if ((used >> std::min<std::size_t>(place, 63) & 1) != 0) set.set(static_cast<std::size_t>(columns[place]));
+  }
+  return set;
+}
+
+std::span<const Column> all_columns() {
+  static const auto columns = [] {
+    std::vector<Column> list;
+    for (const auto& info : event::columns()) list.push_back(info.column);
+    return list;
+  }();
+  return columns;
+}
+
+}  // namespace daemoneye::sql

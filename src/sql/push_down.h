@@ -1,0 +1,43 @@
+// From SQLite's constraints to a store scan. A pushed constraint is checked again by SQLite, so what is pushed may only
+// be too wide, never too narrow: a value is pushed when collation, affinity and type leave no doubt.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "event/columns.h"
+#include "store/reader.h"
+
+struct sqlite3_index_info;
+struct sqlite3_value;
+
+namespace daemoneye::sql {
+
+// What the constraints say that hold for every row wanted.
+struct ScanFilter {
+  bool nothing = false;  // no row can meet them
+  event::TimeRange time;
+  std::optional<event::EventId> first_event, last_event;
+  std::vector<predicate::Condition> conditions;
+
+  // All of these columns' conditions; for tables that need to look at one.
+  [[nodiscard]] const predicate::Condition* find(event::Column column, predicate::Operator op) const;
+};
+
+inline constexpr int plan_newest_first = 1;
+
+// Decides which constraints are passed on and describes them in info.idxStr; `columns` says which event column stands
+// at each place of the table.
+int plan_scan(sqlite3_index_info& info, std::span<const event::Column> columns, bool ordered_by_event_id);
+// The same constraints with their values, as xFilter gets them.
+ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const event::Column> columns);
+// Columns that the statement reads of the table, from the same text.
+store::ColumnSet read_columns(const char* detail, std::span<const event::Column> columns);
+
+// The columns of process_events in their order.
+std::span<const event::Column> all_columns();
+
+}  // namespace daemoneye::sql

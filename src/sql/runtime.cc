@@ -1,0 +1,112 @@
+#include "sql/runtime.h"
+
+#include <algorithm>
+#include <set>
+
+namespace daemoneye::sql {
+
+void Runtime::begin(const RunOptions& options, Timestamp now) {
+  now_ = now;
+  deadline_ = options.deadline;
+  stop_ = options.stop;
+  history_ = options.history;
+  stop_reason_ = Stop::none;
+  touched_.reset();
+  scanned_ = {};
+  error_.reset();
+  recursion_steps_ = 0;
+}
+
+bool Runtime::should_stop() {
+  if (stop_reason_ == Stop::none) {
+    if (stop_.stop_requested())
+      stop_reason_ = Stop::cancelled;
+    else if (deadline_.expired())
+      stop_reason_ = Stop::timeout;
+  }
+  return stop_reason_ != Stop::none;
+}
+
+std::optional<Error> Runtime::stopped() const {
+  switch (stop_reason_) {
+    case Stop::none: return std::nullopt;
+    case Stop::timeout: return Error{Errc::timeout, "the statement did not end before its deadline"};
+    case Stop::cancelled: return Error{Errc::cancelled, "the statement was cancelled"};
+  }
+  return std::nullopt;
+}
+
+event::TimeRange Runtime::clamp(event::TimeRange range) const {
+  if (history_.from && (!range.from || *range.from < *history_.from)) range.from = history_.from;
+  if (history_.to && (!range.to || *range.to > *history_.to)) range.to = history_.to;
+  return range;
+}
+
+void Runtime::touch(const event::TimeRange& range) {
+  if (!touched_) {
+    touched_ = range;
+    return;
+  }
+  if (touched_->from)
+    touched_->from = range.from ? std::optional(std::min(*touched_->from, *range.from)) : std::nullopt;
+  if (touched_->to) touched_->to = range.to ? std::optional(std::max(*touched_->to, *range.to)) : std::nullopt;
+}
+
+void Runtime::add(const store::ScanStats& stats) {
+  scanned_.blocks_read += stats.blocks_read;
+  scanned_.blocks_skipped += stats.blocks_skipped;
+  scanned_.tail_batches_read += stats.tail_batches_read;
+  scanned_.rows += stats.rows;
+  for (const auto& damage : stats.damage) {
+    const bool known = std::ranges::find(scanned_.damage, damage) != scanned_.damage.end();
+    if (!known && scanned_.damage.size() < max_damage_kept) scanned_.damage.push_back(damage);
+  }
+}
+
+Result<Runtime::Link> Runtime::link(const std::string& process_key) {
+  if (const auto found = links_.find(process_key); found != links_.end()) return found->second;
+  Link link;
+  if (const auto key = event::parse_process_key(process_key)) {
+    DE_TRY(const auto process, reader_->find_process(*key));
+    if (process) {
+      link.known = true;
+      link.name = process->process.name;
+      if (process->process.parent_key) link.parent_key = event::to_string(*process->process.parent_key);
+      link.parent_name = process->parent_name;
+    }
+  }
+  constexpr std::size_t max_links = 16 * 1024;
+  if (links_.size() >= max_links) links_.clear();
+  links_.emplace(process_key, link);
+  return link;
+}
+
+Result<bool> Runtime::has_ancestor(const std::string& process_key, std::string_view name) {
+  std::set<std::string> seen{process_key};
+  std::string current = process_key;
+  for (std::size_t depth = 0; depth < max_lineage_depth; ++depth) {
+    DE_TRY(const auto here, link(current));
+    if (here.parent_name == name) return true;
+    if (!here.known || !here.parent_key || !seen.insert(*here.parent_key).second) return false;
+    current = *here.parent_key;
+    DE_TRY(const auto parent, link(current));
+    if (parent.known && parent.name == name) return true;
+  }
+  return false;
+}
+
+Result<std::vector<event::ProcessEvent>> walk_lineage(store::Reader& reader, const event::ProcessKey& key,
+                                                      std::size_t max_depth) {
+  std::vector<event::ProcessEvent> line;
+  std::set<event::ProcessKey> seen;
+  std::optional<event::ProcessKey> next = key;
+  while (next && line.size() <= max_depth && seen.insert(*next).second) {
+    DE_TRY(auto process, reader.find_process(*next));
+    if (!process) break;
+    next = process->process.parent_key;
+    line.push_back(*std::move(process));
+  }
+  return line;
+}
+
+}  // namespace daemoneye::sql

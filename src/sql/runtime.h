@@ -1,0 +1,108 @@
+// What one statement at a time runs with: shared by the virtual tables, the functions and the connection.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/time.h"
+#include "event/completeness.h"
+#include "sql/connection.h"
+#include "sql/regexp.h"
+#include "store/reader.h"
+
+struct sqlite3;
+
+namespace daemoneye::sql {
+
+inline constexpr std::uint64_t max_recursion_steps = 1'000'000;  // rows of recursive tables a statement may make
+inline constexpr std::size_t max_lineage_depth = 64;
+inline constexpr std::size_t max_descendants = 10'000;
+inline constexpr std::size_t max_damage_kept = 64;
+
+class Runtime {
+ public:
+  explicit Runtime(store::Reader* reader, std::string audit_path)
+      : reader_(reader), audit_path_(std::move(audit_path)) {}
+
+  // Null in tests that only prepare.
+  [[nodiscard]] store::Reader* reader() const { return reader_; }
+  [[nodiscard]] const std::string& audit_path() const { return audit_path_; }
+
+  void begin(const RunOptions& options, Timestamp now);
+  [[nodiscard]] bool should_stop();
+  // timeout or cancelled, once should_stop() said so.
+  [[nodiscard]] std::optional<Error> stopped() const;
+
+  [[nodiscard]] Timestamp now() const { return now_; }
+  [[nodiscard]] const event::TimeRange& history() const { return history_; }
+  // The part of `range` that lies within the run's history.
+  [[nodiscard]] event::TimeRange clamp(event::TimeRange range) const;
+  // History in this range was looked at: what is missing of it makes the answer degraded.
+  void touch(const event::TimeRange& range);
+  [[nodiscard]] const std::optional<event::TimeRange>& touched() const { return touched_; }
+  void add(const store::ScanStats& stats);
+  [[nodiscard]] const store::ScanStats& scanned() const { return scanned_; }
+
+  // The first error met below SQLite, with its code.
+  void set_error(Error error) {
+    if (!error_) error_ = std::move(error);
+  }
+  [[nodiscard]] const std::optional<Error>& error() const { return error_; }
+  [[nodiscard]] bool count_recursion() { return ++recursion_steps_ <= max_recursion_steps; }
+  [[nodiscard]] RegexpCache& regexps() { return regexps_; }
+
+  // Lineage, within one snapshot.
+  struct Link {
+    bool known = false;
+    std::string name;
+    std::optional<std::string> parent_key;
+    std::optional<std::string> parent_name;  // as its event has it: stays known when the parent does not
+  };
+  Result<Link> link(const std::string& process_key);
+  Result<bool> has_ancestor(const std::string& process_key, std::string_view name);
+  void forget_lineage() { links_.clear(); }
+
+  std::vector<DrivingRow> driving;
+
+ private:
+  store::Reader* reader_;
+  std::string audit_path_;
+  Timestamp now_;
+  Deadline deadline_ = Deadline::never();
+  std::stop_token stop_;
+  event::TimeRange history_;
+  enum class Stop : std::uint8_t { none, timeout, cancelled } stop_reason_ = Stop::none;
+  std::optional<event::TimeRange> touched_;
+  store::ScanStats scanned_;
+  std::optional<Error> error_;
+  std::uint64_t recursion_steps_ = 0;
+  RegexpCache regexps_;
+  std::unordered_map<std::string, Link> links_;
+};
+
+Result<void> register_functions(sqlite3* handle, Runtime& runtime);
+
+// A process and its ancestors, nearest first; stops where one is unknown or met before.
+Result<std::vector<event::ProcessEvent>> walk_lineage(store::Reader& reader, const event::ProcessKey& key,
+                                                      std::size_t max_depth);
+
+// While one lives, statements that are prepared may only read what the catalog has.
+class StrictPreparation {
+ public:
+  explicit StrictPreparation(bool& strict) : strict_(strict) { strict_ = true; }
+  ~StrictPreparation() { strict_ = false; }
+  StrictPreparation(const StrictPreparation&) = delete;
+  StrictPreparation& operator=(const StrictPreparation&) = delete;
+
+ private:
+  bool& strict_;
+};
+// `strict` must outlive the connection's use.
+void set_authorizer(sqlite3* handle, const bool& strict);
+void set_limits(sqlite3* handle);
+
+}  // namespace daemoneye::sql
