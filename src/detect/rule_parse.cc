@@ -57,7 +57,10 @@ class Parser {
     } else if (auto root = load()) {
       read(*root);
     }
-    if (!problems_.empty()) return std::unexpected(std::move(problems_));
+    if (!problems_.empty()) {
+      std::ranges::stable_sort(problems_, {}, &RuleProblem::line);
+      return std::unexpected(std::move(problems_));
+    }
     rule_.file = file_;
     rule_.version = base::to_hex(base::sha256(text_)).substr(0, version_digits);
     return LoadedRule{std::move(rule_), std::move(compiled_)};
