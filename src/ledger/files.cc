@@ -67,7 +67,10 @@ Result<UniqueFd> claim_folder(const std::filesystem::path& folder, std::optional
   if (!fd) return open_error(folder.string(), errno);
   DE_CHECK(check_ours(fd.get(), folder.string()));
   give_to_group(fd.get(), folder.string(), group);
-  if (::fchmod(fd.get(), folder_mode) != 0) return fail_errno(folder.string(), errno);
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) return fail_errno(folder.string(), errno);
+  // A set-group-id bit stays: by it the files that SQLite makes beside ours come to the readers' group, too.
+  if (::fchmod(fd.get(), folder_mode | (status.st_mode & S_ISGID)) != 0) return fail_errno(folder.string(), errno);
   return fd;
 }
 

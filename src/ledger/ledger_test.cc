@@ -156,6 +156,14 @@ TEST(Ledger, FolderAndFilesAreOursToWriteAndTheGroupsToRead) {
   for (const auto* suffix : {"", "-wal", "-shm", ".lock"}) EXPECT_EQ(mode_of(temp.path() + suffix), 0640U) << suffix;
 }
 
+TEST(Ledger, KeepsTheFoldersSetGroupIdBit) {
+  const TempLedger temp;
+  std::filesystem::create_directory(temp.folder());
+  ASSERT_EQ(::chmod(temp.folder().c_str(), 02750), 0);
+  ASSERT_TRUE(temp.open());
+  EXPECT_EQ(mode_of(temp.folder()), 02750U);
+}
+
 TEST(Ledger, RefusesAFolderThatOthersCanWrite) {
   for (const mode_t mode : {0770U, 0707U}) {
     const TempLedger temp;
