@@ -141,7 +141,7 @@ struct percpu_counter {
 };
 
 struct mm_struct {
-  unsigned long arg_start, arg_end, env_end;
+  unsigned long arg_start, arg_end;
   struct percpu_counter rss_stat[4];
   struct file* exe_file;
 };

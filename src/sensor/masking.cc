@@ -60,7 +60,7 @@ class OptionMasker {
     const auto dashes = view.starts_with("--") ? std::size_t{2} : std::size_t{1};
     const auto equals = view.find('=');
     const auto name = view.substr(dashes, equals == npos ? npos : equals - dashes);
-    if (dashes == 1 && name.size() < kShortestLongOption) return false;
+    if (!is_name(name) || (dashes == 1 && name.size() < kShortestLongOption)) return false;
     auto carries = Carries::nothing;
     if (is_secret_name(name, equals == npos ? SecretWord::last : SecretWord::anywhere))
       carries = Carries::secret;
@@ -134,6 +134,19 @@ bool mask_command_line(std::string& text) {
   return changed;
 }
 
+// What one pattern leaves can be another's: `TOKEN=(--password "a b"` is one assignment only without the blank.
+bool mask_in_text(std::string& text) {
+  constexpr int kMaxRounds = 8;
+  int round = 0;
+  while (round < kMaxRounds) {
+    const bool by_pattern = mask_text(text);
+    const bool by_option = mask_command_line(text);
+    if (!by_pattern && !by_option) break;
+    ++round;
+  }
+  return round > 0;
+}
+
 }  // namespace
 
 bool mask_arguments(std::string_view name, std::string& nul_separated) {
@@ -145,12 +158,8 @@ bool mask_arguments(std::string_view name, std::string& nul_separated) {
     const auto end = std::min(in.find('\0', at), in.size());
     argument.assign(in, at, end - at);
     // The program's own name is not one of its options.
-    if (at > 0 && options.next(argument)) {
-      changed = true;
-    } else {
-      changed |= mask_text(argument);
-      changed |= mask_command_line(argument);
-    }
+    if (at > 0) changed |= options.next(argument);
+    changed |= mask_in_text(argument);
     out += argument;
     if (end < in.size()) out += '\0';
     at = end + 1;

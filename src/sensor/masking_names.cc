@@ -53,6 +53,12 @@ bool is_secret_word(std::string_view word) {
 
 }  // namespace
 
+bool is_name_character(char c) {
+  return is_lower(c) || is_upper(c) || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+}
+
+bool is_name(std::string_view text) { return std::ranges::all_of(text, is_name_character); }
+
 bool is_secret_name(std::string_view name, SecretWord where) {
   while (!name.empty() && name.front() == '-') name.remove_prefix(1);
   if (name.size() > kMaxName) name.remove_prefix(name.size() - kMaxName);
@@ -152,6 +158,8 @@ bool named(const Tool& tool, std::string_view program) {
 
 const Tool* find_tool(std::string_view program) {
   constexpr std::size_t kLongestName = 32;
+  // A path of ordinary names only: what may hold a secret itself is no program.
+  if (!std::ranges::all_of(program, [](char c) { return c == '/' || is_name_character(c); })) return nullptr;
   program = program.substr(program.rfind('/') + 1);
   if (program.size() < 2 || program.size() > kLongestName) return nullptr;
   const auto found = std::ranges::find_if(kTools, [&](const Tool& tool) { return named(tool, program); });

@@ -5,6 +5,10 @@
 
 namespace daemoneye::sensor {
 
+// Letters, digits, '_', '-' and '.': what names of options, variables and headers consist of.
+bool is_name_character(char c);
+bool is_name(std::string_view text);
+
 // Where the secret word must stand in a name.
 enum class SecretWord {
   anywhere,  // an assignment: MY_TOKEN_V2=…

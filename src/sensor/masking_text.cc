@@ -17,10 +17,6 @@ constexpr std::size_t kTokenLength = 20;
 constexpr std::array<std::string_view, 9> kAuthorizationSchemes = {
     "bearer", "basic", "digest", "token", "negotiate", "ntlm", "apikey", "hawk", "aws4-hmac-sha256"};
 
-bool is_name(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
-}
-
 bool equals_ignoring_case(std::string_view text, std::string_view lower) {
   return std::ranges::equal(
       text, lower, [](char a, char b) { return (a >= 'A' && a <= 'Z' ? static_cast<char>(a - 'A' + 'a') : a) == b; });
@@ -52,7 +48,7 @@ class TextMasker {
 
  private:
   void step() {
-    if (!is_name(in_[at_])) name_begin_ = at_ + 1;
+    if (!is_name_character(in_[at_])) name_begin_ = at_ + 1;
     ++at_;
   }
 
@@ -170,7 +166,7 @@ class TextMasker {
   [[nodiscard]] std::size_t quoted_name_begin(std::size_t end) const {
     constexpr std::size_t kMaxName = 128;
     auto begin = end;
-    while (begin > copied_ && end - begin < kMaxName && is_name(in_[begin - 1])) --begin;
+    while (begin > copied_ && end - begin < kMaxName && is_name_character(in_[begin - 1])) --begin;
     return begin;
   }
 

@@ -25,11 +25,13 @@ struct RawProcess {
   std::optional<std::string> executable_path;  // without the kernel's " (deleted)"
   std::optional<std::string> arguments;        // NUL-separated, unmasked
   std::uint64_t arguments_bytes = 0;           // true length, more than arguments' when truncated
-  std::optional<std::string> filename;         // as passed to execve: a script's own path
-  std::optional<std::string> cwd, cgroup;
+  std::optional<std::string> filename;         // as passed to execve: a script's own path; of exec events only
+  std::optional<std::string> cwd;
+  std::optional<std::string> cgroup;  // v2; where that is at its root: named systemd, memory, pids of v1
+  // Ids of the initial namespaces. session_id is that of setsid(2); an unset loginuid is absent.
   std::optional<std::uint32_t> uid, gid, euid, egid, loginuid, session_id;
-  std::optional<std::string> tty;
-  std::optional<std::uint64_t> resident_bytes, cpu_ticks;  // cpu: user + system, in 1/100 s
+  std::optional<std::string> tty;                          // "pts/3"
+  std::optional<std::uint64_t> resident_bytes, cpu_ticks;  // cpu: user + system of all threads, in 1/100 s
   std::optional<event::ProcessStatus> status;
   std::optional<event::ExecutableState> executable_state;
   std::uint64_t inode = 0, device = 0;  // of the executable; 0: unknown
@@ -65,7 +67,8 @@ class Source {
   virtual void stop() = 0;
 };
 
-// Opens the eBPF exec/fork/exit source (needs privilege). The error says what is missing.
+// Opens the eBPF exec/fork/exit source (needs CAP_BPF and CAP_PERFMON here, nothing afterwards). `ring_bytes`: a power
+// of two from 4096. Events gather in the ring from now on; start() hands them over. The error says what is missing.
 Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes);
 
 // Enumerates all processes. `each` gets one at a time.
@@ -82,7 +85,8 @@ class Snapshot {
   virtual Result<SnapshotResult> scan(const std::function<void(const RawProcess&)>& each) = 0;
 };
 // BPF iterator with dentry walk: sees the executable of every process after privileges are gone. Reconciled with
-// getdents on /proc (a process that the iterator hides is read from /proc).
+// getdents on /proc (a process that the iterator hides is read from /proc). Each scan makes one bpf(2) call
+// (BPF_ITER_CREATE), which a system call filter has to let through.
 Result<std::unique_ptr<Snapshot>> open_bpf_snapshot();
 // /proc by openat and reused buffers. `proc_path` is "/proc"; tests give their own.
 Result<std::unique_ptr<Snapshot>> open_procfs_snapshot(const std::string& proc_path = "/proc");

@@ -17,9 +17,11 @@ namespace daemoneye::sensor {
 namespace {
 
 // The programs may leave events without a wake-up for up to 10 ms after one (WAKE_WINDOW_NS): so after each wake-up
-// the ring is looked at again at this distance, until it was found empty twice.
+// the ring is looked at again at this distance, until it was found empty twice; and seldom ever after, should a
+// virtual CPU have been stopped for longer than that between choosing no wake-up and publishing its record.
 constexpr std::chrono::milliseconds kRecheck{10};
 constexpr int kEmptyLooks = 2;
+constexpr std::chrono::milliseconds kIdleRecheck{1000};
 // Records handed over before the loop gets its turn again.
 constexpr std::size_t kMaxRecordsAtOnce = 4096;
 constexpr std::size_t kMaxRecordsByPoll = 1 << 20;
@@ -117,19 +119,24 @@ class BpfSource final : public Source {
 
   void on_wakeup() {
     drain(kMaxRecordsAtOnce);
+    const bool resting = empty_looks_ >= kEmptyLooks;
     empty_looks_ = 0;
-    if (!recheck_) arm();
+    if (resting) arm();
   }
 
+  // The one timer: soon while there is something to expect, otherwise seldom.
   void arm() {
     if (loop_ == nullptr) return;
-    auto timer = loop_->add_timer(kRecheck, std::chrono::nanoseconds(0), [this] {
+    if (recheck_) loop_->remove_timer(*recheck_);
+    recheck_.reset();
+    const auto distance = empty_looks_ < kEmptyLooks ? kRecheck : kIdleRecheck;
+    auto timer = loop_->add_timer(distance, std::chrono::nanoseconds(0), [this] {
       recheck_.reset();
       if (drain(kMaxRecordsAtOnce) > 0)
         empty_looks_ = 0;
-      else
+      else if (empty_looks_ < kEmptyLooks)
         ++empty_looks_;
-      if (empty_looks_ < kEmptyLooks) arm();
+      arm();
     });
     if (timer)
       recheck_ = *timer;

@@ -29,7 +29,7 @@ TEST_F(BpfSource, SeesAShortLivedProcessWithItsExactArguments) {
   EXPECT_EQ(seen->process.uid, ::getuid());
   EXPECT_EQ(seen->process.egid, ::getegid());
   EXPECT_EQ(seen->process.session_id, static_cast<std::uint32_t>(::getsid(0)));
-  EXPECT_EQ(seen->process.cwd, ::get_current_dir_name());
+  EXPECT_EQ(seen->process.cwd, current_folder());
   struct stat file{};
   ASSERT_EQ(::stat("/bin/true", &file), 0);
   EXPECT_EQ(seen->process.inode, file.st_ino);

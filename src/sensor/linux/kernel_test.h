@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -80,6 +81,8 @@ class TempDir {
 inline void copy_file(const std::string& from, const std::string& to) {
   ASSERT_EQ(std::system(("cp '" + from + "' '" + to + "'").c_str()), 0);
 }
+
+inline std::string current_folder() { return std::filesystem::current_path().string(); }
 
 // The arguments as NUL-separated bytes.
 inline std::string joined(const std::vector<std::string>& arguments) {

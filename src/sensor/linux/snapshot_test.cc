@@ -267,7 +267,7 @@ TEST_F(BpfSnapshot, SeesADeletedExecutableWithoutAnyPrivilege) {
     if (at->second.executable_path != copy) return 5;
     if (at->second.executable_state != event::ExecutableState::deleted) return 6;
     if (at->second.arguments != joined({"copy", "1000"})) return 7;
-    if (at->second.cwd != std::string(::get_current_dir_name())) return 8;
+    if (at->second.cwd != current_folder()) return 8;
     return 0;
   });
   EXPECT_EQ(WEXITSTATUS(child.wait()), 0);
@@ -312,7 +312,7 @@ TEST(ProcfsSnapshot, KnowsThisProcess) {
   EXPECT_EQ(at->second.ppid, static_cast<event::Pid>(::getppid()));
   EXPECT_EQ(at->second.uid, ::getuid());
   EXPECT_EQ(at->second.euid, ::geteuid());
-  EXPECT_EQ(at->second.cwd, ::get_current_dir_name());
+  EXPECT_EQ(at->second.cwd, current_folder());
   struct stat self{};
   ASSERT_EQ(::stat("/proc/self/exe", &self), 0);
   EXPECT_EQ(at->second.inode, self.st_ino);
