@@ -1,0 +1,307 @@
+#include "detect/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "detect/detect_test_util.h"
+
+namespace daemoneye::detect::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using Matches = std::vector<std::string>;
+
+constexpr const char* every_exec = "SELECT e.pid, e.name, e.process_key FROM process_events e WHERE e.kind = 'exec'";
+
+std::string exec_of(const std::string& name) { return std::string(every_exec) + " AND e.name = '" + name + "'"; }
+
+TEST(Engine, RaisesAnAlertThatTellsWhatHappened) {
+  Rig rig;
+  rig.write_file("r.yaml",
+                 "id: r\ntitle: \"{{name}} ran as {{command_line}}\"\ndescription: why\nseverity: critical\n"
+                 "sql: SELECT e.pid, e.process_key, e.name, e.time FROM process_events e WHERE e.name = 'evil'\n");
+  std::atomic<int> told{0};
+  rig.options.on_raised = [&] { ++told; };
+  rig.start();
+  auto parent = make_exec(10, "nginx");
+  auto child = make_exec(11, "evil", {"evil", "-x"});
+  child.process.ppid = 10;
+  child.process.parent_key = parent.process.key;
+  rig.commit({parent, child});
+  ASSERT_TRUE(rig.settled());
+  const auto alerts = rig.alerts();
+  ASSERT_EQ(alerts.size(), 1U);
+  const auto& alert = alerts[0];
+  EXPECT_EQ(alert.alert_id.size(), 32U);
+  EXPECT_EQ(alert.rule_id, "r");
+  EXPECT_EQ(alert.severity, store::Severity::critical);
+  EXPECT_EQ(alert.title, "evil ran as evil -x");
+  EXPECT_EQ(alert.description, "why");
+  EXPECT_EQ(alert.pid, 11);
+  EXPECT_EQ(alert.name, "evil");
+  EXPECT_EQ(alert.executable_path, "/usr/bin/evil");  // from the event: not selected
+  EXPECT_EQ(alert.command_line, "evil -x");
+  EXPECT_EQ(alert.process_key, event::to_string(child.process.key));
+  EXPECT_EQ(alert.evidence, std::vector<event::EventId>{rig.last_event});
+  EXPECT_EQ(alert.host, "testhost");
+  EXPECT_EQ(alert.correlation_id.size(), 32U);
+  const auto row = nlohmann::json::parse(alert.row_json);
+  EXPECT_EQ(row.at("pid"), 11);
+  EXPECT_EQ(row.at("time"), base::to_iso(child.time));
+  const auto process = nlohmann::json::parse(alert.process_json);
+  EXPECT_EQ(process.at("process").at("arguments"), (nlohmann::json{"evil", "-x"}));
+  ASSERT_EQ(process.at("ancestors").size(), 1U);
+  EXPECT_EQ(process.at("ancestors")[0].at("name"), "nginx");
+  EXPECT_TRUE(eventually([&] { return told == 1; }));
+  auto reader = store::Reader::open(rig.options.store_path);
+  ASSERT_TRUE(reader);
+  EXPECT_EQ((*reader)->outbox_depth("sink").value_or(0), 1U);
+}
+
+TEST(Engine, ShowsEachEventToEachRuleOnceAcrossRestartsAndCrashes) {
+  Rig rig;
+  rig.write_rule("a", exec_of("a"));
+  rig.write_rule("ab", std::string(every_exec) + " AND e.name IN ('a', 'b')");
+  Matches expected;
+  event::EventId id = 0;
+  std::mt19937_64 random(7);
+  event::Pid pid = 100;
+  for (int round = 0; round < 12; ++round) {
+    rig.start();
+    for (int batch = 0; batch < 5; ++batch) {
+      std::vector<event::ProcessEvent> events;
+      for (std::uint64_t i = 0; i < 1 + random() % 20; ++i) {
+        const std::string name(1, static_cast<char>('a' + random() % 3));
+        events.push_back(make_exec(++pid, name));
+        ++id;
+        if (name == "a") expected.push_back("a:" + std::to_string(id));
+        if (name != "c") expected.push_back("ab:" + std::to_string(id));
+      }
+      rig.commit(std::move(events));
+    }
+    // Now and then in an orderly way; otherwise as a kill does: what is queued is dropped.
+    if (round % 3 == 0)
+      rig.stop();
+    else
+      rig.engine.reset();
+  }
+  rig.start();
+  ASSERT_TRUE(rig.settled());
+  std::ranges::sort(expected);
+  EXPECT_EQ(rig.matches(), expected);
+}
+
+TEST(Engine, ReloadsWhileEventsFlowWithoutMissingOrRepeatingOne) {
+  Rig rig;
+  rig.write_rule("steady", every_exec);
+  rig.start();
+  event::Pid pid = 100;
+  for (int round = 0; round < 20; ++round) {
+    rig.write_rule("changing", exec_of("x" + std::to_string(round)));
+    rig.engine->reload();
+    for (int batch = 0; batch < 5; ++batch) {
+      rig.commit({make_exec(++pid, "p"), make_exec(++pid, "q")});
+    }
+  }
+  ASSERT_TRUE(rig.settled());
+  Matches expected;
+  for (event::EventId id = 1; id <= rig.last_event; ++id) expected.push_back("steady:" + std::to_string(id));
+  std::ranges::sort(expected);
+  EXPECT_EQ(rig.matches(), expected);
+}
+
+TEST(Engine, NoticesNewChangedAndRemovedRuleFiles) {
+  Rig rig;
+  rig.start();
+  EXPECT_EQ(rig.engine->state().active, 0U);
+  rig.write_rule("r", exec_of("one"));
+  ASSERT_TRUE(eventually([&] { return rig.engine->state().active == 1; }));
+  rig.write_rule("r", "SELECT broken");
+  ASSERT_TRUE(eventually([&] { return rig.rule_state("r").state == "unhealthy"; }));
+  // The last good version runs on.
+  rig.commit({make_exec(1, "one")});
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.matches(), Matches{"r:1"});
+  EXPECT_NE(rig.rule_state("r").reason.find("r.yaml:5"), std::string::npos) << rig.rule_state("r").reason;
+  std::filesystem::remove(rig.rules_folder() + "/r.yaml");
+  ASSERT_TRUE(eventually([&] { return rig.engine->state().rules.empty(); }));
+}
+
+TEST(Engine, FindsAFolderThatAppearsLater) {
+  Rig rig;
+  std::filesystem::remove_all(rig.rules_folder());
+  rig.start();
+  std::filesystem::create_directory(rig.rules_folder());
+  rig.write_rule("r", every_exec);
+  EXPECT_TRUE(eventually([&] { return rig.engine->state().active == 1; }));
+}
+
+TEST(Engine, OnlyActiveRulesAreEvaluated) {
+  Rig rig;
+  rig.write_rule("on", every_exec);
+  for (const std::string status : {"draft", "disabled", "archived"}) {
+    rig.write_rule(status, every_exec, "status: " + status + "\n");
+  }
+  rig.start();
+  rig.commit({make_exec(1, "x")});
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.matches(), Matches{"on:1"});
+  const auto state = rig.engine->state();
+  EXPECT_EQ(state.active, 1U);
+  EXPECT_EQ(state.inactive, 3U);
+}
+
+TEST(Engine, CatchesUpFromTheStoreWhenItsQueueOverflowed) {
+  Rig rig;
+  rig.options.queue_capacity = 2;
+  rig.options.chunk_events = 7;
+  rig.write_rule("r", every_exec);
+  rig.start();
+  event::Pid pid = 0;
+  for (int batch = 0; batch < 100; ++batch) rig.commit({make_exec(++pid, "x"), make_exec(++pid, "x")});
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.alerts().size(), 200U);
+  EXPECT_EQ(rig.matches().size(), 200U);
+}
+
+TEST(Engine, MergesWhatIsEqualWithinTheWindow) {
+  Rig rig;
+  rig.write_rule("r", "SELECT e.name, e.pid FROM process_events e WHERE e.kind = 'exec'",
+                 "dedup: {by: [name], for: 1h}\n");
+  rig.start();
+  rig.commit({make_exec(1, "x"), make_exec(2, "x"), make_exec(3, "y")});
+  rig.commit({make_exec(4, "x")});
+  ASSERT_TRUE(rig.settled());
+  auto alerts = rig.alerts();
+  ASSERT_EQ(alerts.size(), 2U);
+  std::ranges::sort(alerts, {}, &store::Alert::count);
+  EXPECT_EQ(alerts[0].count, 1U);
+  EXPECT_EQ(alerts[1].count, 3U);
+  ASSERT_TRUE(eventually([&] { return rig.engine->state().alerts == 2; }));
+  EXPECT_EQ(rig.engine->state().merged, 2U);
+}
+
+TEST(Engine, ARuleThatRunsOutOfTimeIsNamedAndTheOthersGoOn) {
+  Rig rig;
+  rig.options.rule_timeout = 50ms;
+  // A join without an end: more work than the time limit allows.
+  rig.write_rule("endless",
+                 "SELECT e.pid FROM process_events e, json_each('[1,2,3,4,5,6,7,8,9,10]') a, "
+                 "json_each('[1,2,3,4,5,6,7,8,9,10]') b,"
+                 " json_each('[1,2,3,4,5,6,7,8,9,10]') c, json_each('[1,2,3,4,5,6,7,8,9,10]') d,"
+                 " json_each('[1,2,3,4,5,6,7,8,9,10]') f, json_each('[1,2,3,4,5,6,7,8,9,10]') g,"
+                 " json_each('[1,2,3,4,5,6,7,8,9,10]') h WHERE a.value + b.value + c.value + d.value + f.value + "
+                 "g.value + h.value + e.pid < 0");
+  rig.write_rule("fine", every_exec);
+  rig.start();
+  ASSERT_EQ(rig.engine->state().active, 2U) << rig.rule_state("endless").reason;
+  for (event::Pid pid = 1; pid <= 4; ++pid) {
+    rig.commit({make_exec(pid, "x")});
+    ASSERT_TRUE(rig.settled());
+  }
+  EXPECT_EQ(rig.matches(), (Matches{"fine:1", "fine:2", "fine:3", "fine:4"}));
+  const auto state = rig.rule_state("endless");
+  EXPECT_EQ(state.state, "suspended");
+  EXPECT_EQ(state.timeouts, 3U);
+  EXPECT_NE(state.reason.find("time limit"), std::string::npos);
+  // It can be seen where users look.
+  ASSERT_TRUE(eventually([&] {
+    auto reader = store::Reader::open(rig.options.store_path);
+    auto select = (*reader)->database().prepare("SELECT state FROM detection_rules WHERE rule_id = 'endless'");
+    return select && select->step().value_or(false) && select->text(0) == "suspended";
+  }));
+  rig.engine->reload();
+  EXPECT_TRUE(eventually([&] { return rig.rule_state("endless").state == "healthy"; }));
+}
+
+TEST(Engine, AnInstanceIsShownToARuleOverProcessesWhenItStartsAndWhenANamedColumnChanges) {
+  Rig rig;
+  rig.write_rule("r", "SELECT p.pid, p.executable_state FROM processes p WHERE p.name = 'x'");
+  rig.start();
+  auto exec = make_exec(1, "x");
+  auto named = exec, other = exec, exit = exec;
+  named.kind = other.kind = event::EventKind::change;
+  named.detail = R"({"executable_state":{"new":"deleted"}})";
+  other.detail = R"({"executable_hash":{"new":"00"}})";
+  exit.kind = event::EventKind::exit;
+  rig.commit(
+      {exec, named, other, exit, event::make_gap_event({"events_lost", {1}, {2}, 1}, event::EventSource::ebpf, {3})});
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.matches(), (Matches{"r:1", "r:2"}));
+}
+
+TEST(Engine, AGapIsARowThatRulesCanMatch) {
+  Rig rig;
+  rig.write_rule("r", "SELECT e.detail FROM process_events e WHERE e.kind = 'gap'");
+  rig.start();
+  rig.commit({event::make_gap_event({"events_lost", {test_epoch_ns}, {test_epoch_ns + 1}, 5}, event::EventSource::ebpf,
+                                    {test_epoch_ns + 2})});
+  ASSERT_TRUE(rig.settled());
+  ASSERT_EQ(rig.alerts().size(), 1U);
+  EXPECT_FALSE(rig.alerts()[0].process_key);
+  EXPECT_FALSE(rig.alerts()[0].pid);
+}
+
+TEST(Engine, RunsAScheduledRuleOverItsWindowOnly) {
+  Rig rig;
+  rig.write_rule("burst", "SELECT e.name, count(*) AS n FROM process_events e GROUP BY e.name HAVING count(*) >= 3",
+                 "evaluate: {every: 1s, window: 1m}\ndedup: {by: [name], for: 1h}\n");
+  const auto now = base::wall_now().ns;
+  std::vector<event::ProcessEvent> events;
+  for (event::Pid pid = 1; pid <= 3; ++pid) {
+    events.push_back(make_exec(pid, "recent"));
+    events.back().time.ns = now;
+  }
+  for (event::Pid pid = 11; pid <= 13; ++pid) {
+    events.push_back(make_exec(pid, "old"));
+    events.back().time.ns = now - std::chrono::nanoseconds(1h).count();
+  }
+  rig.commit(std::move(events));
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return !rig.alerts().empty(); }));
+  const auto alerts = rig.alerts();
+  ASSERT_EQ(alerts.size(), 1U);
+  EXPECT_EQ(alerts[0].name, "recent");
+  EXPECT_EQ(nlohmann::json::parse(alerts[0].row_json).at("n"), 3);
+  // Again and again, it is the same alert.
+  ASSERT_TRUE(eventually([&] { return rig.engine->state().merged > 0; }));
+  EXPECT_EQ(rig.alerts().size(), 1U);
+}
+
+TEST(TestRule, GivesWhatWouldHaveMatchedAndWritesNothing) {
+  Rig rig;
+  std::vector<event::ProcessEvent> events;
+  for (event::Pid pid = 1; pid <= 50; ++pid) events.push_back(make_exec(pid, pid % 5 == 0 ? "x" : "y"));
+  rig.commit(std::move(events));
+  const auto rule =
+      compile_rule("id: r\ntitle: t\nseverity: low\nsql: " + exec_of("x") + " AND e.time >= ago('1s')\n", "r.yaml");
+  ASSERT_TRUE(rule) << to_string(rule.error().front());
+  auto connection = sql::Connection::open(rig.options.store_path, "");
+  ASSERT_TRUE(connection) << connection.error().message;
+  std::vector<event::Value> pids;
+  const auto each = [&](const sql::Row& row) {
+    pids.push_back(row.at(0));
+    return true;
+  };
+  auto stats = test_rule(**connection, *rule, {}, {}, each);
+  ASSERT_TRUE(stats) << stats.error().message;
+  // ago() is seen from each event: all of them are within their own last second, long ago as they are.
+  EXPECT_EQ(stats->rows, 10U);
+  EXPECT_EQ(pids.front(), event::Value(std::int64_t{5}));
+  pids.clear();
+  sql::RunOptions limited;
+  limited.row_limit = 4;
+  stats = test_rule(**connection, *rule, {}, limited, each);
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(stats->rows, 4U);
+  EXPECT_TRUE(stats->more);
+  stats = test_rule(**connection, *rule, {Timestamp{test_epoch_ns + 41'000'000}, {}}, {}, each);
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(stats->rows, 2U);
+  EXPECT_TRUE(rig.alerts().empty());
+}
+
+}  // namespace
+}  // namespace daemoneye::detect::testing
