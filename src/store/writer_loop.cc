@@ -1,0 +1,150 @@
+// The writer's thread: when to commit, to seal, to keep house.
+#include <algorithm>
+
+#include "observe/log.h"
+#include "store/writer_impl.h"
+
+namespace daemoneye::store {
+namespace {
+
+using namespace std::chrono_literals;
+using observe::Level;
+
+constexpr auto heartbeat_flush = 2s;  // the collectors' state
+constexpr auto watermark_flush = 1s;  // a watermark that came alone
+constexpr auto housekeeping_every = 30s;
+constexpr auto housekeeping_patience = 50ms;  // how long a step waits for a quiet moment
+
+}  // namespace
+
+void Writer::Impl::submit(Operation operation) {
+  std::unique_lock held(mutex);
+  // A callback that writes would wait for the very thread it runs in.
+  if (std::this_thread::get_id() != writer_thread) {
+    room.wait(held, [&] { return closing || queue.size() < options.queue_capacity; });
+  }
+  if (closing) {
+    held.unlock();
+    set_error(operation, {Errc::unavailable, "the store is closing"});
+    finish(operation);
+    return;
+  }
+  if (queue.empty()) watermark_since = SteadyClock::now();
+  queue.push_back(std::move(operation));
+  held.unlock();
+  work.notify_one();
+}
+
+SteadyClock::time_point Writer::Impl::work_due() const {
+  const auto now = SteadyClock::time_point::min();
+  if (closing || drain_wanted || (collectors_dirty && collectors_urgent)) return now;
+  auto due = next_housekeeping;
+  if (collectors_dirty) due = std::min(due, collectors_written + heartbeat_flush);
+  if (std::all_of(queue.begin(), queue.end(), is_watermark_alone)) {
+    if (!queue.empty()) due = std::min(due, watermark_since + watermark_flush);
+    return due;
+  }
+  return now;
+}
+
+void Writer::Impl::run() {
+  std::unique_lock held(mutex);
+  writer_thread = std::this_thread::get_id();
+  const auto unlocked = [&](auto&& body) {
+    busy = true;
+    held.unlock();
+    body();
+    held.lock();
+    busy = false;
+  };
+  while (!give_up) {
+    if (const auto due = work_due(); SteadyClock::now() < due) {
+      work.wait_until(held, due);
+      continue;
+    }
+    const auto now = SteadyClock::now();
+    const bool flush_collectors =
+        collectors_dirty && (collectors_urgent || closing || now >= collectors_written + heartbeat_flush);
+    const bool housekeeping_due = !closing && now >= next_housekeeping + (queue.empty() ? 0ms : housekeeping_patience);
+    if (!queue.empty() || flush_collectors) {
+      auto group = take_group();
+      unlocked([&] {
+        room.notify_all();
+        commit_group(std::move(group));
+        seal_if_due();
+      });
+    } else if (closing) {
+      break;
+    }
+    if (housekeeping_due) unlocked([&] { housekeeping(); });
+    if (queue.empty()) {
+      drain_wanted = false;
+      idle.notify_all();
+    }
+  }
+}
+
+std::vector<Operation> Writer::Impl::take_group() {
+  std::vector<Operation> group;
+  while (!queue.empty() && group.size() < options.queue_capacity) {
+    group.push_back(std::move(queue.front()));
+    queue.pop_front();
+  }
+  return group;
+}
+
+void Writer::Impl::seal_if_due() {
+  if (!ingest->loaded() || !ingest->wants_seal(options.block_events) || SteadyClock::now() < seal_again) return;
+  const auto sealed = ingest->seal();
+  if (!sealed) {
+    observe::log(Level::error, "store", "sealing a block failed; the events stay in the tail",
+                 {{"reason", std::string_view(sealed.error().message)}});
+    seal_again = SteadyClock::now() + last_retry;
+    ingest->rolled_back();
+    return;
+  }
+  next_housekeeping = std::min(next_housekeeping, SteadyClock::now());
+  const std::scoped_lock held(mutex);
+  state.blocks += *sealed ? 1 : 0;
+}
+
+// In quiet moments; a step at a time, so that a batch that comes waits for one step at most.
+void Writer::Impl::housekeeping() {
+  const Timestamp now = base::wall_now();
+  const auto before = retention->removed();
+  auto more = [&]() -> Result<bool> {
+    DE_TRY(const bool seal, retention->wants_seal(now));
+    if (seal) {
+      if (!ingest->loaded()) DE_CHECK(ingest->load());
+      DE_CHECK(ingest->seal());
+    }
+    DE_TRY(const bool again, retention->step(now));
+    if (again) return true;
+    return retention->vacuum_step();
+  }();
+  if (!more) {
+    observe::log(Level::warn, "store", "housekeeping failed; it is tried again later",
+                 {{"reason", std::string_view(more.error().message)}});
+    ingest->rolled_back();
+    more = false;
+  }
+  next_housekeeping =
+      SteadyClock::now() + (*more ? SteadyClock::duration(0) : SteadyClock::duration(housekeeping_every));
+  const auto events = retention->removed().events - before.events;
+  if (events > 0) removed.add(static_cast<double>(events));
+  update_sizes();
+  const std::scoped_lock held(mutex);
+  state.retention_events_removed += events;
+  state.events -= std::min(state.events, events);
+  state.batches -= std::min(state.batches, retention->removed().batches - before.batches);
+  state.blocks -= std::min(state.blocks, retention->removed().blocks - before.blocks);
+}
+
+void Writer::Impl::update_sizes() {
+  const auto file = file_size(options.path), wal = file_size(options.path + "-wal");
+  const std::scoped_lock held(mutex);
+  state.file_bytes = file;
+  state.wal_bytes = wal;
+}
+
+}  // namespace daemoneye::store
