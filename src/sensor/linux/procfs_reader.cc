@@ -169,7 +169,7 @@ ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out) {
   }
   if (note(read_part(folder.get(), "loginuid", text_, 32))) {
     const auto id = base::parse_integer<std::uint32_t>(base::trim(text_));
-    if (id && *id != kUnset) out.loginuid = *id;
+    if (id && *id != kUnset) out.loginuid = id;
   }
   if (out.kernel_thread) {
     out.executable_state = event::ExecutableState::kernel;
