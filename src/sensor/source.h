@@ -58,6 +58,7 @@ class Source {
   [[nodiscard]] virtual event::EventSource kind() const = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;  // "ebpf"
   // Registers with the loop; `on_event` gets each event in the loop's thread. The reference lives for the call.
+  // The loop must outlive the source, or stop() be called before it ends.
   virtual Result<void> start(EventLoop& loop, std::function<void(const RawEvent&)> on_event,
                              std::function<void(const Error&)> on_failure) = 0;
   // Hands over everything the kernel has ready now.
