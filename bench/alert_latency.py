@@ -13,8 +13,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-os.environ.setdefault("DAEMONEYE_BIN", os.path.join(ROOT, "build/release/bin"))
-os.environ.setdefault("DAEMONEYE_SOURCE", ROOT)
+os.environ.setdefault("DE_TEST_BIN", os.path.join(ROOT, "build/release/bin"))
+os.environ.setdefault("DE_TEST_SOURCE", ROOT)
 sys.path.insert(0, os.path.join(ROOT, "tests/functional"))
 
 import harness  # noqa: E402

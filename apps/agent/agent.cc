@@ -54,7 +54,9 @@ Result<void> Agent::start() {
   // The collector's window bounds what can be on the way; with room for it the loop never waits for the disk.
   store.queue_capacity = settings.queues.at("events").capacity + settings.ipc.max_pending_records;
   auto writer = store::Writer::open(store);
-  if (!writer) return fail(writer.error().code, "event store: " + writer.error().message);
+  if (!writer) {
+    return fail(writer.error().code, "event store " + store.path + ": " + writer.error().message);
+  }
   writer_ = std::move(*writer);
 
   DE_TRY(deliverer_, alert::Deliverer::start(settings.alerting, settings.database.path, *writer_));

@@ -59,8 +59,7 @@ void CollectorPeer::end(const std::string& why) {
   sent_audit_.clear();
   receiver_.reset();
   hello_.reset();
-  // Destroyed later: this may run inside one of the connection's own calls.
-  loop_.post([gone = std::shared_ptr<ipc::Connection>(std::move(connection_))] {});
+  connection_.reset();
 }
 
 void CollectorPeer::close() {
@@ -99,6 +98,10 @@ void CollectorPeer::on_message(ipc::Message message) {
 void CollectorPeer::on_hello(const ipc::Hello& hello) {
   if (receiver_) {
     end("the collector greeted twice");
+    return;
+  }
+  if (auto checked = ipc::check_hello(hello); !checked) {
+    end(checked.error().message);
     return;
   }
   hello_ = hello;

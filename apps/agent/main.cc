@@ -1,8 +1,10 @@
 // daemoneye-agent: without --role the supervisor of procmond and itself; with a role the agent alone.
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <vector>
 
 #include "agent/agent.h"
 #include "alert/sink.h"
@@ -79,6 +81,16 @@ Result<void> prepare(const config::Settings& settings, bool root) {
   return sandbox::check_access_as(user, checks);
 }
 
+// The group is shared with others only by somebody who is in it: not root, and not a service, it is one's own business.
+bool in_group(const std::string& name) {
+  const auto group = sandbox::find_group(name);
+  if (!group) return false;
+  if (::getegid() == *group) return true;
+  std::vector<gid_t> groups(static_cast<std::size_t>(std::max(0, ::getgroups(0, nullptr))));
+  if (::getgroups(static_cast<int>(groups.size()), groups.data()) < 0) return false;
+  return std::ranges::find(groups, *group) != groups.end();
+}
+
 int run_agent(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   const auto& settings = loaded.settings;
   const bool root = ::geteuid() == 0;
@@ -94,7 +106,7 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
   apps::Agent::Context context;
   context.reached = *reached;
   context.supervised = command_line.role == "supervised";
-  context.reader_group = reader_group;
+  if (in_group(reader_group)) context.reader_group = reader_group;
   context.admin_group = admin_group;
   if (auto collector = sandbox::find_user(settings.app.collector_user)) context.collector_uid = collector->uid;
   apps::Agent agent(**loop, loaded, std::move(context));

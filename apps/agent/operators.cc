@@ -34,7 +34,8 @@ void Operators::on_accept(UniqueFd socket, const ipc::PeerCredentials& credentia
   peer.credentials = credentials;
   const bool ourselves = credentials.uid == ::geteuid() || credentials.uid == 0;
   peer.admin = ourselves || ipc::peer_in_group(socket.get(), credentials, options_.admin_group);
-  peer.reader = peer.admin || ipc::peer_in_group(socket.get(), credentials, options_.reader_group);
+  peer.reader = peer.admin || (!options_.reader_group.empty() &&
+                               ipc::peer_in_group(socket.get(), credentials, options_.reader_group));
   peer.collector = ourselves || (options_.collector_uid && credentials.uid == *options_.collector_uid);
   if (!peer.reader && !peer.collector) return refuse("neither root nor in the readers' group");
   if (peers_.size() >= max_peers) return refuse("too many connections");
@@ -49,13 +50,7 @@ void Operators::on_accept(UniqueFd socket, const ipc::PeerCredentials& credentia
   peers_.emplace(id, std::move(peer));
 }
 
-void Operators::drop(std::uint64_t id) {
-  const auto found = peers_.find(id);
-  if (found == peers_.end()) return;
-  // Destroyed later: this may run inside one of the connection's own calls.
-  loop_.post([gone = std::shared_ptr<ipc::Connection>(std::move(found->second.connection))] {});
-  peers_.erase(found);
-}
+void Operators::drop(std::uint64_t id) { peers_.erase(id); }
 
 void Operators::on_message(std::uint64_t id, ipc::Message message) {
   const auto found = peers_.find(id);
@@ -67,15 +62,9 @@ void Operators::on_message(std::uint64_t id, ipc::Message message) {
                    {{"uid", std::uint64_t{peer.credentials.uid}}});
       return drop(id);
     }
-    // Handed on from outside its own handler; a collector says nothing more before it is welcomed.
-    loop_.post([this, id, hello = std::move(message)]() mutable {
-      const auto again = peers_.find(id);
-      if (again == peers_.end()) return;
-      auto connection = std::move(again->second.connection);
-      peers_.erase(again);
-      handlers_.on_collector(std::move(connection), std::move(hello));
-    });
-    return;
+    auto connection = std::move(peer.connection);
+    peers_.erase(found);
+    return handlers_.on_collector(std::move(connection), std::move(message));
   }
   const auto* request = std::get_if<ipc::Request>(&message);
   if (request == nullptr || !peer.reader) return drop(id);

@@ -19,7 +19,8 @@ class Operators {
  public:
   struct Options {
     std::string socket_path;
-    std::string reader_group, admin_group;
+    std::string reader_group;  // empty: only root and ourselves
+    std::string admin_group;
     std::optional<uid_t> collector_uid;  // who may come as a collector, besides root and ourselves
   };
   struct Handlers {

@@ -165,7 +165,18 @@ void Tracker::on_exec(const sensor::RawEvent& raw, EventSource source) {
   entry->announced = emit(event, EventKind::exec, source, raw.time, {});
 }
 
+bool Tracker::remember_end(const event::ProcessKey& key) {
+  if (!ended_.insert(key).second) return false;
+  ended_order_.push_back(key);
+  if (ended_order_.size() > max_remembered_ends) {
+    ended_.erase(ended_order_.front());
+    ended_order_.pop_front();
+  }
+  return true;
+}
+
 void Tracker::on_exit(const sensor::RawEvent& raw, EventSource source) {
+  if (!remember_end(make_key(raw.process.pid, raw.process.start_ticks))) return;
   if (scan_.running) scan_.ended.insert(make_key(raw.process.pid, raw.process.start_ticks));
   Entry* entry = find(raw.process.pid, raw.process.start_ticks);
   Entry unknown;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -84,6 +85,7 @@ class Tracker {
   void on_fork(const sensor::RawEvent& raw, event::EventSource source);
   void on_exec(const sensor::RawEvent& raw, event::EventSource source);
   void on_exit(const sensor::RawEvent& raw, event::EventSource source);
+  bool remember_end(const event::ProcessKey& key);  // false: it was told before
   void reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp now);
   void sample(Entry& entry, const sensor::RawProcess& raw, Timestamp now) const;
   void announce_ancestors(const Entry& entry, Timestamp now, event::EventSource source);
@@ -100,6 +102,10 @@ class Tracker {
   UserNames users_;
   Counters counters_;
   std::unordered_map<event::Pid, Entry> entries_;
+  // Ended lately: a source may tell the end of one process twice (two last threads that die at the same moment).
+  static constexpr std::size_t max_remembered_ends = 1024;
+  std::unordered_set<event::ProcessKey> ended_;
+  std::deque<event::ProcessKey> ended_order_;
   struct Scan {
     std::uint64_t id = 0;
     Timestamp begin;

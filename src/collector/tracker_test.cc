@@ -318,11 +318,7 @@ TEST_F(TrackerTest, KeepsOneEndAProcessWhateverIsLostOrRepeated) {
         raw = event(sensor::RawKind::exit, raw_process(pid, alive->second));
         living.erase(alive);
       }
-      for (int i = 0; i < times && !lost; ++i) {
-        // An exit told twice comes for a process that is not known any more: the source never does that.
-        if (i == 1 && raw.kind == sensor::RawKind::exit) break;
-        tracker.on_event(raw, EventSource::ebpf);
-      }
+      for (int i = 0; i < times && !lost; ++i) tracker.on_event(raw, EventSource::ebpf);
       if (random() % 40 == 0) {
         tracker.begin_scan(static_cast<std::uint64_t>(step) + 1, now(), true);
         for (const auto& [id, start] : living)

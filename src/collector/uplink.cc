@@ -209,8 +209,7 @@ void Uplink::disconnect(const std::string& why) {
   if (!connection_) return;
   observe::log(Level::info, "ipc", "connection to the agent ended", {{"why", why}});
   sender_.on_disconnect();
-  // Destroyed later: this may run inside one of the connection's own calls.
-  loop_.post([gone = std::shared_ptr<ipc::Connection>(std::move(connection_))] {});
+  connection_.reset();
 }
 
 void Uplink::on_message(ipc::Message message) {

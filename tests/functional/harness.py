@@ -14,8 +14,8 @@ import subprocess
 import tempfile
 import time
 
-BIN = os.environ.get("DAEMONEYE_BIN", "build/release/bin")
-SOURCE = os.environ.get("DAEMONEYE_SOURCE", os.getcwd())
+BIN = os.environ.get("DE_TEST_BIN", "build/release/bin")
+SOURCE = os.environ.get("DE_TEST_SOURCE", os.getcwd())
 ROOT = os.geteuid() == 0
 
 
@@ -157,6 +157,7 @@ class Daemon:
         if config:
             command += ["--config", self.config]
         command += arguments
+        user = user or self.user
         if user is not None:
             switch = ["setpriv", "--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid)]
             switch += ["--groups", groups] if groups else ["--clear-groups"]

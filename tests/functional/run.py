@@ -8,8 +8,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-os.environ.setdefault("DAEMONEYE_SOURCE", os.path.dirname(os.path.dirname(HERE)))
-os.environ.setdefault("DAEMONEYE_BIN", os.path.join(os.environ["DAEMONEYE_SOURCE"], "build/release/bin"))
+os.environ.setdefault("DE_TEST_SOURCE", os.path.dirname(os.path.dirname(HERE)))
+os.environ.setdefault("DE_TEST_BIN", os.path.join(os.environ["DE_TEST_SOURCE"], "build/release/bin"))
 
 import harness  # noqa: E402  (after the environment is set)
 

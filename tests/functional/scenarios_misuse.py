@@ -1,7 +1,9 @@
 """Broken input and broken surroundings: a clear error each, nothing half done."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 
 from harness import ROOT, check, daemon, exact_arguments, wait_for
@@ -34,7 +36,9 @@ def scenario_paths_that_cannot_be_used_are_named():
         os.makedirs(instance.state)
         with open(instance.database, "wb") as file:
             file.write(b"this is not a database" * 1000)
-        os.chmod(instance.database, 0o644)
+        if ROOT:
+            for path in (instance.state, instance.database):
+                shutil.chown(path, "daemoneye", "daemoneye")
         start_and_expect(instance, 4, "events.redb")
         with open(instance.database, "rb") as file:
             check(file.read(22) == b"this is not a database", "the foreign file is untouched")
@@ -75,14 +79,15 @@ def scenario_full_disk_pauses_and_resumes_without_loss():
         try:
             instance.start()
             filler = os.path.join(instance.state, "filler")
-            # Root and the kernel's tmpfs know no reserve: this takes every page.
-            with open(filler, "wb") as file:
-                try:
-                    while True:
-                        file.write(b"\0" * 4096)
-                        file.flush()
-                except OSError:
-                    pass
+            # tmpfs knows no reserve for root: this takes every page.
+            handle = os.open(filler, os.O_WRONLY | os.O_CREAT)
+            try:
+                while True:
+                    os.write(handle, bytes(4096))
+            except OSError as error:
+                check(error.errno == errno.ENOSPC, f"filled: {error}")
+            finally:
+                os.close(handle)
             marker = f"full-{os.getpid()}"
             total = 0
 
