@@ -31,7 +31,9 @@ void register_sink_types() {
   for (const auto& type : sink_types()) config::register_sink_type(type.type, type.keys);
 }
 
-Result<std::unique_ptr<AlertSink>> make_sink(const config::SinkSettings& settings) {
+Result<std::unique_ptr<AlertSink>> make_sink(const config::SinkSettings& wanted) {
+  config::SinkSettings settings = wanted;
+  if (settings.format == "auto") settings.format.clear();
   std::vector<std::string> known;
   for (const auto& type : sink_types()) {
     known.push_back(type.type);

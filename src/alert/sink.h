@@ -51,7 +51,7 @@ struct SinkType {
 const std::vector<SinkType>& sink_types();
 // Tells `config` every type's keys, so that a wrong one is an error of the configuration.
 void register_sink_types();
-// An unknown type or format is refused with what is available.
+// An unknown type or format is refused with what is available. Format "auto" (or empty) is the sink's own choice.
 Result<std::unique_ptr<AlertSink>> make_sink(const config::SinkSettings& settings);
 // The formats that there are, for every sink.
 const std::vector<std::string>& formats();

@@ -23,7 +23,7 @@ struct SinkSettings {
   std::string type;  // stdout | file | syslog | webhook | email
   std::string name;  // default: the type
   std::string min_severity = "low";
-  std::string format = "json";
+  std::string format = "auto";  // auto | json | text; auto: text where stdout is a terminal, else JSON
   std::map<std::string, std::string> options;
   std::map<std::string, SecretReference> secrets;
   bool operator==(const SinkSettings&) const = default;

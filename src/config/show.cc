@@ -71,7 +71,7 @@ constexpr std::string_view sinks_text = R"(
 |---|---|---|---|
 | `name` | the type | letters, digits, `_`, `.`, `-`; at most 64 | Must differ between sinks. |
 | `min_severity` | `low` | low, medium, high, critical | Alerts below are not sent there. |
-| `format` | `json` | json, text | |
+| `format` | `auto` | auto, json, text | `auto`: text for people where stdout is a terminal, JSON everywhere else. |
 
 The other keys depend on the type; a wrong one is refused with the list of those that the type has. A secret is given
 as `{env: NAME}` or `{file: /PATH}`; an inline secret is refused, and `config show` prints the reference only.

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::size_t max_sink_name_bytes = 64;
 const std::vector<std::string> severities = {"low", "medium", "high", "critical"};
-const std::vector<std::string> formats = {"json", "text"};
+const std::vector<std::string> formats = {"auto", "json", "text"};
 
 std::map<std::string, std::vector<SinkKey>>& registry() {
   static std::map<std::string, std::vector<SinkKey>> types;

@@ -106,6 +106,8 @@ class Rig {
   }
 
   void start() {
+    // As after a real end of the program: what was raised is committed, or never was.
+    ASSERT_TRUE(writer->drain(Deadline::after(std::chrono::seconds(20))));
     auto started = Engine::start(options, *writer);
     ASSERT_TRUE(started) << started.error().message;
     engine = *std::move(started);

@@ -217,6 +217,8 @@ TEST(SinkTypes, RefuseWhatIsNotThereAndNameWhatIs) {
   EXPECT_EQ(type.error().message,
             "sink webhook: type 'webhook' is not available in this version; available: stdout, file");
   settings.name = settings.type = "stdout";
+  settings.format = "auto";
+  EXPECT_TRUE(make_sink(settings));
   settings.format = "cef";
   const auto format = make_sink(settings);
   ASSERT_FALSE(format);
