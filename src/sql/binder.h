@@ -103,6 +103,7 @@ class Binder {
   void in(Expr& node, Scope& scope, const Place& place);
   void like(Expr& node, Scope& scope, const Place& place);
   void call(Expr& node, Scope& scope, const Place& place);
+  static void format_call(const Expr& node);
   void aggregate_call(Expr& node, const FunctionInfo& info, Scope& scope, const Place& place);
   void window(Expr& node, Scope& scope, const Place& place);
   void window_parts(Window& node, Scope& scope, const Place& place);

@@ -407,12 +407,33 @@ void Binder::call(Expr& node, Scope& scope, const Place& place) {
     date_call(node);
   else if (node.text == "ago")
     ago_call(node);
+  else if (node.text == "printf" || node.text == "format")
+    format_call(node);
   else if (node.text == "nullif")
     node.type = node.args[0].type;
   else if (info->result == Type::unknown && node.text != "json_extract") {
     std::vector<const Expr*> values;
     for (std::size_t i = node.text == "iif" ? 1 : 0; i < node.args.size(); ++i) values.push_back(&node.args[i]);
     node.type = common_type(values);
+  }
+}
+
+// printf('%.*c', 900000000, 'x') keeps SQLite busy for seconds without a look at the clock.
+void Binder::format_call(const Expr& node) {
+  const Expr& format = node.args[0];
+  constexpr std::size_t max_width_digits = 3;
+  if (!is_text_literal(format)) refuse(format.at, node.text, node.text + " takes a literal format");
+  std::size_t digits = 0;
+  for (std::size_t i = 0; i < format.text.size(); ++i) {
+    const char c = format.text[i];
+    digits = c >= '0' && c <= '9' ? digits + 1 : 0;
+    const auto percent = format.text.rfind('%', i);
+    const bool in_directive =
+        percent != std::string::npos && format.text.find_first_not_of("0123456789.+-# ,!lh*", percent + 1) >= i;
+    if (in_directive && (c == '*' || digits > max_width_digits)) {
+      refuse(format.at, quote_for_message(format.text),
+             "a format's width and precision are written out, with at most 3 digits");
+    }
   }
 }
 

