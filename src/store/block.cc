@@ -83,9 +83,13 @@ std::string_view Block::text(Column column, std::uint32_t entry) {
     std::string made;
     if (encoding_of(column) == Encoding::key) {
       made = to_string(column_data.keys[entry]);
+    } else if (column == Column::arguments) {
+      made = event::Arguments::from_nul_separated(column_data.entries[entry]).json();
     } else {
-      const auto arguments = event::Arguments::from_nul_separated(column_data.entries[entry]);
-      made = column == Column::command_line ? arguments.command_line() : arguments.json();
+      // As Arguments::command_line(), without the copies in between: this is what searches in text spend their time on.
+      const auto bytes = column_data.entries[entry];
+      made = bytes.substr(0, bytes.empty() || bytes.back() != '\0' ? bytes.size() : bytes.size() - 1);
+      std::replace(made.begin(), made.end(), '\0', ' ');
     }
     texts.views[entry] = texts.storage.emplace_back(std::move(made));
     texts.made[entry] = true;

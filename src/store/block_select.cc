@@ -1,6 +1,7 @@
 // Which rows of a block meet the conditions: one condition after the other, the cheap ones first, each text once a
 // dictionary entry, and no column decoded when nothing is left.
 #include <algorithm>
+#include <utility>
 
 #include "store/block.h"
 
@@ -9,17 +10,6 @@ namespace {
 
 using event::Column;
 using predicate::Operator;
-
-event::Value to_value(const ValueView& view) {
-  return std::visit(
-      [](const auto& held) -> event::Value {
-        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::string_view>)
-          return std::string(held);
-        else
-          return held;
-      },
-      view);
-}
 
 // Comparisons of integers with integers, which need no general evaluation.
 std::optional<bool> compare_integer(const predicate::Condition& condition, std::int64_t value) {
@@ -48,7 +38,17 @@ void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate&
                    event::EventId first_event) {
   const auto& condition = predicate.conditions()[condition_index];
   const Column column = condition.column;
-  const auto matches = [&](const ValueView& view) { return predicate.matches_value(condition_index, to_value(view)); };
+  event::Value text = std::string();  // reused: an allocation an entry would cost more than the comparison
+  const auto matches = [&](const ValueView& view) {
+    if (const auto* view_of_text = std::get_if<std::string_view>(&view)) {
+      std::get<std::string>(text).assign(*view_of_text);
+      return predicate.matches_value(condition_index, text);
+    }
+    if (const auto* integer = std::get_if<std::int64_t>(&view))
+      return predicate.matches_value(condition_index, *integer);
+    if (const auto* real = std::get_if<double>(&view)) return predicate.matches_value(condition_index, *real);
+    return predicate.matches_value(condition_index, {});
+  };
   const bool null_matches = matches({});
   if (is_dictionary(column)) {
     enum : std::uint8_t { unknown, yes, no };
@@ -94,7 +94,7 @@ Result<std::vector<std::uint32_t>> Block::select(const predicate::Predicate& pre
     if (!is_dictionary(condition.column)) return 0;
     return condition.op == Operator::equal || condition.op == Operator::in ? 1 : 2;
   };
-  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return cost(a) < cost(b); });
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return std::pair(cost(a), a) < std::pair(cost(b), b); });
   for (const std::size_t index : order) {
     if (rows.empty()) break;
     DE_CHECK(need(predicate.conditions()[index].column));
