@@ -131,6 +131,10 @@ void CollectorPeer::on_batch(ipc::BatchMessage message) {
   if (outcome->again) send(*outcome->again);
   if (!outcome->batch) return;
   auto& batch = *outcome->batch;
+  std::optional<event::Gap> missing;
+  if (batch.missing) {
+    missing = event::Gap{"store_rolled_back", batch.missing->from, batch.missing->to, batch.missing->events};
+  }
   writer_.commit_batch(std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
                        [this, here = here_, line = line_, sequence](const Result<store::Commit>& commit) {
                          if (commit && !commit->duplicate && options_.on_commit) options_.on_commit(*commit);

@@ -94,6 +94,7 @@ Result<Commit> Ingest::write(const IncomingBatch& batch, Timestamp now) {
     commit.duplicate = true;
     return commit;
   }
+  if (batch.missing) DE_CHECK(write_gap(*batch.missing, batch.id.source, std::nullopt));
   DE_CHECK(write_tail(batch, *epoch_state));
   const auto& events = batch.decoded.events;
   event::EventId id = next_event_;
@@ -143,8 +144,10 @@ Result<void> Ingest::write_tail(const IncomingBatch& batch, const EpochState& ep
 }
 
 Result<void> Ingest::write_gap(const event::Gap& gap, const std::string& source, std::optional<event::EventId> event) {
+  // The collector's own event tells again what came with a batch as `missing`: one hole is one row.
   DE_TRY(auto* insert, statements_.get("INSERT INTO gaps(from_time, to_time, reason, count, source, event_id) "
-                                       "VALUES(?,?,?,?,?,?)"));
+                                       "SELECT ?1,?2,?3,?4,?5,?6 WHERE NOT EXISTS (SELECT 1 FROM gaps WHERE "
+                                       "from_time=?1 AND to_time=?2 AND reason=?3 AND count IS ?4 AND source=?5)"));
   insert->bind(1, gap.from.ns).bind(2, gap.to.ns).bind_text(3, gap.reason);
   if (gap.count) insert->bind(4, static_cast<std::int64_t>(*gap.count));
   insert->bind_text(5, source);

@@ -23,6 +23,7 @@ struct IncomingBatch {
   std::string canonical;
   base::Sha256Digest digest{};
   std::string scan;
+  std::optional<event::Gap> missing;
 
   // Decoded once, before its first attempt.
   event::Batch decoded;

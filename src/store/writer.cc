@@ -77,12 +77,13 @@ std::optional<Timestamp> Writer::covered_until(const std::string& source) const 
 }
 
 void Writer::commit_batch(event::BatchId id, std::string canonical, base::Sha256Digest digest, std::string scan,
-                          std::function<void(Result<Commit>)> done) {
+                          std::function<void(Result<Commit>)> done, std::optional<event::Gap> missing) {
   BatchOperation operation;
   operation.batch.id = std::move(id);
   operation.batch.canonical = std::move(canonical);
   operation.batch.digest = digest;
   operation.batch.scan = std::move(scan);
+  operation.batch.missing = std::move(missing);
   operation.done = std::move(done);
   impl_->submit(std::move(operation));
 }

@@ -74,8 +74,9 @@ class Writer {
   // the error, when nothing of it was kept). A full disk or I/O error: the operation stays queued and is tried again
   // with backoff, ingestion waits, state() says so; it is given up only by close(). Callable from any thread; blocks
   // while the queue is full.
+  // `missing`: what the store lacks before this batch (a copy from before, or another store): kept as a gap with it.
   void commit_batch(event::BatchId id, std::string canonical, base::Sha256Digest digest, std::string scan,
-                    std::function<void(Result<Commit>)> done);
+                    std::function<void(Result<Commit>)> done, std::optional<event::Gap> missing = std::nullopt);
   // Inserts or merges (same dedup_key with last_seen within `dedup_window`) each alert, an outbox entry for each of
   // its sinks when inserted, and the stream watermark (last evaluated event id), in one transaction.
   struct Raise {

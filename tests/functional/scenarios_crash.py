@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
 import time
 
-from harness import check, daemon, exact_arguments, wait_for
+from harness import BIN, check, daemon, exact_arguments, wait_for
 
 
 class Load:
@@ -158,3 +159,53 @@ sql: |
 
 
 scenario_alerts_survive_a_killed_agent.needs_root = True
+
+
+def scenario_an_older_store_is_recorded_as_a_gap():
+    """The agent comes back with yesterday's file: what it lacks is named, and the rest goes on exactly once."""
+    marker = f"rollback-{os.getpid()}"
+    with daemon(rules={}) as instance:
+        agent = ("--role", "alone")
+        numbers = iter(range(1000))
+
+        def run_some(count):
+            ran = [next(numbers) for _ in range(count)]
+            for number in ran:
+                exact_arguments("true", f"{marker}-{number}-")
+            wait_for("them in the store", lambda: set(ran) <= set(committed(instance, marker)))
+            return ran
+
+        instance.start(wait=False, arguments=agent)
+        collector = subprocess.Popen([os.path.join(BIN, "procmond"), "--config", instance.config],
+                                     stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            instance.wait_ready()
+            kept = run_some(20)
+            check(instance.stop() == 0, "a clean stop ends with 0")
+            saved = os.path.join(instance.folder, "saved")
+            shutil.copytree(instance.state, saved)
+            instance.start(arguments=agent)
+            forgotten = run_some(30)
+            check(instance.stop() == 0, "a clean stop ends with 0")
+            for name in os.listdir(instance.state):
+                if name.startswith("events.redb") and not name.endswith(".lock"):
+                    path = os.path.join(instance.state, name)
+                    owner = os.stat(path)
+                    shutil.copyfile(os.path.join(saved, name), path)
+                    os.chown(path, owner.st_uid, owner.st_gid)
+            instance.start(arguments=agent)
+            after = run_some(20)
+            final = committed(instance, marker)
+            check(all(final.get(number) == 1 for number in kept + after), f"before and after: once each: {final}")
+            check(not set(forgotten) & set(final), "what was only in the newer file is gone")
+            wait_for("the gap", lambda: any(gap["reason"] == "store_rolled_back" for gap in gaps(instance)))
+            result = instance.cli("--format", "json", "query", "SELECT count(*) AS n FROM process_events")
+            reasons = [reason for reason in result.json()["completeness"]["reasons"]
+                       if reason["reason"] == "store_rolled_back"]
+            check(result.code == 3 and len(reasons) == 1, f"the answer names it once: {result.out}")
+        finally:
+            collector.terminate()
+            collector.wait(20)
+
+
+scenario_an_older_store_is_recorded_as_a_gap.needs_root = True
