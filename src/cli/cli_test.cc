@@ -71,11 +71,18 @@ class Cli : public testing::Test {
     auto sleep = make_event(event::EventKind::exec, 11, 3'000'000'000, "sleep");
     sleep.process.parent_key = store::testing::key_of(10);
     sleep.process.ppid = 10;
+    auto ended = make_event(event::EventKind::exec, 12, 3'100'000'000, "true");
+    ended.process.parent_key = store::testing::key_of(10);
+    auto exited = make_event(event::EventKind::exit, 12, 3'200'000'000, "true");
+    exited.process.parent_key = ended.process.parent_key;
+    exited.process.exit_time = exited.time;
     const auto gap = event::make_gap_event({"events_lost", Timestamp{4'000'000'000}, Timestamp{5'000'000'000}, 7},
                                            event::EventSource::ebpf, Timestamp{5'000'000'000});
-    const auto committed = commit(
-        **writer, make_batch(1, {make_event(event::EventKind::seen, 1, 1'000'000'000, "init"), bash, sleep, gap}));
+    const auto committed = commit(**writer, make_batch(1, {make_event(event::EventKind::seen, 1, 1'000'000'000, "init"),
+                                                           bash, sleep, ended, exited, gap}));
     ASSERT_TRUE(committed) << committed.error().message;
+    (*writer)->set_collector("procmond", true, Timestamp{5'000'000'000});
+    (*writer)->set_collector("procmond", false, Timestamp{5'000'000'000});
     store::Writer::Raise raised;
     raised.alert.alert_id = "alert-1";
     raised.alert.time = raised.alert.last_seen = Timestamp{3'000'000'000};
@@ -94,7 +101,7 @@ class Cli : public testing::Test {
 };
 
 // Times of the made store only, so that its gap and today are left out.
-constexpr const char* early = "SELECT pid, name, time FROM process_events WHERE time < 3500000000 ORDER BY pid";
+constexpr const char* early = "SELECT pid, name, time FROM process_events WHERE time < 3050000000 ORDER BY pid";
 
 TEST_F(Cli, PrintsVersionAndHelp) {
   const auto version = cli("--version");
@@ -167,6 +174,9 @@ TEST_F(Cli, RefusesSqlWithLineColumnAndCaretBeforeAnyStoreIsThere) {
   EXPECT_THAT(ran.err, HasSubstr("^"));
   EXPECT_EQ(cli("query", "--validate", "SELECT pid FROM processes").out, "valid\n");
   EXPECT_EQ(cli("query", "--validate", "SELECT pidd FROM processes").code, 2);
+  const auto column = cli("query", "SELECT pid,\n  pidd FROM processes");
+  EXPECT_THAT(column.err, StartsWith("error: line 2, column 3: "));
+  EXPECT_THAT(column.err, HasSubstr("pidd FROM processes"));
 }
 
 TEST_F(Cli, SaysThatThereIsNoStoreWithExit4) {
@@ -238,6 +248,16 @@ TEST_F(Cli, SaysWhenTheLimitCutTheResult) {
   EXPECT_EQ(cli("query", early, "--limit", "0").code, 2);
 }
 
+TEST_F(Cli, WritesNothingWhenItFailsBeforeTheFirstRow) {
+  make_store();
+  for (const auto* format : {"table", "json", "jsonl", "csv"}) {
+    const auto ran = cli("query", "SELECT seq FROM audit_ledger", "--format", format);
+    EXPECT_NE(ran.code, 0);
+    EXPECT_EQ(ran.out, "") << format;
+    EXPECT_THAT(ran.err, StartsWith("error: "));
+  }
+}
+
 TEST_F(Cli, ExplainsOnStderr) {
   make_store();
   const auto ran = cli("query", early, "--explain", "--format", "json");
@@ -258,6 +278,9 @@ TEST_F(Cli, DrawsProcessesWithoutTheirControlCharacters) {
   EXPECT_THAT(one.out, HasSubstr("[init]\n"));
   EXPECT_THAT(one.out, HasSubstr("  <\n"));
   EXPECT_THAT(one.out, HasSubstr("   └─ [sleep]\n"));
+  EXPECT_THAT(one.out, Not(HasSubstr("true")));
+  EXPECT_THAT(cli("tree", "10", "--ended").out, HasSubstr("[true]\n"));
+  EXPECT_THAT(cli("tree", "12").out, HasSubstr("[true]  <\n"));
   EXPECT_EQ(cli("tree", "999").code, 1);
   EXPECT_EQ(cli("tree", "0").code, 2);
   const auto rows = nlohmann::json::parse(cli("ps", "--tree", "--format", "json").out)["rows"];
@@ -295,7 +318,7 @@ TEST_F(Cli, TellsTheStoresNumbers) {
   const auto stats = cli("db", "stats", "--format", "json");
   EXPECT_EQ(stats.code, 0) << stats.err;
   const auto row = nlohmann::json::parse(stats.out)["rows"][0];
-  EXPECT_EQ(row["events"], 4);
+  EXPECT_EQ(row["events"], 6);
   EXPECT_EQ(row["alerts"], 1);
   EXPECT_EQ(row["agent_running"], "no");
   const auto elsewhere = cli("--set", "app.state_dir=/nowhere", "--db", folder.file(), "db", "stats");
@@ -311,7 +334,7 @@ TEST_F(Cli, ReportsHealthFromTheStoreWhenTheAgentIsNotThere) {
   const auto document = nlohmann::json::parse(cli("health", "store", "--format", "json").out);
   EXPECT_EQ(document["agent_running"], false);
   EXPECT_EQ(document["components"].size(), 1U);
-  EXPECT_EQ(document["components"][0]["details"]["events"], "4");
+  EXPECT_EQ(document["components"][0]["details"]["events"], "6");
   EXPECT_EQ(cli("health", "nonsense").code, 2);
 }
 

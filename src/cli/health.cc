@@ -15,6 +15,8 @@ namespace {
 using observe::ComponentHealth;
 using observe::HealthState;
 
+constexpr std::size_t longest_shown_reason = 300;
+
 Exit exit_for_state(HealthState state) {
   switch (state) {
     case HealthState::ok: return Exit::done;
@@ -35,7 +37,8 @@ void print_table(const Invocation& invocation, const std::vector<ComponentHealth
                                                                    : "\x1b[31m";
     out << base::printable(component.component) << std::string(width - component.component.size() + 2, ' ')
         << (colour ? paint : "") << to_string(component.state) << (colour ? "\x1b[0m" : "");
-    if (!component.reason.empty()) out << "  " << base::printable(component.reason);
+    // All of it is in the other formats.
+    if (!component.reason.empty()) out << "  " << shortened(base::printable(component.reason), longest_shown_reason);
     out << '\n';
     for (const auto& [key, value] : component.details) {
       out << "    " << base::printable(key) << ": " << base::printable(value) << '\n';

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <ostream>
+#include <utility>
 
 #include "alert/sink.h"
 #include "base/text.h"
@@ -125,6 +126,32 @@ Outcome<std::unique_ptr<ipc::Client>> Invocation::agent(Deadline deadline) {
   return std::unexpected(Failure(Exit::unavailable, "the agent does not answer: " + client.error().message));
 }
 
+Outcome<sql::RunStats> Invocation::write_results(const sql::Compiled& compiled, std::string null_text,
+                                                 std::uint64_t limit, const Run& run) const {
+  const auto writer = row_writer(std::move(null_text));
+  bool begun = false;
+  const auto begin = [&] {
+    if (std::exchange(begun, true)) return;
+    std::vector<OutputColumn> columns;
+    for (const auto& column : compiled.columns()) columns.push_back({column.name, column.is_time});
+    writer->begin(std::move(columns));
+  };
+  auto stats = run([&](const sql::Row& row) {
+    begin();
+    return writer->row(row);
+  });
+  if (!stats) {
+    if (begun) writer->finish({}, stats.error().message);
+    return std::unexpected(Failure(stats.error()));
+  }
+  begin();
+  auto& reasons = stats->completeness.reasons;
+  const bool said = std::ranges::any_of(reasons, [](const auto& reason) { return reason.reason == "limit_reached"; });
+  if (limit > 0 && stats->more && !said) reasons.push_back({"limit_reached", limit, std::nullopt, std::nullopt});
+  writer->finish(stats->completeness, "");
+  return std::move(*stats);
+}
+
 Outcome<Exit> Invocation::run_sql(const std::string& sql, std::map<std::string, event::Value> parameters,
                                   std::uint64_t limit) {
   CLI_TRY(const auto connection, connect());
@@ -133,22 +160,15 @@ Outcome<Exit> Invocation::run_sql(const std::string& sql, std::map<std::string, 
     return std::unexpected(Failure(Exit::failed, "a statement of this program is not accepted by itself",
                                    {sql::to_string(compiled.error(), sql)}));
   }
-  const auto writer = row_writer("-");
-  std::vector<OutputColumn> columns;
-  for (const auto& column : compiled->columns()) columns.push_back({column.name, column.is_time});
-  writer->begin(std::move(columns));
   sql::RunOptions run_options;
   run_options.parameters = std::move(parameters);
   run_options.deadline = deadline_;
   run_options.row_limit = limit;
-  const auto stats = connection->run(*compiled, run_options, [&](const sql::Row& row) { return writer->row(row); });
-  if (!stats) {
-    writer->finish({}, stats.error().message);
-    return std::unexpected(Failure(stats.error()));
-  }
-  writer->finish(stats->completeness, "");
-  tell(stats->completeness, false);
-  return exit_for(stats->completeness);
+  CLI_TRY(const auto stats, write_results(*compiled, "-", 0, [&](const auto& each) {
+            return connection->run(*compiled, run_options, each);
+          }));
+  tell(stats.completeness, false);
+  return exit_for(stats.completeness);
 }
 
 Outcome<Timestamp> parse_moment(const std::string& text, Timestamp now) {

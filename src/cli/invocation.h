@@ -2,6 +2,7 @@
 #pragma once
 
 #include <expected>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -70,6 +71,11 @@ class Invocation {
   Outcome<std::unique_ptr<store::Reader>> reader();
   Outcome<std::unique_ptr<ipc::Client>> agent(Deadline deadline);
 
+  // Writes what `run` gives. Nothing is written when it fails before the first row; rows cut off by `limit` (0: none)
+  // make the result degraded.
+  using Run = std::function<Result<sql::RunStats>(const std::function<bool(const sql::Row&)>& each)>;
+  Outcome<sql::RunStats> write_results(const sql::Compiled& compiled, std::string null_text, std::uint64_t limit,
+                                       const Run& run) const;
   // Runs a statement of ours and writes its rows.
   Outcome<Exit> run_sql(const std::string& sql, std::map<std::string, event::Value> parameters = {},
                         std::uint64_t limit = 0);

@@ -1,6 +1,7 @@
 // ps, tree: processes now or at a past moment, and who started whom.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 
 #include "base/text.h"
 #include "cli/process_tree.h"
@@ -35,6 +36,25 @@ void append_columns(Row& row, const event::ProcessInfo& process) {
   event::ProcessEvent event;
   event.process = process;
   for (const auto column : shown) row.push_back(event::column_value(event, 0, column));
+}
+
+// For people's eyes: whole seconds, one decimal, mebibytes.
+void round_for_people(Row& row) {
+  const auto fixed = [](double value) -> event::Value {
+    char text[64];
+    const auto [end, error] = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed, 1);
+    return std::string(text, end);
+  };
+  for (std::size_t i = 0; i < shown.size(); ++i) {
+    if (const auto* time = std::get_if<std::int64_t>(&row[i]); time != nullptr && shown[i] == Column::start_time) {
+      row[i] = base::to_iso(Timestamp{*time}).substr(0, std::string_view("2026-11-21T20:48:23").size()) + 'Z';
+    } else if (const auto* cpu = std::get_if<double>(&row[i]); cpu != nullptr && shown[i] == Column::cpu_usage) {
+      row[i] = fixed(*cpu);
+    } else if (const auto* bytes = std::get_if<std::int64_t>(&row[i]);
+               bytes != nullptr && shown[i] == Column::memory_usage) {
+      row[i] = fixed(static_cast<double>(*bytes) / (1024 * 1024));
+    }
+  }
 }
 
 // In a table the drawing stands before the name and needs no depth.
@@ -95,10 +115,18 @@ Outcome<Exit> run_ps(const PsOptions& options, Invocation& invocation) {
   std::vector<OutputColumn> columns;
   for (const auto column : shown)
     columns.push_back({std::string(event::info(column).name), event::info(column).is_time});
+  const bool for_people = invocation.format() == Format::table && !invocation.render().raw;
+  if (for_people) {
+    for (auto& column : columns) {
+      if (column.name == "cpu_usage") column = {"cpu %", false, true};
+      if (column.name == "memory_usage") column = {"MiB", false, true};
+    }
+  }
   writer->begin(std::move(columns));
   for (const auto& process : processes) {
     Row row;
     append_columns(row, process);
+    if (for_people) round_for_people(row);
     if (!writer->row(row)) break;
   }
   writer->finish(completeness, "");
@@ -134,9 +162,12 @@ Outcome<std::optional<event::ProcessKey>> find_instance(sql::Connection& connect
 
 // The process, its ancestors, and what it started.
 Outcome<event::Completeness> collect_family(sql::Connection& connection, Invocation& invocation,
-                                            const event::ProcessKey& key, std::vector<event::ProcessInfo>& processes) {
+                                            const event::ProcessKey& key, bool ended_too,
+                                            std::vector<event::ProcessInfo>& processes) {
   CLI_TRY(const auto lineage, connection.lineage(key));
   for (const auto& event : lineage) processes.push_back(event.process);
+  // Of an ended process everything it started is shown; of a living one what lives, which is what matters now.
+  const bool ended = !lineage.empty() && lineage.front().process.status == event::ProcessStatus::exited;
   const auto compiled = sql::compile("SELECT process_key FROM descendants(:key)");
   if (!compiled) return std::unexpected(Failure(Exit::failed, compiled.error().message));
   std::vector<event::ProcessKey> keys;
@@ -153,17 +184,25 @@ Outcome<event::Completeness> collect_family(sql::Connection& connection, Invocat
   for (const auto& each : keys) {
     CLI_TRY(const auto event, connection.reader().find_process(each));
     const bool there = std::ranges::find(processes, each, &event::ProcessInfo::key) != processes.end();
-    if (event && !there) processes.push_back(event->process);
+    if (!event || there) continue;
+    if (ended || ended_too || event->process.status != event::ProcessStatus::exited)
+      processes.push_back(event->process);
   }
   return ran->completeness;
 }
 
-Outcome<Exit> run_tree(event::Pid pid, Invocation& invocation) {
+struct TreeOptions {
+  event::Pid pid = 0;
+  bool ended_too = false;
+};
+
+Outcome<Exit> run_tree(const TreeOptions& options, Invocation& invocation) {
+  const auto pid = options.pid;
   CLI_TRY(const auto connection, invocation.connect());
   CLI_TRY(const auto key, find_instance(*connection, invocation, pid));
   if (!key) return std::unexpected(Failure(Exit::failed, "no process with pid " + std::to_string(pid) + " is known"));
   std::vector<event::ProcessInfo> processes;
-  CLI_TRY(const auto completeness, collect_family(*connection, invocation, *key, processes));
+  CLI_TRY(const auto completeness, collect_family(*connection, invocation, *key, options.ended_too, processes));
   write_tree(invocation, processes, completeness, pid);
   return exit_for(completeness);
 }
@@ -179,9 +218,11 @@ void add_processes(CLI::App& app, Action& chosen) {
       [options, &chosen] { chosen = [options](Invocation& invocation) { return run_ps(*options, invocation); }; });
 
   auto* tree = add_verb(app, "tree", "Draw a process with its ancestors and what it started");
-  const auto pid = std::make_shared<event::Pid>(0);
-  tree->add_option("PID", *pid, "A process, living or ended")->required()->check(CLI::PositiveNumber);
-  tree->callback([pid, &chosen] { chosen = [pid](Invocation& invocation) { return run_tree(*pid, invocation); }; });
+  const auto wanted = std::make_shared<TreeOptions>();
+  tree->add_option("PID", wanted->pid, "A process, living or ended")->required()->check(CLI::PositiveNumber);
+  tree->add_flag("--ended", wanted->ended_too, "What it started and has ended, too");
+  tree->callback(
+      [wanted, &chosen] { chosen = [wanted](Invocation& invocation) { return run_tree(*wanted, invocation); }; });
 }
 
 }  // namespace daemoneye::cli

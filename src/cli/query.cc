@@ -79,7 +79,8 @@ Outcome<std::map<std::string, event::Value>> parse_parameters(const QueryOptions
 Failure refused(const sql::SqlError& error, const std::string& text) {
   std::vector<std::string> details;
   std::string first;
-  for (const auto line : base::split(sql::to_string(error, text), '\n')) {
+  const std::string whole = sql::to_string(error, text);  // the lines below are views into it
+  for (const auto line : base::split(whole, '\n')) {
     if (first.empty())
       first = line;
     else if (!line.empty())
@@ -128,26 +129,16 @@ Outcome<Exit> run_query(const QueryOptions& options, Invocation& invocation) {
   CLI_TRY(auto parameters, parse_parameters(options, *compiled));
   CLI_TRY(const auto connection, invocation.connect());
 
-  const auto writer = invocation.row_writer("NULL");
-  std::vector<OutputColumn> columns;
-  for (const auto& column : compiled->columns()) columns.push_back({column.name, column.is_time});
-  writer->begin(std::move(columns));
   sql::RunOptions run_options;
   run_options.parameters = std::move(parameters);
   run_options.deadline = invocation.deadline();
   run_options.row_limit = options.limit;
-  auto stats = connection->run(*compiled, run_options, [&](const sql::Row& row) { return writer->row(row); });
-  if (!stats) {
-    writer->finish({}, stats.error().message);
-    return std::unexpected(Failure(stats.error()));
-  }
-  auto& reasons = stats->completeness.reasons;
-  const bool said = std::ranges::any_of(reasons, [](const auto& reason) { return reason.reason == "limit_reached"; });
-  if (stats->more && !said) reasons.push_back({"limit_reached", options.limit, std::nullopt, std::nullopt});
-  writer->finish(stats->completeness, "");
-  invocation.tell(stats->completeness, true);
-  if (options.explain) explain(invocation, *compiled, &*stats);
-  return exit_for(stats->completeness);
+  CLI_TRY(const auto stats, invocation.write_results(*compiled, "NULL", options.limit, [&](const auto& each) {
+    return connection->run(*compiled, run_options, each);
+  }));
+  invocation.tell(stats.completeness, true);
+  if (options.explain) explain(invocation, *compiled, &stats);
+  return exit_for(stats.completeness);
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ struct RenderOptions {
 struct OutputColumn {
   std::string name;
   bool is_time = false;  // integers become ISO 8601
+  bool right = false;    // in tables to the right, though it is text
 };
 
 using Row = std::vector<event::Value>;

@@ -189,32 +189,22 @@ Outcome<Exit> test_rule(const TestOptions& options, Invocation& invocation) {
     CLI_TRY(range.to, parse_moment(options.until, now));
   }
   CLI_TRY(const auto connection, invocation.connect());
-  const auto writer = invocation.row_writer("NULL");
-  std::vector<OutputColumn> columns;
-  for (const auto& column : rule.compiled->columns()) columns.push_back({column.name, column.is_time});
-  writer->begin(std::move(columns));
   sql::RunOptions run_options;
   run_options.deadline = invocation.deadline();
   run_options.row_limit = options.limit;
   std::uint64_t matches = 0;
-  auto stats = detect::test_rule(*connection, rule, range, run_options, [&](const sql::Row& row) {
-    ++matches;
-    return writer->row(row);
-  });
-  if (!stats) {
-    writer->finish({}, stats.error().message);
-    return std::unexpected(Failure(stats.error()));
-  }
-  auto& reasons = stats->completeness.reasons;
-  const bool said = std::ranges::any_of(reasons, [](const auto& reason) { return reason.reason == "limit_reached"; });
-  if (stats->more && !said) reasons.push_back({"limit_reached", options.limit, std::nullopt, std::nullopt});
-  writer->finish(stats->completeness, "");
+  CLI_TRY(const auto stats, invocation.write_results(*rule.compiled, "NULL", options.limit, [&](const auto& each) {
+    return detect::test_rule(*connection, rule, range, run_options, [&](const sql::Row& row) {
+      ++matches;
+      return each(row);
+    });
+  }));
   invocation.out().flush();
   if (invocation.format() == Format::table) {
     invocation.err() << matches << (matches == 1 ? " row" : " rows") << " would have matched; no alert was written\n";
   }
-  invocation.tell(stats->completeness, true);
-  return exit_for(stats->completeness);
+  invocation.tell(stats.completeness, true);
+  return exit_for(stats.completeness);
 }
 
 }  // namespace

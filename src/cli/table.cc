@@ -58,9 +58,14 @@ class TableWriter final : public RowWriter {
     std::vector<std::string> cells;
     std::vector<bool> numbers;
     for (std::size_t i = 0; i < columns_.size() && i < row.size(); ++i) {
-      const auto text = value_text(row[i], columns_[i].is_time, options_.raw);
-      cells.push_back(text ? base::printable(*text) : options_.null_text);
-      numbers.push_back(!text || !std::holds_alternative<std::string>(row[i]));
+      const auto* text = std::get_if<std::string>(&row[i]);
+      const bool null = std::holds_alternative<std::monostate>(row[i]);
+      const bool time = columns_[i].is_time && !options_.raw;
+      // Bytes that are no UTF-8 are shown as they are here, not replaced.
+      cells.push_back(null   ? options_.null_text
+                      : text ? base::printable(*text)
+                             : value_text(row[i], columns_[i].is_time, options_.raw).value_or(""));
+      numbers.push_back(null || columns_[i].right || (text == nullptr && !time));
     }
     if (measured_) {
       print(cells);
