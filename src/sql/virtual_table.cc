@@ -26,6 +26,16 @@ int failed(sqlite3_vtab* table, const Error& error) {
   return error.code == Errc::corrupt ? SQLITE_CORRUPT : SQLITE_ERROR;
 }
 
+// Nothing may be thrown through SQLite's frames; what our code throws is want of memory.
+template <class F>
+int guarded(F&& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return SQLITE_NOMEM;
+  }
+}
+
 int connect(sqlite3* handle, void* object, int, const char* const*, sqlite3_vtab** out, char**) {
   auto* const table = static_cast<VirtualTable*>(object);
   const std::string sql = "CREATE TABLE x(" + table->columns() + ")";
@@ -47,10 +57,12 @@ int best_index(sqlite3_vtab* table, sqlite3_index_info* info) {
 }
 
 int open(sqlite3_vtab* table, sqlite3_vtab_cursor** out) {
-  auto cursor = std::make_unique<OpenCursor>();
-  cursor->object = static_cast<Table*>(table)->object->open();
-  *out = cursor.release();
-  return SQLITE_OK;
+  return guarded([&] {
+    auto cursor = std::make_unique<OpenCursor>();
+    cursor->object = static_cast<Table*>(table)->object->open();
+    *out = cursor.release();
+    return SQLITE_OK;
+  });
 }
 
 int close(sqlite3_vtab_cursor* cursor) {
@@ -70,7 +82,7 @@ int step(OpenCursor& cursor) {
   return SQLITE_OK;
 }
 
-int filter(sqlite3_vtab_cursor* raw, int plan, const char* detail, int count, sqlite3_value** values) {
+int begin(sqlite3_vtab_cursor* raw, int plan, const char* detail, int count, sqlite3_value** values) {
   auto& cursor = *static_cast<OpenCursor*>(raw);
   cursor.at_end = true;
   const auto begun = cursor.object->filter(plan, detail == nullptr ? "" : detail,
@@ -82,12 +94,20 @@ int filter(sqlite3_vtab_cursor* raw, int plan, const char* detail, int count, sq
   return step(cursor);
 }
 
-int next(sqlite3_vtab_cursor* cursor) { return step(*static_cast<OpenCursor*>(cursor)); }
+int filter(sqlite3_vtab_cursor* cursor, int plan, const char* detail, int count, sqlite3_value** values) {
+  return guarded([&] { return begin(cursor, plan, detail, count, values); });
+}
+
+int next(sqlite3_vtab_cursor* cursor) {
+  return guarded([&] { return step(*static_cast<OpenCursor*>(cursor)); });
+}
 int eof(sqlite3_vtab_cursor* cursor) { return static_cast<OpenCursor*>(cursor)->at_end ? 1 : 0; }
 
 int column(sqlite3_vtab_cursor* cursor, sqlite3_context* out, int index) {
-  static_cast<OpenCursor*>(cursor)->object->column(out, index);
-  return SQLITE_OK;
+  return guarded([&] {
+    static_cast<OpenCursor*>(cursor)->object->column(out, index);
+    return SQLITE_OK;
+  });
 }
 
 int rowid(sqlite3_vtab_cursor* cursor, sqlite3_int64* out) {
