@@ -31,12 +31,12 @@ std::vector<event::EventId> parse_evidence(std::string_view json) {
 }
 
 // The open alert this one only repeats.
-Result<std::optional<std::string>> find_repeated(StatementCache& statements, const Writer::Raise& raise) {
+Result<std::optional<std::string>> find_repeated(db::StatementCache& statements, const Writer::Raise& raise) {
   if (raise.alert.dedup_key.empty() || raise.dedup_window.count() <= 0) return std::nullopt;
   DE_TRY(auto* select, statements.get("SELECT s.alert_id FROM alert_state s JOIN alerts a ON a.alert_id=s.alert_id "
                                       "WHERE s.dedup_key=? AND s.last_seen>=? AND a.status<>'closed' "
                                       "ORDER BY s.last_seen DESC LIMIT 1"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   const auto window = std::chrono::nanoseconds(raise.dedup_window).count();
   DE_TRY(const bool found, select->bind_text(1, raise.alert.dedup_key).bind(2, raise.alert.time.ns - window).step());
   if (!found) return std::nullopt;
@@ -45,7 +45,7 @@ Result<std::optional<std::string>> find_repeated(StatementCache& statements, con
 
 }  // namespace
 
-Result<RaiseResult> write_alert(StatementCache& statements, const Writer::Raise& raise) {
+Result<RaiseResult> write_alert(db::StatementCache& statements, const Writer::Raise& raise) {
   const auto& alert = raise.alert;
   const auto last_seen = std::max(alert.last_seen, alert.time);
   DE_TRY(const auto repeated, find_repeated(statements, raise));
@@ -87,7 +87,7 @@ Result<RaiseResult> write_alert(StatementCache& statements, const Writer::Raise&
   return RaiseResult{alert.alert_id, false};
 }
 
-Result<void> write_delivery(StatementCache& statements, const DeliveryRecord& record) {
+Result<void> write_delivery(db::StatementCache& statements, const DeliveryRecord& record) {
   DE_TRY(auto* insert,
          statements.get("INSERT INTO alert_deliveries(alert_id, sink, attempt, time, duration_ms, outcome, "
                         "error, response_code) VALUES(?,?,?,?,?,?,?,?)"));
@@ -108,7 +108,7 @@ Result<void> write_delivery(StatementCache& statements, const DeliveryRecord& re
       .run();
 }
 
-Result<void> write_rules(StatementCache& statements, const std::vector<RuleRow>& rules) {
+Result<void> write_rules(db::StatementCache& statements, const std::vector<RuleRow>& rules) {
   DE_CHECK(statements.database().execute("DELETE FROM detection_rules"));
   for (const auto& rule : rules) {
     DE_TRY(auto* insert, statements.get("INSERT OR REPLACE INTO detection_rules VALUES(?,?,?,?,?,?,?,?,?,?)"));

@@ -5,15 +5,15 @@
 #include <optional>
 #include <vector>
 
-#include "store/statement_cache.h"
+#include "db/statement_cache.h"
 #include "store/writer.h"
 
 namespace daemoneye::store {
 
 // Inside the caller's transaction.
-Result<RaiseResult> write_alert(StatementCache& statements, const Writer::Raise& raise);
-Result<void> write_delivery(StatementCache& statements, const DeliveryRecord& record);
-Result<void> write_rules(StatementCache& statements, const std::vector<RuleRow>& rules);
+Result<RaiseResult> write_alert(db::StatementCache& statements, const Writer::Raise& raise);
+Result<void> write_delivery(db::StatementCache& statements, const DeliveryRecord& record);
+Result<void> write_rules(db::StatementCache& statements, const std::vector<RuleRow>& rules);
 
 // The columns that read_alert() expects, from `alerts a` joined with `alert_state s`.
 inline constexpr const char* alert_columns =

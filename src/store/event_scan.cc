@@ -21,6 +21,8 @@ bool is_empty(const predicate::Predicate& predicate) { return predicate.conditio
 struct EventScan::Impl {
   enum class Part { blocks, tail, end };
 
+  // From the first block to the last batch: a seal between the two would move events past the scan.
+  std::unique_ptr<Snapshot> snapshot;
   Reader::Impl& reader;
   ScanRequest request;
   predicate::Predicate predicate;
@@ -38,8 +40,10 @@ struct EventScan::Impl {
   std::uint32_t current = 0;
   std::array<std::optional<event::Value>, event::column_count> values;  // of the tail's current event
 
-  Impl(Reader::Impl& owner, ScanRequest asked, predicate::Predicate compiled, Reader::ShouldStop should_stop)
-      : reader(owner),
+  Impl(std::unique_ptr<Snapshot> held, Reader::Impl& owner, ScanRequest asked, predicate::Predicate compiled,
+       Reader::ShouldStop should_stop)
+      : snapshot(std::move(held)),
+        reader(owner),
         request(std::move(asked)),
         predicate(std::move(compiled)),
         stop(std::move(should_stop)),
@@ -173,8 +177,9 @@ ValueView EventScan::value(event::Column column) const {
 
 Result<std::unique_ptr<EventScan>> Reader::scan(const ScanRequest& request, ShouldStop stop) {
   DE_TRY(auto compiled, predicate::Predicate::compile(request.conditions));
-  return std::unique_ptr<EventScan>(
-      new EventScan(std::make_unique<EventScan::Impl>(*impl_, request, std::move(compiled), std::move(stop))));
+  DE_TRY(auto snapshot, Snapshot::open(*this));
+  return std::unique_ptr<EventScan>(new EventScan(
+      std::make_unique<EventScan::Impl>(std::move(snapshot), *impl_, request, std::move(compiled), std::move(stop))));
 }
 
 }  // namespace daemoneye::store

@@ -36,7 +36,7 @@ Result<void> decode(IncomingBatch& batch) {
   return {};
 }
 
-Ingest::Ingest(StatementCache& statements) : statements_(statements), live_(statements) {}
+Ingest::Ingest(db::StatementCache& statements) : statements_(statements), live_(statements) {}
 
 Result<void> Ingest::load() {
   loaded_ = false;
@@ -47,7 +47,7 @@ Result<void> Ingest::load() {
     DE_TRY(auto* select,
            statements_.get("SELECT source, epoch, epoch_id, last_sequence, (SELECT max(sequence) FROM tail "
                            "WHERE tail.epoch_id=epochs.epoch_id) FROM epochs"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     while (true) {
       DE_TRY(const bool row, select->step());
       if (!row) break;
@@ -62,7 +62,7 @@ Result<void> Ingest::load() {
          statements_.get("SELECT (SELECT value FROM meta WHERE key='next_event'), "
                          "(SELECT max(last_event) + 1 FROM blocks), max(first_event + events), max(batch_no) + 1, "
                          "sum(events), count(*), sum(length(canonical)) FROM tail"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_CHECK(select->step());
   next_event_ = std::max({std::int64_t{1}, select->integer(0), select->integer(1), select->integer(2)});
   next_batch_ = std::max<std::int64_t>(1, select->integer(3));

@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "db/statement_cache.h"
 #include "store/block_builder.h"
 #include "store/live_table.h"
-#include "store/statement_cache.h"
 #include "store/writer.h"
 
 namespace daemoneye::store {
@@ -34,7 +34,7 @@ Result<void> decode(IncomingBatch& batch);
 
 class Ingest {
  public:
-  explicit Ingest(StatementCache& statements);
+  explicit Ingest(db::StatementCache& statements);
 
   // Reads the state from the file. Again after each rollback, before anything else is written.
   Result<void> load();
@@ -73,7 +73,7 @@ class Ingest {
   Result<void> drop_damaged(std::int64_t batch_no, const std::string& why);
   Result<void> write_block(SealedBlock block);
 
-  StatementCache& statements_;
+  db::StatementCache& statements_;
   LiveTable live_;
   std::map<EpochKey, EpochState> epochs_;
   event::EventId next_event_ = 1;

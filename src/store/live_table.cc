@@ -93,7 +93,7 @@ Result<void> LiveTable::write(const ProcessKey& key, const Staged& staged) {
   {
     DE_TRY(auto* select, statements_.get("SELECT cpu_usage, memory_usage, status, event FROM live "
                                          "WHERE pid=? AND start_ticks=? AND boot=?"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     DE_TRY(const bool found, bind_key(*select, 1, key).step());
     if (found) {
       base::ByteReader in(select->blob(3));

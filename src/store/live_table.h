@@ -9,14 +9,14 @@
 #include <unordered_set>
 #include <vector>
 
+#include "db/statement_cache.h"
 #include "event/batch.h"
-#include "store/statement_cache.h"
 
 namespace daemoneye::store {
 
 class LiveTable {
  public:
-  explicit LiveTable(StatementCache& statements) : statements_(statements) {}
+  explicit LiveTable(db::StatementCache& statements) : statements_(statements) {}
   // `event` must live until flush(). Gap events are ignored.
   void stage(const event::ProcessEvent& event, std::int64_t epoch);
   // Writes what is staged. Call before the transaction's commit.
@@ -36,7 +36,7 @@ class LiveTable {
   void remember_end(const event::ProcessKey& key);
 
   static constexpr std::size_t max_remembered_ends = 16384;
-  StatementCache& statements_;
+  db::StatementCache& statements_;
   std::unordered_map<event::ProcessKey, Staged> staged_;
   // Ended lately: a late exec or seen must not bring them back.
   std::unordered_set<event::ProcessKey> ended_;

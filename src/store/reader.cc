@@ -26,7 +26,7 @@ Result<std::unique_ptr<Reader>> Reader::open(const std::string& path) {
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   DE_TRY(impl->database, open_store_for_reading(path));
-  impl->statements = std::make_unique<StatementCache>(*impl->database);
+  impl->statements = std::make_unique<db::StatementCache>(*impl->database);
   return std::unique_ptr<Reader>(new Reader(std::move(impl)));
 }
 
@@ -56,7 +56,7 @@ void Reader::end_snapshot() {
 
 Result<std::string> Reader::Impl::load_chunk(std::int64_t id) {
   DE_TRY(auto* select, statements->get("SELECT data FROM chunks WHERE chunk_id=?"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool found, select->bind(1, id).step());
   if (!found) return fail(Errc::corrupt, "chunk " + std::to_string(id) + " is missing");
   return open_chunk(select->blob(0), id);
@@ -69,7 +69,7 @@ Result<std::unique_ptr<Block>> Reader::Impl::open_block(const BlockRow& row) {
 
 Result<event::Batch> Reader::Impl::load_tail(std::int64_t batch_no) {
   DE_TRY(auto* select, statements->get("SELECT canonical FROM tail WHERE batch_no=?"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool found, select->bind(1, batch_no).step());
   if (!found) return fail(Errc::corrupt, "tail: batch " + std::to_string(batch_no) + " is missing");
   DE_TRY(const std::string bytes, open_chunk(select->blob(0), batch_no));
@@ -78,7 +78,7 @@ Result<event::Batch> Reader::Impl::load_tail(std::int64_t batch_no) {
 
 Result<std::vector<BlockRow>> Reader::Impl::rows(std::string_view sql) {
   DE_TRY(auto* select, statements->get(sql));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   std::vector<BlockRow> found;
   while (true) {
     DE_TRY(const bool row, select->step());
@@ -89,7 +89,7 @@ Result<std::vector<BlockRow>> Reader::Impl::rows(std::string_view sql) {
 
 Result<event::EventId> Reader::stream_watermark() {
   DE_TRY(auto* select, impl_->statements->get("SELECT value FROM meta WHERE key='stream_watermark'"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool row, select->step());
   return row ? select->integer(0) : 0;
 }
@@ -99,7 +99,7 @@ Result<event::EventId> Reader::last_event_id() {
                            "SELECT max((SELECT value FROM meta WHERE key='next_event'), "
                            "coalesce((SELECT max(last_event) FROM blocks), 0) + 1, "
                            "coalesce((SELECT first_event + events FROM tail ORDER BY batch_no DESC LIMIT 1), 1)) - 1"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool row, select->step());
   return row ? select->integer(0) : 0;
 }
@@ -109,7 +109,7 @@ Result<void> Reader::batches(const std::function<bool(const BatchRow&)>& each) {
   std::unordered_map<std::int64_t, std::pair<std::string, event::Epoch>> epochs;
   {
     DE_TRY(auto* select, impl_->statements->get("SELECT epoch_id, source, epoch FROM epochs"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     while (true) {
       DE_TRY(const bool row, select->step());
       if (!row) break;
@@ -142,7 +142,7 @@ Result<void> Reader::batches(const std::function<bool(const BatchRow&)>& each) {
   }
   DE_TRY(auto* select, impl_->statements->get("SELECT epoch_id, sequence, digest, first_event, events FROM tail "
                                               "ORDER BY batch_no"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   while (true) {
     DE_TRY(const bool row, select->step());
     if (!row) return {};
@@ -167,7 +167,7 @@ Result<std::string> Reader::Impl::reconstruct(const BatchRow& batch) {
   if (batch.last_event < batch.first_event) return event::encode_batch(whole);
   {
     DE_TRY(auto* select, statements->get("SELECT batch_no, canonical FROM tail WHERE first_event=? AND events>0"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     DE_TRY(const bool found, select->bind(1, batch.first_event).step());
     if (found) return open_chunk(select->blob(1), select->integer(0));
   }
@@ -175,7 +175,7 @@ Result<std::string> Reader::Impl::reconstruct(const BatchRow& batch) {
   {
     DE_TRY(auto* select, statements->get("SELECT block_id, first_event, events, first_time, last_time FROM blocks "
                                          "WHERE first_event<=? AND last_event>=?"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     DE_TRY(const bool found, select->bind(1, batch.first_event).bind(2, batch.last_event).step());
     if (!found) return fail(Errc::not_found, "the store no longer holds this batch");
     row = read_block_row(*select);

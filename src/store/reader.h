@@ -41,7 +41,7 @@ struct ScanStats {
 
 class Reader;
 
-// One pass over process_events in event id order, inside the reader's current read transaction.
+// One pass over process_events in event id order, in one snapshot.
 class EventScan {
  public:
   ~EventScan();
@@ -73,7 +73,8 @@ class Reader {
   void end_snapshot();
 
   using ShouldStop = std::function<bool()>;
-  // invalid_input when a condition does not compile. The scan must end before the reader does.
+  // invalid_input when a condition does not compile. Holds a snapshot as long as it lives, and must end before the
+  // reader does.
   Result<std::unique_ptr<EventScan>> scan(const ScanRequest& request, ShouldStop stop = {});
 
   // Live processes: the indexed table. `key` or `pid` narrow it; each row as an event of which only `process` and the

@@ -13,9 +13,9 @@ namespace {
 constexpr std::size_t max_reasons = 64;  // beyond this the gaps of one reason are told as one
 constexpr std::size_t max_recent_gaps = 20;
 
-Result<std::uint64_t> number(StatementCache& statements, std::string_view sql) {
+Result<std::uint64_t> number(db::StatementCache& statements, std::string_view sql) {
   DE_TRY(auto* select, statements.get(sql));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool row, select->step());
   return row ? static_cast<std::uint64_t>(select->integer(0)) : 0;
 }
@@ -46,7 +46,7 @@ Result<event::Completeness> Reader::completeness(const event::TimeRange& range, 
     DE_TRY(auto* select,
            impl_->statements->get("SELECT reason, count, from_time, to_time FROM gaps WHERE to_time>=? AND "
                                   "from_time<=? ORDER BY from_time, gap_id"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     select->bind(1, range.from.value_or(Timestamp{INT64_MIN}).ns).bind(2, range.to.value_or(Timestamp{INT64_MAX}).ns);
     while (true) {
       DE_TRY(const bool row, select->step());
@@ -59,7 +59,7 @@ Result<event::Completeness> Reader::completeness(const event::TimeRange& range, 
   }
   if (answer.reasons.size() > max_reasons) merge_by_reason(answer.reasons);
   DE_TRY(auto* select, impl_->statements->get("SELECT connected, covered_until FROM collectors"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   std::optional<bool> running;
   while (true) {
     DE_TRY(const bool row, select->step());
@@ -79,7 +79,7 @@ Result<std::vector<Delivery>> Reader::due_deliveries(const std::string& sink, Ti
                                  "s.alert_id=a.alert_id WHERE o.sink=? AND o.next_attempt<=? ORDER BY o.next_attempt, "
                                  "o.outbox_id LIMIT ?";
   DE_TRY(auto* select, impl_->statements->get(sql));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   select->bind_text(1, sink).bind(2, now.ns).bind(3, static_cast<std::int64_t>(limit));
   std::vector<Delivery> due;
   while (true) {
@@ -92,7 +92,7 @@ Result<std::vector<Delivery>> Reader::due_deliveries(const std::string& sink, Ti
 
 Result<std::optional<Timestamp>> Reader::next_delivery(const std::string& sink) {
   DE_TRY(auto* select, impl_->statements->get("SELECT min(next_attempt) FROM outbox WHERE sink=?"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool row, select->bind_text(1, sink).step());
   if (!row || select->is_null(0)) return std::nullopt;
   return Timestamp{select->integer(0)};
@@ -100,7 +100,7 @@ Result<std::optional<Timestamp>> Reader::next_delivery(const std::string& sink) 
 
 Result<std::uint64_t> Reader::outbox_depth(const std::string& sink) {
   DE_TRY(auto* select, impl_->statements->get("SELECT count(*) FROM outbox WHERE sink=?"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool row, select->bind_text(1, sink).step());
   return row ? static_cast<std::uint64_t>(select->integer(0)) : 0;
 }
@@ -110,7 +110,7 @@ Result<std::vector<Alert>> Reader::alerts(std::size_t limit) {
                                  " FROM alerts a JOIN alert_state s ON s.alert_id=a.alert_id "
                                  "ORDER BY a.time DESC, a.rowid DESC LIMIT ?";
   DE_TRY(auto* select, impl_->statements->get(sql));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   select->bind(1, static_cast<std::int64_t>(std::min<std::size_t>(limit, INT64_MAX)));
   std::vector<Alert> found;
   while (true) {
@@ -125,7 +125,7 @@ Result<std::optional<Alert>> Reader::alert(const std::string& alert_id) {
   static const std::string sql = std::string("SELECT ") + alert_columns +
                                  " FROM alerts a JOIN alert_state s ON s.alert_id=a.alert_id WHERE a.alert_id=?";
   DE_TRY(auto* select, impl_->statements->get(sql));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_TRY(const bool row, select->bind_text(1, alert_id).step());
   if (!row) return std::nullopt;
   DE_TRY(auto alert, read_alert(*select, 0));
@@ -145,7 +145,7 @@ Result<Reader::Stats> Reader::stats() {
                           "max(last_time) FROM blocks) b, (SELECT coalesce(sum(events), 0), count(*), "
                           "coalesce(sum(length(canonical)), 0), min(first_time), max(last_time) FROM tail) "
                           "t WHERE key='store_id'"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     DE_TRY(const bool row, select->step());
     if (!row) return fail(Errc::corrupt, impl_->path + ": the store has no id");
     const auto count = [&](int column) { return static_cast<std::uint64_t>(select->integer(column)); };
@@ -174,7 +174,7 @@ Result<Reader::Stats> Reader::stats() {
   stats.agent_running = WriterLock::is_held(impl_->path);
   {
     DE_TRY(auto* select, statements.get("SELECT source, connected, covered_until FROM collectors ORDER BY source"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     while (true) {
       DE_TRY(const bool row, select->step());
       if (!row) break;
@@ -185,7 +185,7 @@ Result<Reader::Stats> Reader::stats() {
   }
   DE_TRY(auto* select, statements.get("SELECT reason, from_time, to_time, count, source FROM gaps ORDER BY gap_id DESC "
                                       "LIMIT ?"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   select->bind(1, static_cast<std::int64_t>(max_recent_gaps));
   while (true) {
     DE_TRY(const bool row, select->step());

@@ -5,9 +5,9 @@
 #include <memory>
 #include <string>
 
+#include "db/statement_cache.h"
 #include "store/block.h"
 #include "store/reader.h"
-#include "store/statement_cache.h"
 
 namespace daemoneye::store {
 
@@ -22,7 +22,7 @@ struct BlockRow {
 struct Reader::Impl {
   std::string path;
   std::unique_ptr<db::Database> database;
-  std::unique_ptr<StatementCache> statements;
+  std::unique_ptr<db::StatementCache> statements;
   unsigned snapshots = 0;    // begin_snapshot() without their end_snapshot()
   bool transaction = false;  // begun by the outermost of them
 

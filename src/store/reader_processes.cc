@@ -77,7 +77,7 @@ Result<void> Reader::live(const std::optional<std::string>& process_key, const s
 
 Result<std::vector<ProcessKey>> Reader::live_children(const ProcessKey& key) {
   DE_TRY(auto* select, impl_->statements->get("SELECT event FROM live WHERE parent_pid=?"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   select->bind(1, std::int64_t{key.pid});
   std::vector<ProcessKey> children;
   while (true) {
@@ -96,7 +96,7 @@ Result<std::optional<ProcessEvent>> Reader::find_process(const ProcessKey& key) 
     DE_TRY(auto* select, impl_->statements->get("SELECT event, live.cpu_usage, memory_usage, status, last_scan_id, "
                                                 "last_scan_time FROM live LEFT JOIN epochs USING(epoch_id) "
                                                 "WHERE pid=? AND start_ticks=? AND boot=?"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     select->bind(1, std::int64_t{key.pid}).bind(2, static_cast<std::int64_t>(key.start_ticks));
     DE_TRY(const bool found, select->bind_blob(3, bytes_of(key.boot)).step());
     if (found) {
@@ -113,7 +113,7 @@ Result<std::optional<ProcessEvent>> Reader::Impl::find_ended(const ProcessKey& k
   {
     DE_TRY(auto* select,
            statements->get("SELECT batch_no, ended FROM tail WHERE length(ended)>0 ORDER BY batch_no DESC"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     while (true) {
       DE_TRY(const bool row, select->step());
       if (!row) break;

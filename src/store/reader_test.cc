@@ -163,6 +163,23 @@ TEST_F(ScanTest, ASnapshotDoesNotMoveWhileTheWriterDoes) {
   EXPECT_EQ(ids(*reader_).size(), before.size() + 1);
 }
 
+TEST_F(ScanTest, ASealUnderWayMovesNothingPastTheScan) {
+  for (const bool newest_first : {false, true}) {
+    const auto before = ids(*reader_).size();
+    ScanRequest request;
+    request.newest_first = newest_first;
+    auto scan = reader_->scan(request);
+    ASSERT_TRUE(*(*scan)->next());
+    std::vector<event::ProcessEvent> events(200, make_event(EventKind::exec, 1, 10));
+    ASSERT_TRUE(commit(*writer_, make_batch(newest_first ? 201 : 200, events)));
+    ASSERT_TRUE(writer_->drain(Deadline::after(10s)));
+    std::size_t rows = 1;
+    while (*(*scan)->next()) ++rows;
+    EXPECT_EQ(rows, before);
+    scan->reset();
+  }
+}
+
 TEST_F(ScanTest, SkipsADamagedBlockAndTellsWhichTimeIsMissing) {
   reader_.reset();
   writer_.reset();

@@ -19,7 +19,7 @@ Result<Retention::Size> Retention::size() {
   auto& database = statements_.database();
   const auto pragma = [&](std::string_view sql) -> Result<std::uint64_t> {
     DE_TRY(auto* statement, statements_.get(sql));
-    const StatementReset reset(*statement);
+    const db::StatementReset reset(*statement);
     DE_CHECK(statement->step());
     return static_cast<std::uint64_t>(statement->integer(0));
   };
@@ -34,7 +34,7 @@ Result<Retention::Size> Retention::size() {
 Result<bool> Retention::wants_seal(Timestamp now) {
   if (limits_.days == 0) return false;
   DE_TRY(auto* select, statements_.get("SELECT min(last_time) FROM tail"));
-  const StatementReset reset(*select);
+  const db::StatementReset reset(*select);
   DE_CHECK(select->step());
   return !select->is_null(0) && select->integer(0) < now.ns - std::int64_t{limits_.days} * ns_per_day;
 }
@@ -59,7 +59,7 @@ Result<bool> Retention::remove_oldest_block(const Timestamp* cutoff) {
     // Blocks lie in the order of commit; an old one behind a younger one waits for its turn.
     DE_TRY(auto* select,
            statements_.get("SELECT block_id, events, last_time, batches FROM blocks ORDER BY block_id LIMIT 1"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     DE_TRY(const bool row, select->step());
     if (!row || (cutoff != nullptr && !select->is_null(2) && select->integer(2) >= cutoff->ns)) return false;
     block = select->integer(0);

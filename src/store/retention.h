@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/time.h"
-#include "store/statement_cache.h"
+#include "db/statement_cache.h"
 
 namespace daemoneye::store {
 
@@ -15,7 +15,7 @@ class Retention {
     std::uint32_t days = 0;       // 0: no bound
     std::uint64_t max_bytes = 0;  // 0: no bound; counts the WAL
   };
-  Retention(StatementCache& statements, Limits limits) : statements_(statements), limits_(limits) {}
+  Retention(db::StatementCache& statements, Limits limits) : statements_(statements), limits_(limits) {}
 
   // One small step; true when there may be more to do at once.
   Result<bool> step(Timestamp now);
@@ -36,7 +36,7 @@ class Retention {
   Result<bool> remove_oldest_block(const Timestamp* cutoff);
   Result<bool> remove_old_rows(Timestamp cutoff);
 
-  StatementCache& statements_;
+  db::StatementCache& statements_;
   Limits limits_;
   Removed removed_;
 };

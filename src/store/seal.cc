@@ -23,7 +23,7 @@ Result<void> Ingest::rebuild_block() {
     {
       DE_TRY(auto* select, statements_.get("SELECT batch_no, epoch_id, sequence, digest, events, canonical FROM tail "
                                            "ORDER BY batch_no"));
-      const StatementReset reset(*select);
+      const db::StatementReset reset(*select);
       while (damaged == 0) {
         DE_TRY(const bool row, select->step());
         if (!row) break;
@@ -61,7 +61,7 @@ Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why)
   {
     DE_TRY(auto* select, statements_.get("SELECT first_time, last_time, events, source FROM tail "
                                          "JOIN epochs USING(epoch_id) WHERE batch_no=?"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     DE_TRY(const bool row, select->bind(1, batch_no).step());
     if (row) {
       gap.from = Timestamp{select->integer(0)};
@@ -88,7 +88,7 @@ Result<void> Ingest::write_block(SealedBlock block) {
   {
     DE_TRY(auto* select, statements_.get("SELECT batch_no, first_event, (SELECT coalesce(max(block_id), 0) + 1 FROM "
                                          "blocks) FROM tail ORDER BY batch_no LIMIT 1"));
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     DE_TRY(const bool row, select->step());
     if (!row) return fail(Errc::internal, "seal: the tail is empty");
     first_batch = select->integer(0);

@@ -15,7 +15,7 @@ Result<void> Writer::Impl::open() {
   DE_CHECK(prepare_folder(options.path, options.reader_group));
   DE_TRY(lock, WriterLock::take(options.path, options.reader_group));
   DE_TRY(database, open_store_for_writing(options.path, options.reader_group));
-  statements = std::make_unique<StatementCache>(*database);
+  statements = std::make_unique<db::StatementCache>(*database);
   ingest = std::make_unique<Ingest>(*statements);
   DE_CHECK(ingest->load());
   retention = std::make_unique<Retention>(
@@ -24,7 +24,7 @@ Result<void> Writer::Impl::open() {
   DE_CHECK(database->execute("UPDATE collectors SET connected=0 WHERE connected<>0"));
   DE_TRY(auto* select, statements->get("SELECT source, covered_until FROM collectors"));
   {
-    const StatementReset reset(*select);
+    const db::StatementReset reset(*select);
     while (true) {
       DE_TRY(const bool row, select->step());
       if (!row) break;
@@ -35,7 +35,7 @@ Result<void> Writer::Impl::open() {
                                        "coalesce(sum(events), 0) FROM tail), (SELECT coalesce(sum(batches), 0) FROM "
                                        "blocks) + (SELECT count(*) FROM tail), (SELECT count(*) FROM blocks) FROM meta "
                                        "WHERE key='store_id'"));
-  const StatementReset reset(*counts);
+  const db::StatementReset reset(*counts);
   DE_TRY(const bool row, counts->step());
   if (!row) return fail(Errc::corrupt, options.path + ": the store has no id");
   store_id = counts->text(0);

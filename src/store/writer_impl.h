@@ -60,7 +60,7 @@ struct Writer::Impl {
   StoreOptions options;
   std::optional<WriterLock> lock;
   std::unique_ptr<db::Database> database;
-  std::unique_ptr<StatementCache> statements;
+  std::unique_ptr<db::StatementCache> statements;
   std::unique_ptr<Ingest> ingest;
   std::unique_ptr<Retention> retention;
   std::string store_id;
