@@ -97,6 +97,7 @@ ComponentHealth store_health(const store::Reader::Stats& stats, const std::strin
 // The collectors, as the agent last wrote them down.
 ComponentHealth collector_health(const store::Reader::Stats& stats) {
   ComponentHealth health{"collector", HealthState::failed, "nothing is recorded while the agent does not run", {}};
+  if (stats.agent_running) health = {"collector", HealthState::degraded, "only the agent knows more than this", {}};
   for (const auto& collector : stats.collectors) {
     health.details[collector.source + " covered until"] = time_text(collector.covered_until);
   }
@@ -112,11 +113,16 @@ ComponentHealth collector_health(const store::Reader::Stats& stats) {
 }
 
 Outcome<Exit> without_agent(const std::string& wanted, Invocation& invocation, const Failure& why) {
-  std::vector<ComponentHealth> report = {{"agent", HealthState::failed, "not running", {{"why", why.message}}}};
+  // Not allowed to ask is not the same as not there.
+  const bool forbidden = !why.details.empty();
+  const std::string state = forbidden ? "not known: it may not be asked by this user" : "not running";
+  std::vector<ComponentHealth> report = {{"agent", HealthState::failed, state, {{"why", why.message}}}};
+  bool running = false;
   if (const auto reader = invocation.reader()) {
     if (const auto stats = (*reader)->stats()) {
-      if (stats->agent_running) report.front().reason = "running, but it does not answer";
+      if (stats->agent_running && !forbidden) report.front().reason = "running, but it does not answer";
       report.push_back(collector_health(*stats));
+      running = stats->agent_running;
       report.push_back(store_health(*stats, (*reader)->path()));
     } else {
       report.push_back({"store", HealthState::failed, stats.error().message, {}});
@@ -124,11 +130,10 @@ Outcome<Exit> without_agent(const std::string& wanted, Invocation& invocation, c
   } else {
     report.push_back({"store", HealthState::failed, reader.error().message, {}});
   }
-  const bool running = report.front().reason != "not running";
   CLI_TRY(const auto chosen, narrowed(std::move(report), wanted));
   print_report(invocation, chosen, running);
   invocation.out().flush();
-  return std::unexpected(Failure(Exit::unavailable, why.message));
+  return std::unexpected(why);
 }
 
 Outcome<Exit> show_health(const std::string& wanted, Invocation& invocation) {

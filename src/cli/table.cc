@@ -57,6 +57,7 @@ class TableWriter final : public RowWriter {
   bool row(const Row& row) override {
     std::vector<std::string> cells;
     std::vector<bool> numbers;
+    if (has_value_.empty()) has_value_.assign(columns_.size(), false);
     for (std::size_t i = 0; i < columns_.size() && i < row.size(); ++i) {
       const auto* text = std::get_if<std::string>(&row[i]);
       const bool null = std::holds_alternative<std::monostate>(row[i]);
@@ -66,6 +67,7 @@ class TableWriter final : public RowWriter {
                       : text ? base::printable(*text)
                              : value_text(row[i], columns_[i].is_time, options_.raw).value_or(""));
       numbers.push_back(null || columns_[i].right || (text == nullptr && !time));
+      if (!null && i < has_value_.size()) has_value_[i] = true;
     }
     if (measured_) {
       print(cells);
@@ -94,6 +96,7 @@ class TableWriter final : public RowWriter {
     }
     if (options_.width > 0) widths_ = fit_columns(std::move(widths_), headers, options_.width);
     if (all_numbers_.empty() || held_.empty()) all_numbers_.assign(columns_.size(), false);
+    for (std::size_t i = 0; i < has_value_.size(); ++i) all_numbers_[i] = all_numbers_[i] && has_value_[i];
     print_header();
     for (const auto& cells : held_) print(cells);
     held_.clear();
@@ -134,7 +137,7 @@ class TableWriter final : public RowWriter {
   RenderOptions options_;
   std::ostream& out_;
   std::vector<OutputColumn> columns_;
-  std::vector<bool> all_numbers_;
+  std::vector<bool> all_numbers_, has_value_;
   std::vector<std::vector<std::string>> held_;
   std::size_t held_bytes_ = 0;
   bool measured_ = false;
