@@ -6,7 +6,7 @@ CTEST_ARGS ?= -j$(shell nproc)
 export FUZZ_SECONDS LINT_BASE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench fuzz lint crash soak package install clean
+.PHONY: help setup build programs run test bench fuzz lint crash soak package install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,12 @@ build: ## set-up, then the release preset, into build/release/bin
 	@scripts/setup
 	@scripts/build release
 
-run: build ## watch this machine in the foreground with the bundled rules, until Ctrl-C
+run: programs ## watch this machine in the foreground with the bundled rules, until Ctrl-C
 	@scripts/run
+
+programs: ## set-up, then the programs alone, without their tests
+	@scripts/setup
+	@scripts/build release programs
 
 test: build ## every test
 	@ctest --test-dir build/release --output-on-failure --no-tests=error $(CTEST_ARGS)
@@ -35,16 +39,16 @@ lint: ## format, arrows between the rooms, clang-tidy on what changed since LINT
 	@scripts/setup --build-only
 	@scripts/lint
 
-crash: build ## long crash tests
+crash: programs ## long crash tests
 	@scripts/long-test crash
 
-soak: build ## long load test
+soak: programs ## long load test
 	@scripts/long-test soak
 
-package: build ## a .deb in build/release
+package: programs ## a .deb in build/release
 	@cd build/release && cpack -G DEB
 
-install: build ## install below PREFIX (/usr: rules are looked for in /usr/share/daemoneye/rules), honours DESTDIR
+install: programs ## install below PREFIX (/usr: rules are looked for in /usr/share/daemoneye/rules), honours DESTDIR
 	@cmake --install build/release --prefix "$(PREFIX)"
 
 clean: ## remove what was built (not var/)

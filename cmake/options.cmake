@@ -13,6 +13,10 @@ find_program(CCACHE ccache)
 if(CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  if(DAEMONEYE_PCH)
+    # What ccache needs to be told before it keeps objects made with a precompiled header.
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+  endif()
 endif()
 find_program(MOLD mold)
 if(MOLD)
@@ -33,6 +37,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 target_compile_options(daemoneye_options INTERFACE ${hardening})
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # With -O2, g++ 12 sees overflows in std::string's own operator+ (GCC bugs 105329, 105651).
+    target_compile_options(daemoneye_options INTERFACE -Wno-array-bounds -Wno-restrict -Wno-stringop-overflow)
+  endif()
   target_compile_options(daemoneye_options INTERFACE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
 endif()
 add_link_options(-pie -Wl,-z,relro,-z,now,-z,noexecstack)
@@ -44,3 +52,29 @@ endif()
 if(DAEMONEYE_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
+
+# The standard headers that most sources read, and GoogleMock for the tests, compiled once: about a quarter of a build
+# from nothing. In the release preset only, so that the others find an include that is missing. Libraries and programs need one
+# each (-fPIC and -fPIE differ).
+if(DAEMONEYE_PCH)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)  # ccache again
+  endif()
+  add_compile_options(-pthread)  # some libraries ask for it, and all users of a precompiled header must agree
+  file(WRITE ${CMAKE_BINARY_DIR}/pch/empty.cc "")
+  file(WRITE ${CMAKE_BINARY_DIR}/pch/main.cc "int main() {}\n")
+  set(common_headers <algorithm> <array> <chrono> <condition_variable> <cstdint> <deque> <expected> <functional> <map>
+    <memory> <mutex> <optional> <random> <set> <string> <string_view> <thread> <unordered_map> <utility> <variant>
+    <vector>)
+  add_library(pch_rooms STATIC ${CMAKE_BINARY_DIR}/pch/empty.cc)
+  target_link_libraries(pch_rooms PRIVATE daemoneye_options Threads::Threads)
+  target_precompile_headers(pch_rooms PRIVATE ${common_headers})
+  add_executable(pch_tests EXCLUDE_FROM_ALL ${CMAKE_BINARY_DIR}/pch/main.cc)
+  target_link_libraries(pch_tests PRIVATE daemoneye_options GTest::gmock Threads::Threads)
+  target_precompile_headers(pch_tests PRIVATE ${common_headers} <gtest/gtest.h> <gmock/gmock.h>)
+endif()
+function(daemoneye_precompiled target like)
+  if(DAEMONEYE_PCH)
+    target_precompile_headers(${target} REUSE_FROM ${like})
+  endif()
+endfunction()
