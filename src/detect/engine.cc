@@ -188,13 +188,12 @@ struct Engine::Impl {
   }
 
   void finish_chunk(std::vector<store::Writer::Raise> raises, event::EventId to) {
-    {
-      std::lock_guard lock(mutex);
-      evaluated_to = to;
-    }
     // Evaluating again events that matched nothing changes nothing, so their watermark need not be written at once.
-    if (raises.empty() && base::SteadyClock::now() < last_saved + watermark_interval) return;
-    send(std::move(raises), to);
+    const bool lazy = raises.empty() && base::SteadyClock::now() < last_saved + watermark_interval;
+    if (!lazy) send(std::move(raises), to);
+    // Only now: who sees the number may rely on the alerts being on their way.
+    std::lock_guard lock(mutex);
+    evaluated_to = to;
   }
 
   void save_watermark() {
