@@ -74,15 +74,16 @@ Result<UniqueFd> claim_folder(const std::filesystem::path& folder, std::optional
   return fd;
 }
 
-Result<UniqueFd> claim_file(int folder, const std::string& name, const std::string& path, std::optional<gid_t> group) {
-  UniqueFd fd(::openat(folder, name.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, file_mode));
+Result<UniqueFd> claim_file(int folder, const std::string& name, const std::string& path, std::optional<gid_t> group,
+                            mode_t mode) {
+  UniqueFd fd(::openat(folder, name.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, mode));
   if (!fd) return open_error(path, errno);
   struct stat status{};
   if (::fstat(fd.get(), &status) != 0) return fail_errno(path, errno);
   if (!S_ISREG(status.st_mode)) return fail(Errc::permission_denied, path + ": not a regular file");
   DE_CHECK(check_ours(fd.get(), path));
   give_to_group(fd.get(), path, group);
-  if (::fchmod(fd.get(), file_mode) != 0) return fail_errno(path, errno);
+  if (::fchmod(fd.get(), mode) != 0) return fail_errno(path, errno);
   return fd;
 }
 
@@ -95,13 +96,14 @@ Result<UniqueFd> claim_files(const Ledger::Options& options) {
   DE_TRY(const auto group, find_group(options.reader_group));
   const auto folder_path = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
   DE_TRY(const auto folder, claim_folder(folder_path, group));
-  DE_TRY(auto lock, claim_file(folder.get(), name + ".lock", options.path + ".lock", group));
+  // A reader who could open the lock file could hold it against us.
+  DE_TRY(auto lock, claim_file(folder.get(), name + ".lock", options.path + ".lock", group, S_IRUSR | S_IWUSR));
   // Before the file itself is touched: closing a descriptor of it would drop the locks of a SQLite in this process.
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return fail(Errc::unavailable, options.path + ": another process writes this ledger");
     return fail_errno(options.path + ".lock", errno);
   }
-  DE_CHECK(claim_file(folder.get(), name, options.path, group));
+  DE_CHECK(claim_file(folder.get(), name, options.path, group, file_mode));
   return lock;
 }
 

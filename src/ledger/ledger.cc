@@ -4,6 +4,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "db/statement_cache.h"
 #include "ledger/files.h"
 #include "ledger/format.h"
 #include "ledger/merkle.h"
@@ -47,6 +48,7 @@ struct Range {
 struct Ledger::State {
   UniqueFd lock;
   std::unique_ptr<db::Database> database;
+  std::unique_ptr<db::StatementCache> statements;  // a batch's digest is recorded on the way of every event
   std::uint64_t size = 0;
   std::optional<Entry> last;
   // The highest batch journaled in this run; numbers only rise in an epoch.
@@ -114,22 +116,26 @@ Result<Entry> Ledger::State::insert(const Entry* before, std::string_view actor,
   entry.payload = std::move(payload);
   entry.payload_digest = base::sha256(entry.payload);
   entry.entry_hash = leaf_hash(encode_leaf(entry));
-  DE_TRY(auto row,
-         database->prepare("INSERT INTO entries (" + std::string(entry_columns) + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)"));
+  static const std::string insert_entry =
+      "INSERT INTO entries (" + std::string(entry_columns) + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+  DE_TRY(auto* cached_row, statements->get(insert_entry));
+  db::Statement& row = *cached_row;
   row.bind(1, static_cast<std::int64_t>(entry.sequence)).bind(2, entry.time.ns);
   row.bind_text(3, entry.actor).bind_text(4, entry.action).bind_text(5, entry.payload);
   row.bind_blob(6, base::as_bytes(entry.payload_digest)).bind_blob(7, base::as_bytes(entry.previous_hash));
   row.bind_blob(8, base::as_bytes(entry.entry_hash));
   DE_CHECK(row.run());
-  DE_TRY(auto head, database->prepare("UPDATE head SET size = ?, last_hash = ?"));
-  head.bind(1, static_cast<std::int64_t>(entry.sequence + 1)).bind_blob(2, base::as_bytes(entry.entry_hash));
-  DE_CHECK(head.run());
+  DE_TRY(auto* head, statements->get("UPDATE head SET size = ?, last_hash = ?"));
+  head->bind(1, static_cast<std::int64_t>(entry.sequence + 1)).bind_blob(2, base::as_bytes(entry.entry_hash));
+  DE_CHECK(head->run());
   return entry;
 }
 
 Result<std::vector<Range>> Ledger::State::journal() {
   std::vector<Range> ranges;
-  DE_TRY(auto rows, database->prepare("SELECT epoch, sequence, digest FROM batch_journal ORDER BY epoch, sequence"));
+  DE_TRY(auto* select, statements->get("SELECT epoch, sequence, digest FROM batch_journal ORDER BY epoch, sequence"));
+  const db::StatementReset reset(*select);
+  db::Statement& rows = *select;
   for (;;) {
     DE_TRY(const bool found, rows.step());
     if (!found) return ranges;
@@ -162,7 +168,8 @@ Result<void> Ledger::State::seal(bool recovered) {
     if (recovered) payload["recovered"] = true;
     DE_TRY(newest, insert(newest ? &*newest : nullptr, batches_actor, batches_action, payload.dump()));
   }
-  DE_CHECK(database->execute("DELETE FROM batch_journal"));
+  DE_TRY(auto* clear, statements->get("DELETE FROM batch_journal"));
+  DE_CHECK(clear->run());
   DE_CHECK(transaction.commit());
   last = std::move(newest);
   size = last->sequence + 1;
@@ -177,6 +184,7 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const Options& options) {
   DE_TRY(state->lock, claim_files(options));
   DE_TRY(state->database, db::Database::open(options.path, {.mode = db::Database::Mode::create_or_write,
                                                             .application_id = application_id}));
+  state->statements = std::make_unique<db::StatementCache>(*state->database);
   DE_CHECK(db::migrate(*state->database, schema_steps()));
   DE_CHECK(state->load());
   DE_CHECK(state->seal(/*recovered=*/true));
@@ -200,7 +208,7 @@ Result<void> Ledger::journal_batches(const std::vector<BatchDigest>& batches) {
   event::Epoch epoch = state_->batch_epoch;
   std::uint64_t highest = state_->highest_batch;
   DE_TRY(auto transaction, db::Transaction::begin(*state_->database));
-  DE_TRY(auto row, state_->database->prepare("INSERT INTO batch_journal (epoch, sequence, digest) VALUES (?, ?, ?)"));
+  DE_TRY(auto* row, state_->statements->get("INSERT INTO batch_journal (epoch, sequence, digest) VALUES (?, ?, ?)"));
   for (const auto& batch : batches) {
     if (batch.epoch != epoch) highest = 0;
     epoch = batch.epoch;
@@ -210,9 +218,9 @@ Result<void> Ledger::journal_batches(const std::vector<BatchDigest>& batches) {
                                            std::to_string(highest) + " of the same epoch");
     }
     highest = batch.sequence;
-    row.bind_blob(1, {reinterpret_cast<const char*>(epoch.data()), epoch.size()});
-    row.bind(2, static_cast<std::int64_t>(batch.sequence)).bind_blob(3, base::as_bytes(batch.digest));
-    DE_CHECK(row.run());
+    row->bind_blob(1, {reinterpret_cast<const char*>(epoch.data()), epoch.size()});
+    row->bind(2, static_cast<std::int64_t>(batch.sequence)).bind_blob(3, base::as_bytes(batch.digest));
+    DE_CHECK(row->run());
   }
   DE_CHECK(transaction.commit());
   state_->batch_epoch = epoch;
