@@ -14,10 +14,17 @@ namespace {
 // Stops a statement from growing without end while it is bound; SQLite's own limit is set above it.
 constexpr std::size_t max_derived_bytes = 4 * 1024 * 1024;
 
+// SQLite's parser stack as Debian builds it holds 100 symbols, and it cannot be made larger.
+constexpr unsigned max_parser_depth = 98;
+
 std::unique_ptr<Compiled::State> finish(Binder& binder, const Select& select,
                                         const std::vector<OutputColumn>& columns) {
   auto state = std::make_unique<Compiled::State>();
-  state->sql = print(select);
+  unsigned parser_depth = 0;
+  state->sql = print(select, {}, &parser_depth);
+  if (parser_depth > max_parser_depth) {
+    refuse(select.at, "", "SELECTs and expressions are nested too deeply in each other; WITH takes them apart");
+  }
   if (state->sql.size() > max_derived_bytes) refuse(select.at, "", "the statement grows too large when it is resolved");
   for (const auto& column : columns) state->columns.push_back({column.name, column.type == Type::time});
   state->tables = binder.tables();

@@ -243,6 +243,9 @@ TEST(Compile, HoldsItsLimits) {
   EXPECT_THAT(refusal("SELECT 1" + repeat(",1", 256)), HasSubstr("at most 256 result columns"));
   EXPECT_THAT(refusal("SELECT p.* FROM processes p, processes q" + repeat(", processes", 9)),
               HasSubstr("at most 8 joins"));
+  // What SQLite's own parser could not hold.
+  EXPECT_THAT(refusal("SELECT " + repeat("~", 60) + "1"), HasSubstr("nested too deeply in each other"));
+  EXPECT_EQ(refusal("SELECT " + repeat("~", 40) + "1"), "");
   EXPECT_THAT(refusal("SELECT '" + repeat("x", 70000) + "'"), HasSubstr("at most 65536"));
   EXPECT_THAT(refusal("SELECT a.*, a.* , a.*, a.*, a.*, a.*, a.*, a.*, a.* FROM process_events a"),
               HasSubstr("at most 256"));

@@ -1,5 +1,6 @@
 #include "sql/printer.h"
 
+#include <algorithm>
 #include <span>
 
 namespace daemoneye::sql {
@@ -19,6 +20,7 @@ class Printer {
  public:
   explicit Printer(const PrintOptions& options) : options_(options) {}
   std::string out;
+  unsigned deepest = 0;
 
   void select(const Select& node, bool outermost) {
     if (!node.with.empty()) {
@@ -31,23 +33,24 @@ class Printer {
     }
     for (const auto& part : node.cores) {
       if (!part.op.empty()) out += ' ' + part.op + ' ';
-      core(part, outermost);
+      within((node.with.empty() ? 0 : 2) + (part.op.empty() ? 0 : 2), [&] { core(part, outermost); });
     }
     if (!node.order.empty()) {
       out += " ORDER BY ";
-      order(node.order);
+      within(12, [&] { order(node.order); });
     }
     if (node.limit) {
       out += " LIMIT ";
-      expr(*node.limit);
+      within(12, [&] { expr(*node.limit); });
     }
     if (node.offset) {
       out += " OFFSET ";
-      expr(*node.offset);
+      within(14, [&] { expr(*node.offset); });
     }
   }
 
   void expr(const Expr& node) {
+    deepest = std::max(deepest, pending_ + 3);
     switch (node.kind) {
       case ExprKind::literal: literal(node); return;
       case ExprKind::parameter: out += node.text.front() == '?' ? node.text : ':' + node.text; return;
@@ -58,20 +61,20 @@ class Printer {
       case ExprKind::output: out += node.text; return;
       case ExprKind::call: call(node); return;
       case ExprKind::chain: chain(node.text, node.args); return;
-      case ExprKind::scalar: subselect(node); return;
+      case ExprKind::scalar: within(1, [&] { subselect(node); }); return;
       case ExprKind::exists:
         out += "EXISTS ";
-        subselect(node);
+        within(2, [&] { subselect(node); });
         return;
       case ExprKind::cast:
         out += "CAST(";
-        expr(node.args[0]);
+        within(2, [&] { expr(node.args[0]); });
         out += " AS " + node.text + ')';
         return;
       case ExprKind::case_of: case_of(node); return;
       case ExprKind::row:
         out += '(';
-        list(node.args);
+        within(3, [&] { list(node.args); });
         out += ')';
         return;
       default: break;
@@ -82,6 +85,14 @@ class Printer {
   }
 
  private:
+  // `symbols` of what is being printed wait on SQLite's parser stack while `body` prints what is within.
+  template <class F>
+  void within(unsigned symbols, F&& body) {
+    pending_ += symbols;
+    body();
+    pending_ -= symbols;
+  }
+
   void literal(const Expr& node) {
     if (node.literal_kind == LiteralKind::text)
       out += quote_text(node.text);
@@ -97,50 +108,50 @@ class Printer {
       case ExprKind::unary:
         out += node.text;
         out += ' ';
-        expr(node.args[0]);
+        within(2, [&] { expr(node.args[0]); });
         return;
       case ExprKind::binary:
-        expr(node.args[0]);
+        within(1, [&] { expr(node.args[0]); });
         out += ' ' + node.text + ' ';
-        expr(node.args[1]);
+        within(3, [&] { expr(node.args[1]); });
         return;
       case ExprKind::like:
-        expr(node.args[0]);
+        within(1, [&] { expr(node.args[0]); });
         out += negation;
         out += node.text + ' ';
-        expr(node.args[1]);
+        within(3, [&] { expr(node.args[1]); });
         if (node.args.size() > 2) {
           out += " ESCAPE ";
-          expr(node.args[2]);
+          within(5, [&] { expr(node.args[2]); });
         }
         return;
       case ExprKind::between:
-        expr(node.args[0]);
+        within(1, [&] { expr(node.args[0]); });
         out += negation;
         out += "BETWEEN ";
-        expr(node.args[1]);
+        within(3, [&] { expr(node.args[1]); });
         out += " AND ";
-        expr(node.args[2]);
+        within(5, [&] { expr(node.args[2]); });
         return;
       case ExprKind::in_list:
-        expr(node.args[0]);
+        within(1, [&] { expr(node.args[0]); });
         out += negation;
         out += "IN (";
-        list(std::span(node.args).subspan(1));
+        within(6, [&] { list(std::span(node.args).subspan(1)); });
         out += ')';
         return;
       case ExprKind::in_select:
-        expr(node.args[0]);
+        within(1, [&] { expr(node.args[0]); });
         out += negation;
         out += "IN ";
-        subselect(node);
+        within(4, [&] { subselect(node); });
         return;
       case ExprKind::is_null:
-        expr(node.args[0]);
+        within(1, [&] { expr(node.args[0]); });
         out += node.negated ? " IS NOT NULL" : " IS NULL";
         return;
       case ExprKind::collate:
-        expr(node.args[0]);
+        within(1, [&] { expr(node.args[0]); });
         out += " COLLATE " + node.text;
         return;
       default: return;
@@ -152,9 +163,9 @@ class Printer {
     if (parts.size() == 1) return expr(parts.front());
     const std::size_t half = parts.size() / 2;
     out += '(';
-    chain(op, parts.first(half));
+    within(1, [&] { chain(op, parts.first(half)); });
     out += ' ' + op + ' ';
-    chain(op, parts.subspan(half));
+    within(3, [&] { chain(op, parts.subspan(half)); });
     out += ')';
   }
 
@@ -176,18 +187,18 @@ class Printer {
     std::size_t next = 0;
     if (node.has_base) {
       out += ' ';
-      expr(node.args[next++]);
+      within(1, [&] { expr(node.args[next++]); });
     }
     const std::size_t end = node.args.size() - (node.has_else ? 1 : 0);
     for (; next < end; next += 2) {
       out += " WHEN ";
-      expr(node.args[next]);
+      within(4, [&] { expr(node.args[next]); });
       out += " THEN ";
-      expr(node.args[next + 1]);
+      within(6, [&] { expr(node.args[next + 1]); });
     }
     if (node.has_else) {
       out += " ELSE ";
-      expr(node.args.back());
+      within(4, [&] { expr(node.args.back()); });
     }
     out += " END";
   }
@@ -196,11 +207,11 @@ class Printer {
     out += node.text + '(';
     if (node.star) out += '*';
     if (node.distinct) out += "DISTINCT ";
-    list(node.args);
+    within(5, [&] { list(node.args); });
     out += ')';
     if (node.filter) {
       out += " FILTER (WHERE ";
-      expr(*node.filter);
+      within(8, [&] { expr(*node.filter); });
       out += ')';
     }
     if (node.over) {
@@ -216,12 +227,12 @@ class Printer {
     out += '(';
     if (!node.partition.empty()) {
       out += "PARTITION BY ";
-      list(node.partition);
+      within(12, [&] { list(node.partition); });
     }
     if (!node.order.empty()) {
       if (out.back() != '(') out += ' ';
       out += "ORDER BY ";
-      order(node.order);
+      within(15, [&] { order(node.order); });
     }
     if (!node.unit.empty()) {
       if (out.back() != '(') out += ' ';
@@ -236,7 +247,7 @@ class Printer {
 
   void bound_of(const FrameBound& bound) {
     if (bound.distance) {
-      expr(*bound.distance);
+      within(23, [&] { expr(*bound.distance); });
       out += ' ';
     }
     out += bound.kind;
@@ -259,7 +270,7 @@ class Printer {
       out += ')';
     }
     out += " AS (";
-    select(*table.select, false);
+    within(7, [&] { select(*table.select, false); });
     out += ')';
   }
 
@@ -276,19 +287,19 @@ class Printer {
     for (const auto& item : node.from) source(item);
     if (node.where) {
       out += " WHERE ";
-      expr(*node.where);
+      within(6, [&] { expr(*node.where); });
     }
     if (!node.group_by.empty()) {
       out += " GROUP BY ";
-      list(node.group_by);
+      within(9, [&] { list(node.group_by); });
     }
     if (node.having) {
       out += " HAVING ";
-      expr(*node.having);
+      within(8, [&] { expr(*node.having); });
     }
     for (std::size_t i = 0; i < node.windows.size(); ++i) {
       out += (i == 0 ? " WINDOW " : ", ") + quote_name(node.windows[i].name) + " AS ";
-      window(node.windows[i]);
+      within(5, [&] { window(node.windows[i]); });
     }
   }
 
@@ -298,7 +309,7 @@ class Printer {
       case ResultTerm::Kind::table_star: out += quote_name(term.qualifier) + ".*"; return;
       case ResultTerm::Kind::expression: break;
     }
-    expr(term.value);
+    within(5, [&] { expr(term.value); });
     if (!term.alias.empty()) out += " AS " + quote_name(term.alias);
   }
 
@@ -311,14 +322,14 @@ class Printer {
     }
     if (node.derived) {
       out += '(';
-      select(*node.derived, false);
+      within(7, [&] { select(*node.derived, false); });
       out += ')';
     } else {
       const bool drives = options_.driving == &node;
       out += quote_name(drives ? options_.driving_table : node.printed_table.empty() ? node.table : node.printed_table);
       if (node.is_function) {
         out += '(';
-        list(node.arguments);
+        within(10, [&] { list(node.arguments); });
         out += ')';
       }
     }
@@ -326,7 +337,7 @@ class Printer {
     if (!alias.empty()) out += " AS " + quote_name(alias);
     if (node.on) {
       out += " ON ";
-      expr(*node.on);
+      within(10, [&] { expr(*node.on); });
     }
     if (!node.using_columns.empty() && !node.on) {
       out += " USING (";
@@ -338,13 +349,15 @@ class Printer {
   }
 
   const PrintOptions& options_;
+  unsigned pending_ = 3;
 };
 
 }  // namespace
 
-std::string print(const Select& select, const PrintOptions& options) {
+std::string print(const Select& select, const PrintOptions& options, unsigned* parser_depth) {
   Printer printer(options);
   printer.select(select, true);
+  if (parser_depth != nullptr) *parser_depth = printer.deepest;
   return std::move(printer.out);
 }
 

@@ -15,7 +15,8 @@ struct PrintOptions {
 };
 
 // Of a statement as parsed: text that parses to the same tree. Of a bound one: what SQLite is given.
-std::string print(const Select& select, const PrintOptions& options = {});
+// `parser_depth` gets how deep SQLite's parser stack becomes at most when it reads the text.
+std::string print(const Select& select, const PrintOptions& options = {}, unsigned* parser_depth = nullptr);
 std::string print(const Expr& expr);
 
 std::string quote_name(std::string_view name);
