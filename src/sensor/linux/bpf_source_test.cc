@@ -64,7 +64,7 @@ TEST_F(BpfSource, TellsAnEmptyArgumentListFromNone) {
 
 TEST_F(BpfSource, CutsLongArgumentsAndKeepsTheirTrueLength) {
   std::vector<std::string> arguments = {"true"};
-  for (int i = 0; i < 20; ++i) arguments.push_back(std::string(100'000, static_cast<char>('a' + i)));
+  for (char letter = 'a'; letter < 'u'; ++letter) arguments.emplace_back(100'000, letter);
   Child child([&] { return execute("/bin/true", arguments); });
   const auto seen = wait_for(RawKind::exec, child.pid());
   ASSERT_TRUE(seen);
