@@ -223,6 +223,7 @@ ComponentHealth Agent::rules_health() const {
     }
     degrade(health, HealthState::degraded, std::to_string(state.unhealthy) + " rules are not healthy: " + names);
   }
+  if (!state.problem.empty()) degrade(health, HealthState::failed, state.problem);
   if (state.active == 0) degrade(health, HealthState::degraded, "no rule is active: nothing is detected");
   return health;
 }

@@ -80,7 +80,8 @@ void CollectorPeer::on_message(ipc::Message message) {
     on_batch(std::move(*batch));
   } else if (const auto* beat = std::get_if<ipc::Heartbeat>(&message)) {
     alive_ = std::max(alive_, beat->time);
-    writer_.set_collector(hello_->source, true, alive_);
+    // A beat from before this epoch: the gap up to its start is not stored yet, and must not look covered.
+    writer_.set_collector(hello_->source, beat->time >= hello_->epoch_started, alive_);
     if (!beat->health_json.empty()) {
       if (auto report = observe::parse_health(beat->health_json)) collector_health_ = std::move(*report);
     }

@@ -30,6 +30,7 @@ Collector::Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capab
               {.on_request = [this](const ipc::Request& request) { uplink_.reply(tasks_.handle(request)); },
                .on_cancel = [](std::uint64_t) {},  // requests are answered before the next message is read
                .on_gap = [this](const event::Gap& gap) { add_gap(gap); },
+               .on_connected = [this] { beat(); },  // so that health is known at once
                .on_acknowledged = [this] { finish_stop(); }}),
       tasks_(tracker_, *parts_.ledger, std::move(capabilities)) {}
 

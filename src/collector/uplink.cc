@@ -219,8 +219,12 @@ void Uplink::on_message(ipc::Message message) {
     auto taken = sender_.on_acknowledge(*acknowledge, [this](const ipc::Message& answer) { return send(answer); });
     if (!taken) {
       disconnect(taken.error().message);
-    } else if (handlers_.on_acknowledged) {
-      handlers_.on_acknowledged();
+    } else {
+      if (hole_ && (all_acknowledged() || sender_.acknowledged_sequence() >= hole_->sequence)) {
+        hole_.reset();
+        if (handlers_.on_connected) handlers_.on_connected();  // the record is whole from here on, and may say so
+      }
+      if (handlers_.on_acknowledged) handlers_.on_acknowledged();
     }
   } else if (auto* request = std::get_if<ipc::Request>(&message)) {
     if (handlers_.on_request) handlers_.on_request(std::move(*request));
@@ -242,12 +246,18 @@ void Uplink::on_welcome(const ipc::Welcome& welcome) {
   if (*rollback) {
     // The store is older than it was: what it had acknowledged since is gone from it.
     const auto& gone = **rollback;
-    handlers_.on_gap({"store_rolled_back", gone.from, gone.to, gone.events});
+    report_hole({"store_rolled_back", gone.from, gone.to, gone.events});
   } else if (!welcomed_ && welcome.covered_until && *welcome.covered_until < epoch_started_) {
-    handlers_.on_gap({"collector_unavailable", *welcome.covered_until, epoch_started_, std::nullopt});
+    report_hole({"collector_unavailable", *welcome.covered_until, epoch_started_, std::nullopt});
   }
   welcomed_ = true;
   pump();
+  if (connected() && handlers_.on_connected) handlers_.on_connected();
+}
+
+void Uplink::report_hole(const event::Gap& gap) {
+  if (handlers_.on_gap) handlers_.on_gap(gap);
+  hole_ = {hole_ ? std::min(hole_->from, gap.from) : gap.from, sender_.next_sequence() + 1};
 }
 
 void Uplink::reply(const ipc::Reply& reply) {
@@ -266,6 +276,7 @@ void Uplink::heartbeat(const std::string& health_json, const std::string& metric
   if (!unrecorded_.empty()) beat.time = std::min(beat.time, unrecorded_.front().first_time);
   if (encoded_events_ != 0) beat.time = std::min(beat.time, first_time_);
   if (shed_.events != 0) beat.time = std::min(beat.time, shed_.from);
+  if (hole_) beat.time = std::min(beat.time, hole_->from);
   if (health_json != sent_health_) beat.health_json = sent_health_ = health_json;
   if (metrics_text != sent_metrics_) beat.metrics_text = sent_metrics_ = metrics_text;
   if (auto sent = send(beat); !sent) disconnect(sent.error().message);

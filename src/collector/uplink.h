@@ -32,6 +32,7 @@ class Uplink {
     std::function<void(std::uint64_t id)> on_cancel;
     // A stretch of time the agent's store does not have; to be added as a gap event.
     std::function<void(event::Gap)> on_gap;
+    std::function<void()> on_connected;  // welcomed by an agent, or a hole it had was told: time for a heartbeat
     std::function<void()> on_acknowledged;
   };
   struct Counters {
@@ -74,6 +75,7 @@ class Uplink {
   Result<void> send(const ipc::Message& message);
   bool append(const event::ProcessEvent& event);
   void report_shed();
+  void report_hole(const event::Gap& gap);
 
   EventLoop& loop_;
   ledger::Ledger& ledger_;
@@ -94,6 +96,12 @@ class Uplink {
   std::optional<EventLoop::TimerId> flush_timer_, retry_timer_;
   bool flush_posted_ = false;
   base::SteadyClock::time_point last_flush_{};
+  // A hole that the store does not know of until the batch with its gap event is acknowledged.
+  struct Hole {
+    Timestamp from;
+    std::uint64_t sequence = 0;  // of that batch, at the latest
+  };
+  std::optional<Hole> hole_;
   bool welcomed_ = false;  // the first welcome of this epoch has told until when earlier epochs reach
 
   struct Shed {

@@ -90,7 +90,12 @@ class UplinkTest : public testing::Test {
     return std::make_unique<Uplink>(*loop_, *ledger_, options,
                                     Uplink::Handlers{.on_request = {},
                                                      .on_cancel = {},
-                                                     .on_gap = [this](const event::Gap& gap) { gaps_.push_back(gap); },
+                                                     .on_gap =
+                                                         [this](const event::Gap& gap) {
+                                                           gaps_.push_back(gap);
+                                                           if (on_gap_) on_gap_(gap);
+                                                         },
+                                                     .on_connected = {},
                                                      .on_acknowledged = {}});
   }
   void connect(Uplink& uplink, std::optional<Timestamp> covered_until = std::nullopt) {
@@ -116,6 +121,7 @@ class UplinkTest : public testing::Test {
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<FakeAgent> agent_;
   std::vector<event::Gap> gaps_;
+  std::function<void(const event::Gap&)> on_gap_;
 };
 
 TEST_F(UplinkTest, WhatWasCollectedBeforeTheAgentCameArrivesInOrderOnce) {
@@ -194,6 +200,22 @@ TEST_F(UplinkTest, TheTimeBeforeThisEpochIsAGapWhenTheStoreReachesOnlySoFar) {
   connect(*uplink, Timestamp{1'000});
   run_until([&] { return uplink->connected(); });
   EXPECT_EQ(gaps_.size(), 1U) << "a new connection in the same epoch is no gap";
+}
+
+TEST_F(UplinkTest, AHeartbeatClaimsNothingBeyondAHoleUntilItsGapIsAcknowledged) {
+  auto uplink = make();
+  on_gap_ = [&](const event::Gap& gap) {
+    EXPECT_TRUE(uplink->add(event::make_gap_event(gap, event::EventSource::ebpf, base::wall_now())));
+    // Runs when the batch is sent, and before its acknowledgement can have been read.
+    loop_->post([&] { uplink->heartbeat("", ""); });
+  };
+  connect(*uplink, Timestamp{1'000});
+  run_until([&] { return !agent_->beats.empty(); });
+  EXPECT_EQ(agent_->beats[0].time.ns, 1'000);
+  run_until([&] { return uplink->all_acknowledged(); });
+  uplink->heartbeat("", "");
+  run_until([&] { return agent_->beats.size() == 2; });
+  EXPECT_GT(agent_->beats[1].time.ns, 1'000);
 }
 
 TEST_F(UplinkTest, AHeartbeatNeverClaimsWhatIsNotAcknowledged) {
