@@ -22,6 +22,7 @@ using observe::Level;
 constexpr std::chrono::seconds metrics_interval{15};
 // Refusals of SQL in the ledger: at most this many a minute, the rest is counted.
 constexpr unsigned max_refusals_a_minute = 30;
+constexpr std::size_t max_refusal_bytes = 4096;
 
 std::string number(double value) {
   char buffer[32];
@@ -104,8 +105,10 @@ Result<void> Agent::start() {
                refusals_ = 0;
              }
              observe::counter("daemoneye_sql_refused_total", "Statements that the SQL front door refused").add();
+             // Bounds the nesting, too, which the parser would follow on the stack when it prints.
+             if (++refusals_ > max_refusals_a_minute || payload.size() > max_refusal_bytes) return;
              auto refusal = json::parse(payload, nullptr, false);
-             if (++refusals_ > max_refusals_a_minute || !refusal.is_object()) return;
+             if (!refusal.is_object()) return;
              refusal["by_uid"] = by;
              collector_->audit("sql_refused", refusal.dump(-1, ' ', false, json::error_handler_t::replace));
            },

@@ -55,7 +55,9 @@ void CollectorPeer::end(const std::string& why) {
   if (hello_) writer_.set_collector(hello_->source, false, alive_);
   // What was asked and not answered may or may not be in the ledger: asked again, an entry can come twice, but none
   // is missing.
-  for (auto& [id, payload] : sent_audit_) waiting_audit_.push_front(std::move(payload));
+  for (auto sent = sent_audit_.rbegin(); sent != sent_audit_.rend(); ++sent) {
+    waiting_audit_.push_front(std::move(sent->second));
+  }
   sent_audit_.clear();
   receiver_.reset();
   hello_.reset();
@@ -133,16 +135,21 @@ void CollectorPeer::on_batch(ipc::BatchMessage message) {
   if (!outcome->batch) return;
   auto& batch = *outcome->batch;
   std::optional<event::Gap> missing;
-  if (batch.missing) {
-    missing = event::Gap{"store_rolled_back", batch.missing->from, batch.missing->to, batch.missing->events};
+  if (const auto& gone = batch.missing) {
+    // An empty range: only earlier epochs are missing. The collector's own gap event says the same in the same words.
+    missing = gone->last_sequence < gone->first_sequence
+                  ? event::Gap{"collector_unavailable", gone->from, gone->to, std::nullopt}
+                  : event::Gap{"store_rolled_back", gone->from, gone->to, gone->events};
   }
-  writer_.commit_batch(std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
-                       [this, here = here_, line = line_, sequence](const Result<store::Commit>& commit) {
-                         if (commit && !commit->duplicate && options_.on_commit) options_.on_commit(*commit);
-                         loop_.post([this, here, line, sequence, commit] {
-                           if (*here) on_committed(line, sequence, commit);
-                         });
-                       });
+  writer_.commit_batch(
+      std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
+      [this, here = here_, line = line_, sequence](const Result<store::Commit>& commit) {
+        if (commit && !commit->duplicate && options_.on_commit) options_.on_commit(*commit);
+        loop_.post([this, here, line, sequence, commit] {
+          if (*here) on_committed(line, sequence, commit);
+        });
+      },
+      std::move(missing));
 }
 
 void CollectorPeer::on_committed(std::uint64_t line, std::uint64_t sequence, const Result<store::Commit>& commit) {
@@ -156,7 +163,7 @@ void CollectorPeer::on_committed(std::uint64_t line, std::uint64_t sequence, con
 }
 
 void CollectorPeer::audit(const std::string& action, const std::string& payload_json) {
-  if (waiting_audit_.size() >= max_waiting_audit) {
+  if (waiting_audit_.size() >= max_waiting_audit || payload_json.size() > max_audit_bytes) {
     ++audit_lost_;
     observe::counter("daemoneye_audit_requests_lost_total", "Audit entries dropped while the collector was away").add();
     return;

@@ -37,7 +37,8 @@ class CollectorPeer {
   // Asks the collector to write an audit entry; while it is away up to max_waiting_audit wait, more are counted as
   // lost.
   void audit(const std::string& action, const std::string& payload_json);
-  static constexpr std::size_t max_waiting_audit = 1000;
+  // Larger payloads than the ledger takes are lost, too.
+  static constexpr std::size_t max_waiting_audit = 1000, max_audit_bytes = 60 * 1024;
 
   [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
 

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/text.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
@@ -38,7 +40,14 @@ void Operators::on_accept(UniqueFd socket, const ipc::PeerCredentials& credentia
                                ipc::peer_in_group(socket.get(), credentials, options_.reader_group));
   peer.collector = ourselves || (options_.collector_uid && credentials.uid == *options_.collector_uid);
   if (!peer.reader && !peer.collector) return refuse("neither root nor in the readers' group");
+  const auto of_same_user = static_cast<std::size_t>(std::ranges::count_if(
+      peers_, [&](const auto& other) { return other.second.credentials.uid == credentials.uid; }));
+  const bool privileged = ourselves || peer.collector;
   if (peers_.size() >= max_peers) return refuse("too many connections");
+  // A reader's idle connections keep nobody else out.
+  if (!privileged && (of_same_user >= max_peers_a_user || peers_.size() >= max_peers - reserved_peers)) {
+    return refuse("too many connections of readers");
+  }
   const std::uint64_t id = next_id_++;
   auto connection =
       ipc::Connection::adopt(loop_, std::move(socket),

@@ -29,7 +29,8 @@ class Operators {
     std::function<void(uid_t by, const std::string& payload)> on_refusal;
     std::function<void(std::unique_ptr<ipc::Connection>, ipc::Message hello)> on_collector;
   };
-  static constexpr std::size_t max_peers = 64;
+  // Some places are kept for root, ourselves and the collector.
+  static constexpr std::size_t max_peers = 64, max_peers_a_user = 8, reserved_peers = 8;
 
   static Result<std::unique_ptr<Operators>> open(EventLoop& loop, Options options, Handlers handlers);
   ~Operators();

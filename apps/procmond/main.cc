@@ -74,6 +74,7 @@ Result<collector::Collector::Options> collector_options(const config::Settings& 
   collector::Collector::Options options;
   options.uplink.host = apps::host_name();
   options.uplink.version = DAEMONEYE_VERSION;
+  if (sensors.source) options.uplink.gap_source = sensors.source->kind();
   options.uplink.batch_events = settings.app.batch_size;
   options.uplink.max_held_bytes = settings.app.memory_budget_mb * std::size_t{1024 * 1024} / 6;
   options.tracker.max_processes = table_size(settings);
@@ -101,11 +102,12 @@ observe::ComponentHealth capability_health(const sandbox::Reached& reached, cons
   return health;
 }
 
-// Without a supervisor: connects to the agent's socket, again whenever the connection is gone.
+// Connects to the agent's socket, again whenever the connection is gone. Under a supervisor it waits a while first: a
+// restarted agent is handed to us; a line that broke while both live is not.
 class Connector {
  public:
-  Connector(EventLoop& loop, std::string path, collector::Collector& collector)
-      : loop_(loop), path_(std::move(path)), collector_(collector) {}
+  Connector(EventLoop& loop, std::string path, collector::Collector& collector, std::chrono::milliseconds head_start)
+      : loop_(loop), path_(std::move(path)), collector_(collector), head_start_(head_start) {}
   Result<void> start() {
     DE_TRY(const auto timer, loop_.add_timer(std::chrono::milliseconds(1), reconnect_first, [this] { attempt(); }));
     static_cast<void>(timer);  // for the life of the loop
@@ -114,7 +116,11 @@ class Connector {
 
  private:
   void attempt() {
-    if (collector_.connected() || base::SteadyClock::now() < not_before_) return;
+    if (collector_.connected()) {
+      not_before_ = base::SteadyClock::now() + head_start_;
+      return;
+    }
+    if (base::SteadyClock::now() < not_before_) return;
     auto socket = ipc::connect_to(path_, Deadline::after(connect_timeout));
     if (!socket) {
       if (failures_ == 0) observe::log(Level::warn, "ipc", "agent not reachable", {{"error", socket.error().message}});
@@ -130,8 +136,9 @@ class Connector {
   EventLoop& loop_;
   std::string path_;
   collector::Collector& collector_;
+  std::chrono::milliseconds head_start_;
   int failures_ = 0;
-  base::SteadyClock::time_point not_before_{};
+  base::SteadyClock::time_point not_before_ = base::SteadyClock::now() + head_start_;
 };
 
 int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
@@ -213,11 +220,14 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   });
   std::unique_ptr<Connector> connector;
   if (prepared) prepared = collector.start();
-  if (prepared && command_line.role == "supervised") {
+  const bool supervised = command_line.role == "supervised";
+  if (prepared && supervised) {
     prepared = supervise::receive_sockets(
         **loop, supervise::control_fd, [&](UniqueFd socket) { collector.attach(std::move(socket)); }, stop);
-  } else if (prepared) {
-    connector = std::make_unique<Connector>(**loop, settings.ipc.socket_path, collector);
+  }
+  if (prepared) {
+    connector = std::make_unique<Connector>(**loop, settings.ipc.socket_path, collector,
+                                            supervised ? reconnect_max : std::chrono::milliseconds(0));
     prepared = connector->start();
   }
   if (!prepared) return give_up(program, prepared.error().message, apps::exit_failed);

@@ -29,7 +29,7 @@ Collector::Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capab
       uplink_(loop, *parts_.ledger, options_.uplink,
               {.on_request = [this](const ipc::Request& request) { uplink_.reply(tasks_.handle(request)); },
                .on_cancel = [](std::uint64_t) {},  // requests are answered before the next message is read
-               .on_gap = [this](const event::Gap& gap) { add_gap(gap); },
+               .on_gap = [this](const event::Gap& gap) { on_gap(gap); },
                .on_connected = [this] { beat(); },  // so that health is known at once
                .on_acknowledged = [this] { finish_stop(); }}),
       tasks_(tracker_, *parts_.ledger, std::move(capabilities)) {}
@@ -48,6 +48,7 @@ void Collector::on_raw(const sensor::RawEvent& raw) { tracker_.on_event(raw, par
 void Collector::record(const std::string& action, const std::string& payload) {
   auto sequence = parts_.ledger->append("procmond", action, payload);
   if (!sequence) {
+    ++entries_lost_;
     ledger_error_ = sequence.error().message;
     observe::log(Level::error, "ledger", "entry could not be written",
                  {{"action", action}, {"error", sequence.error().message}});
@@ -133,13 +134,13 @@ void Collector::check_losses() {
     if (lost > lost_reported_) {
       const event::Gap gap{"events_lost", losses_checked_, now, lost - lost_reported_};
       lost_reported_ = lost;
-      add_gap(gap);
+      uplink_.add_gap(gap);
     }
   }
   losses_checked_ = now;
 }
 
-void Collector::add_gap(const event::Gap& gap) {
+void Collector::on_gap(const event::Gap& gap) {
   recent_loss_ = gap;
   observe::log(Level::warn, "collector", "gap in the record",
                {{"reason", gap.reason},
@@ -149,14 +150,18 @@ void Collector::add_gap(const event::Gap& gap) {
   observe::counter("daemoneye_lost_events_total", "Events that could not be collected, by reason",
                    {{"reason", gap.reason}})
       .add(static_cast<double>(gap.count.value_or(0)));
-  const auto source = parts_.source ? parts_.source->kind() : event::EventSource::scan;
-  const auto event = event::make_gap_event(gap, source, base::wall_now());
-  record("gap", event.detail);
-  // No room for it now: the uplink counts it into the next gap it reports.
-  uplink_.add(event);
+  record("gap", event::make_gap_event(gap, options_.uplink.gap_source, base::wall_now()).detail);
 }
 
-void Collector::beat() { uplink_.heartbeat(observe::to_json(health()), observe::metrics_text()); }
+void Collector::beat() {
+  // What happened before this moment is in the ring by now; a claim may be made for it only after it was heard.
+  const auto until = base::wall_now();
+  if (parts_.source) {
+    parts_.source->poll();
+    check_losses();
+  }
+  uplink_.heartbeat(until, observe::to_json(health()), observe::metrics_text());
+}
 
 std::vector<observe::ComponentHealth> Collector::health() const {
   auto report = options_.fixed_health;
@@ -171,6 +176,7 @@ std::vector<observe::ComponentHealth> Collector::health() const {
   details["scan_forbidden"] = std::to_string(last_scan_.result.forbidden);
   details["events_emitted"] = std::to_string(tracker_.counters().emitted);
   details["events_excluded"] = std::to_string(tracker_.counters().excluded);
+  details["scans_shed"] = std::to_string(uplink_.counters().scans_shed);
   details["events_shed"] = std::to_string(uplink_.counters().shed);
   details["processes_untracked"] = std::to_string(tracker_.counters().untracked);
   details["batches_held"] = std::to_string(uplink_.held_batches());
@@ -200,6 +206,12 @@ std::vector<observe::ComponentHealth> Collector::health() const {
       !problem.empty()) {
     ledger.state = HealthState::failed;
     ledger.reason = "cannot be written, so nothing is sent: " + problem;
+  }
+  if (entries_lost_ > 0) {
+    ledger.details["entries_lost"] = std::to_string(entries_lost_);
+    ledger.state = std::max(ledger.state, HealthState::degraded);
+    ledger.reason += (ledger.reason.empty() ? "" : "; ") + std::to_string(entries_lost_) +
+                     " entries could not be written and are missing";
   }
   report.push_back(std::move(ledger));
   return report;

@@ -54,7 +54,7 @@ class Collector {
   void on_raw(const sensor::RawEvent& raw);
   void scan();
   void check_losses();
-  void add_gap(const event::Gap& gap);
+  void on_gap(const event::Gap& gap);
   void beat();
   void finish_stop();
   [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
@@ -78,6 +78,7 @@ class Collector {
   } last_scan_;
   std::optional<event::Gap> recent_loss_;
   std::string ledger_error_;
+  std::uint64_t entries_lost_ = 0;  // of the ledger: could not be written
   std::function<void()> stop_done_;
 };
 

@@ -162,7 +162,9 @@ void Tracker::on_exec(const sensor::RawEvent& raw, EventSource source) {
   take_fields(*entry, raw.process);
   announce_ancestors(*entry, raw.time, source);
   auto event = describe(*entry, raw.time);
-  entry->announced = emit(event, EventKind::exec, source, raw.time, {});
+  const bool told = emit(event, EventKind::exec, source, raw.time, {});
+  entry->announced |= told;  // what was told before stays told: its end must follow
+  entry->retell = !told;
 }
 
 bool Tracker::remember_end(const event::ProcessKey& key) {
@@ -274,6 +276,10 @@ void Tracker::on_scanned(const sensor::RawProcess& raw, Timestamp now) {
   fresh.scan_id = scan_.id;
   sample(fresh, raw, now);
   entry = insert(fresh, now);
+  if (entry == nullptr) {
+    scan_.untracked.insert(key);
+    if (untracked_told_.contains(key)) return;
+  }
   if (entry != nullptr) announce_ancestors(*entry, now, EventSource::scan);
   auto event = describe(entry != nullptr ? *entry : fresh, now);
   const bool told = emit(event, EventKind::seen, EventSource::scan, now, {});
@@ -297,7 +303,9 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp n
     entry.image = make_image(raw);
     announce_ancestors(entry, now, EventSource::scan);
     auto event = describe(entry, now);
-    entry.announced = emit(event, EventKind::exec, EventSource::scan, now, R"({"missed":true})");
+    const bool told = emit(event, EventKind::exec, EventSource::scan, now, R"({"missed":true})");
+    entry.announced |= told;
+    entry.retell = !told;
     return;
   }
   if (raw.executable_state != entry.image->state || (!entry.image->executable_path && raw.executable_path)) {
@@ -306,10 +314,12 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp n
     if (!image->executable_path) image->executable_path = raw.executable_path;
     entry.image = std::move(image);
   }
-  if (!entry.announced) {
+  if (!entry.announced || entry.retell) {
     announce_ancestors(entry, now, EventSource::scan);
     auto event = describe(entry, now);
-    entry.announced = emit(event, EventKind::seen, EventSource::scan, now, {});
+    const bool told = emit(event, EventKind::seen, EventSource::scan, now, {});
+    entry.announced |= told;
+    entry.retell = !told;
   } else if (changes.any()) {
     auto event = describe(entry, now);
     emit(event, EventKind::change, EventSource::scan, now, changes.text());
@@ -332,6 +342,8 @@ std::vector<event::LiveUpdate> Tracker::end_scan(Timestamp now) {
   for (const auto pid : vanished) {
     if (close_missed(entries_.at(pid), now)) entries_.erase(pid);
   }
+  untracked_told_ = std::move(scan_.untracked);
+  scan_.untracked.clear();
   scan_.running = false;
   scan_.first = false;
   scan_.ended.clear();

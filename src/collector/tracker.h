@@ -72,6 +72,7 @@ class Tracker {
     Timestamp first_seen, sampled;
     std::uint64_t scan_id = 0;  // of the last scan that found it
     bool announced = false;     // a start of it was emitted
+    bool retell = false;        // what it is now was refused: the next scan tells it
     bool kernel_thread = false;
   };
 
@@ -106,11 +107,14 @@ class Tracker {
   static constexpr std::size_t max_remembered_ends = 1024;
   std::unordered_set<event::ProcessKey> ended_;
   std::deque<event::ProcessKey> ended_order_;
+  // Found by scans and told, but not in the table for lack of room; as many as live beyond it.
+  std::unordered_set<event::ProcessKey> untracked_told_;
   struct Scan {
     std::uint64_t id = 0;
     Timestamp begin;
     bool running = false, realtime = false, first = true;
-    std::unordered_set<event::ProcessKey> ended;  // while it runs: their records may still be on the way
+    std::unordered_set<event::ProcessKey> untracked;  // met in this scan
+    std::unordered_set<event::ProcessKey> ended;      // while it runs: their records may still be on the way
   } scan_;
 };
 

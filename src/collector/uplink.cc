@@ -41,19 +41,53 @@ Uplink::~Uplink() {
   if (retry_timer_) loop_.remove_timer(*retry_timer_);
 }
 
+bool Uplink::make_room() {
+  const auto full = [&] { return encoded_events_ >= options_.batch_events || encoded_.size() >= batch_target_bytes; };
+  if (full()) make_batch();
+  return !full() && sender_.has_room(encoded_.size() + batch_target_bytes);
+}
+
 bool Uplink::add(const event::ProcessEvent& event) {
-  const bool full = encoded_events_ >= options_.batch_events || encoded_.size() >= batch_target_bytes;
-  if (full) make_batch();
-  const bool blocked = encoded_events_ >= options_.batch_events || encoded_.size() >= batch_target_bytes;
-  if (blocked || !sender_.has_room(encoded_.size() + batch_target_bytes)) {
+  if (!owed_.empty() || shed_.events != 0) tell_owed_gaps();
+  if (!make_room()) {
     if (shed_.events == 0) shed_.from = event.time;
     ++shed_.events;
     shed_.to = event.time;
     ++counters_.shed;
     return false;
   }
-  if (shed_.events != 0) report_shed();
   return append(event);
+}
+
+void Uplink::add_gap(const event::Gap& gap) {
+  if (handlers_.on_gap) handlers_.on_gap(gap);
+  const auto same = std::ranges::find(owed_, gap.reason, &event::Gap::reason);
+  if (owed_.size() >= max_owed_gaps && same != owed_.end()) {
+    same->from = std::min(same->from, gap.from);
+    same->to = std::max(same->to, gap.to);
+    if (same->count && gap.count)
+      *same->count += *gap.count;
+    else
+      same->count.reset();
+  } else {
+    owed_.push_back(gap);
+  }
+  tell_owed_gaps();
+}
+
+void Uplink::tell_owed_gaps() {
+  while (make_room()) {
+    if (shed_.events != 0) {
+      const event::Gap gap{"events_shed", shed_.from, shed_.to, shed_.events};
+      shed_ = {};
+      if (handlers_.on_gap) handlers_.on_gap(gap);
+      owed_.push_back(gap);
+    }
+    if (owed_.empty()) return;
+    append(event::make_gap_event(owed_.front(), options_.gap_source, base::wall_now()));
+    hole_ = {hole_ ? std::min(hole_->from, owed_.front().from) : owed_.front().from, sender_.next_sequence()};
+    owed_.pop_front();
+  }
 }
 
 bool Uplink::append(const event::ProcessEvent& event) {
@@ -76,14 +110,13 @@ bool Uplink::append(const event::ProcessEvent& event) {
   return true;
 }
 
-void Uplink::report_shed() {
-  const event::Gap gap{"events_shed", shed_.from, shed_.to, shed_.events};
-  shed_ = {};
-  if (handlers_.on_gap) handlers_.on_gap(gap);
-}
-
 void Uplink::add_scan(const event::ScanSummary& scan) {
-  scan_ = event::encode_scan(scan);
+  auto encoded = event::encode_scan(scan);
+  if (!sender_.has_room(encoded_.size() + encoded.size() + batch_target_bytes)) {
+    ++counters_.scans_shed;
+    return;
+  }
+  scan_ = std::move(encoded);
   schedule_flush();
 }
 
@@ -115,6 +148,7 @@ void Uplink::flush() {
     loop_.remove_timer(*flush_timer_);
     flush_timer_.reset();
   }
+  tell_owed_gaps();
   make_batch();
   last_flush_ = base::SteadyClock::now();
 }
@@ -170,6 +204,8 @@ void Uplink::record_and_queue() {
   }
   unrecorded_.clear();
   pump();
+  // What came while the ledger was unwilling has waited long enough.
+  if (encoded_events_ != 0 || !scan_.empty()) schedule_flush();
 }
 
 Result<void> Uplink::send(const ipc::Message& message) {
@@ -246,18 +282,13 @@ void Uplink::on_welcome(const ipc::Welcome& welcome) {
   if (*rollback) {
     // The store is older than it was: what it had acknowledged since is gone from it.
     const auto& gone = **rollback;
-    report_hole({"store_rolled_back", gone.from, gone.to, gone.events});
+    add_gap({"store_rolled_back", gone.from, gone.to, gone.events});
   } else if (!welcomed_ && welcome.covered_until && *welcome.covered_until < epoch_started_) {
-    report_hole({"collector_unavailable", *welcome.covered_until, epoch_started_, std::nullopt});
+    add_gap({"collector_unavailable", *welcome.covered_until, epoch_started_, std::nullopt});
   }
   welcomed_ = true;
   pump();
   if (connected() && handlers_.on_connected) handlers_.on_connected();
-}
-
-void Uplink::report_hole(const event::Gap& gap) {
-  if (handlers_.on_gap) handlers_.on_gap(gap);
-  hole_ = {hole_ ? std::min(hole_->from, gap.from) : gap.from, sender_.next_sequence() + 1};
 }
 
 void Uplink::reply(const ipc::Reply& reply) {
@@ -266,16 +297,17 @@ void Uplink::reply(const ipc::Reply& reply) {
   }
 }
 
-void Uplink::heartbeat(const std::string& health_json, const std::string& metrics_text) {
-  if (shed_.events != 0 && unrecorded_.empty() && sender_.has_room(batch_target_bytes)) report_shed();
+void Uplink::heartbeat(Timestamp until, const std::string& health_json, const std::string& metrics_text) {
+  tell_owed_gaps();
   if (!connected()) return;
   ipc::Heartbeat beat;
-  beat.time = base::wall_now();
+  beat.time = until;
   // What is collected, or held, is not stored yet.
   if (const auto oldest = sender_.oldest_held_time()) beat.time = std::min(beat.time, *oldest);
   if (!unrecorded_.empty()) beat.time = std::min(beat.time, unrecorded_.front().first_time);
   if (encoded_events_ != 0) beat.time = std::min(beat.time, first_time_);
   if (shed_.events != 0) beat.time = std::min(beat.time, shed_.from);
+  for (const auto& gap : owed_) beat.time = std::min(beat.time, gap.from);
   if (hole_) beat.time = std::min(beat.time, hole_->from);
   if (health_json != sent_health_) beat.health_json = sent_health_ = health_json;
   if (metrics_text != sent_metrics_) beat.metrics_text = sent_metrics_ = metrics_text;
@@ -283,7 +315,8 @@ void Uplink::heartbeat(const std::string& health_json, const std::string& metric
 }
 
 bool Uplink::all_acknowledged() const {
-  return encoded_events_ == 0 && scan_.empty() && unrecorded_.empty() && sender_.all_acknowledged();
+  return encoded_events_ == 0 && scan_.empty() && unrecorded_.empty() && owed_.empty() && shed_.events == 0 &&
+         sender_.all_acknowledged();
 }
 
 }  // namespace daemoneye::collector

@@ -25,18 +25,19 @@ class Uplink {
     std::string host, version;
     std::size_t batch_events = 1000;
     std::size_t max_held_bytes = 16 * 1024 * 1024;
+    event::EventSource gap_source = event::EventSource::scan;
     std::chrono::milliseconds flush_interval{10};  // the longest an event waits for others to share its batch
   };
   struct Handlers {
     std::function<void(ipc::Request)> on_request;
     std::function<void(std::uint64_t id)> on_cancel;
-    // A stretch of time the agent's store does not have; to be added as a gap event.
-    std::function<void(event::Gap)> on_gap;
+    // A gap was found, and will be told as an event as soon as there is room: to be logged, counted, recorded.
+    std::function<void(const event::Gap&)> on_gap;
     std::function<void()> on_connected;  // welcomed by an agent, or a hole it had was told: time for a heartbeat
     std::function<void()> on_acknowledged;
   };
   struct Counters {
-    std::uint64_t batches = 0, events = 0, shed = 0, connections = 0, ledger_failures = 0;
+    std::uint64_t batches = 0, events = 0, shed = 0, scans_shed = 0, connections = 0, ledger_failures = 0;
   };
 
   Uplink(EventLoop& loop, ledger::Ledger& ledger, Options options, Handlers handlers);
@@ -44,6 +45,10 @@ class Uplink {
 
   // False when there is no room: the event is shed and counted; a gap event follows as soon as there is room.
   bool add(const event::ProcessEvent& event);
+  // A gap event is never shed: it waits for room (max_owed_gaps; beyond, gaps of one reason become one).
+  void add_gap(const event::Gap& gap);
+  static constexpr std::size_t max_owed_gaps = 64;
+  // Without room it is dropped and counted: the next scan tells all of it anew.
   void add_scan(const event::ScanSummary& scan);
   // Sends what is collected now.
   void flush();
@@ -51,8 +56,9 @@ class Uplink {
   // Takes the place of the current connection, if any.
   void attach(UniqueFd socket);
   void reply(const ipc::Reply& reply);
-  // Tells the agent until when nothing is unsent. Health and metrics are sent when they changed.
-  void heartbeat(const std::string& health_json, const std::string& metrics_text);
+  // Tells the agent until when nothing is missing: `until` (the sources were read after it), or earlier when something
+  // of before is not acknowledged. Health and metrics are sent when they changed.
+  void heartbeat(Timestamp until, const std::string& health_json, const std::string& metrics_text);
 
   [[nodiscard]] bool attached() const { return connection_ != nullptr; }
   [[nodiscard]] bool connected() const { return connection_ != nullptr && sender_.connected(); }
@@ -74,8 +80,9 @@ class Uplink {
   void disconnect(const std::string& why);
   Result<void> send(const ipc::Message& message);
   bool append(const event::ProcessEvent& event);
-  void report_shed();
-  void report_hole(const event::Gap& gap);
+  // Makes the batch when it is full; true when there is room for another event.
+  bool make_room();
+  void tell_owed_gaps();
 
   EventLoop& loop_;
   ledger::Ledger& ledger_;
@@ -96,7 +103,8 @@ class Uplink {
   std::optional<EventLoop::TimerId> flush_timer_, retry_timer_;
   bool flush_posted_ = false;
   base::SteadyClock::time_point last_flush_{};
-  // A hole that the store does not know of until the batch with its gap event is acknowledged.
+  std::deque<event::Gap> owed_;  // gaps that wait for room
+  // What the store does not know of until the batch with the gap event is acknowledged.
   struct Hole {
     Timestamp from;
     std::uint64_t sequence = 0;  // of that batch, at the latest

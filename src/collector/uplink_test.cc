@@ -25,7 +25,8 @@ event::ProcessEvent make_event(std::uint64_t number) {
 // The agent's end: acknowledges what it receives, in memory.
 class FakeAgent {
  public:
-  FakeAgent(EventLoop& loop, UniqueFd socket, std::optional<Timestamp> covered_until) {
+  FakeAgent(EventLoop& loop, UniqueFd socket, std::optional<Timestamp> covered_until, std::uint64_t committed)
+      : committed_(committed) {
     auto connection = ipc::Connection::adopt(
         loop, std::move(socket),
         {.on_message = [this, covered_until](const ipc::Message& message) { on_message(message, covered_until); },
@@ -45,9 +46,10 @@ class FakeAgent {
  private:
   void on_message(const ipc::Message& message, std::optional<Timestamp> covered_until) {
     if (const auto* hello = std::get_if<ipc::Hello>(&message)) {
-      receiver_.emplace(*hello, 0);
+      receiver_.emplace(*hello, committed_);
       ipc::Welcome welcome;
       welcome.store_id = "store";
+      welcome.committed_sequence = committed_;
       welcome.credit_records = 100000;
       welcome.covered_until = covered_until;
       ASSERT_TRUE(connection_->send(welcome));
@@ -64,6 +66,7 @@ class FakeAgent {
       beats.push_back(*beat);
     }
   }
+  std::uint64_t committed_;
   std::unique_ptr<ipc::Connection> connection_;
   std::optional<ipc::BatchReceiver> receiver_;
 };
@@ -98,10 +101,10 @@ class UplinkTest : public testing::Test {
                                                      .on_connected = {},
                                                      .on_acknowledged = {}});
   }
-  void connect(Uplink& uplink, std::optional<Timestamp> covered_until = std::nullopt) {
+  void connect(Uplink& uplink, std::optional<Timestamp> covered_until = std::nullopt, std::uint64_t committed = 0) {
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    agent_ = std::make_unique<FakeAgent>(*loop_, UniqueFd(ends[0]), covered_until);
+    agent_ = std::make_unique<FakeAgent>(*loop_, UniqueFd(ends[0]), covered_until, committed);
     uplink.attach(UniqueFd(ends[1]));
   }
   // Runs the loop until `done`, at most 20 s.
@@ -180,10 +183,12 @@ TEST_F(UplinkTest, ShedsWhenItMayHoldNoMoreAndReportsExactlyHowMuch) {
     ++(uplink->add(event) ? taken : refused);
   }
   connect(*uplink);
-  run_until([&] { return uplink->all_acknowledged(); });
-  EXPECT_EQ(agent_->events(), taken);
+  run_until([&] { return uplink->held_batches() == 0; });
   ASSERT_TRUE(gaps_.empty());
-  uplink->heartbeat("", "");
+  EXPECT_FALSE(uplink->all_acknowledged()) << "the loss is not told yet";
+  uplink->heartbeat(base::wall_now(), "", "");
+  run_until([&] { return uplink->all_acknowledged(); });
+  EXPECT_EQ(agent_->events(), taken + 1) << "all that was taken, and the gap";
   ASSERT_EQ(gaps_.size(), 1U);
   EXPECT_EQ(gaps_[0].reason, "events_shed");
   EXPECT_EQ(gaps_[0].count, refused);
@@ -197,25 +202,49 @@ TEST_F(UplinkTest, TheTimeBeforeThisEpochIsAGapWhenTheStoreReachesOnlySoFar) {
   EXPECT_EQ(gaps_[0].reason, "collector_unavailable");
   EXPECT_EQ(gaps_[0].from.ns, 1'000);
   EXPECT_EQ(gaps_[0].count, std::nullopt);
-  connect(*uplink, Timestamp{1'000});
+  run_until([&] { return uplink->all_acknowledged(); });
+  connect(*uplink, Timestamp{1'000}, agent_->batches.back().id.sequence);
   run_until([&] { return uplink->connected(); });
   EXPECT_EQ(gaps_.size(), 1U) << "a new connection in the same epoch is no gap";
 }
 
 TEST_F(UplinkTest, AHeartbeatClaimsNothingBeyondAHoleUntilItsGapIsAcknowledged) {
   auto uplink = make();
-  on_gap_ = [&](const event::Gap& gap) {
-    EXPECT_TRUE(uplink->add(event::make_gap_event(gap, event::EventSource::ebpf, base::wall_now())));
+  on_gap_ = [&](const event::Gap&) {
     // Runs when the batch is sent, and before its acknowledgement can have been read.
-    loop_->post([&] { uplink->heartbeat("", ""); });
+    loop_->post([&] { uplink->heartbeat(base::wall_now(), "", ""); });
   };
   connect(*uplink, Timestamp{1'000});
   run_until([&] { return !agent_->beats.empty(); });
   EXPECT_EQ(agent_->beats[0].time.ns, 1'000);
   run_until([&] { return uplink->all_acknowledged(); });
-  uplink->heartbeat("", "");
+  uplink->heartbeat(base::wall_now(), "", "");
   run_until([&] { return agent_->beats.size() == 2; });
   EXPECT_GT(agent_->beats[1].time.ns, 1'000);
+}
+
+TEST_F(UplinkTest, AGapThatFindsNoRoomWaitsAndKeepsItsSpanAndCount) {
+  auto uplink = make(2 * 1024 * 1024);
+  auto event = make_event(1);
+  event.process.cwd = std::string(20'000, 'x');
+  while (uplink->add(event)) {
+  }
+  const event::Gap lost{"events_lost", Timestamp{10}, Timestamp{20}, 5000};
+  uplink->add_gap(lost);
+  connect(*uplink);
+  run_until([&] { return uplink->held_batches() == 0; });
+  uplink->heartbeat(base::wall_now(), "", "");
+  run_until([&] { return uplink->all_acknowledged(); });
+  std::vector<event::Gap> told;
+  for (const auto& batch : agent_->batches) {
+    for (const auto& arrived : batch.decoded.events) {
+      if (arrived.kind == event::EventKind::gap) told.push_back(*event::parse_gap(arrived.detail));
+    }
+  }
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_EQ(told[0], lost);
+  EXPECT_EQ(told[1].reason, "events_shed");
+  EXPECT_EQ(told[1].count, 1U);
 }
 
 TEST_F(UplinkTest, AHeartbeatNeverClaimsWhatIsNotAcknowledged) {
@@ -223,7 +252,7 @@ TEST_F(UplinkTest, AHeartbeatNeverClaimsWhatIsNotAcknowledged) {
   connect(*uplink);
   run_until([&] { return uplink->connected(); });
   ASSERT_TRUE(uplink->add(make_event(5)));
-  uplink->heartbeat("", "");
+  uplink->heartbeat(base::wall_now(), "", "");
   run_until([&] { return !agent_->beats.empty(); });
   EXPECT_EQ(agent_->beats[0].time, make_event(5).time);
 }

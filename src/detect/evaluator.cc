@@ -64,6 +64,12 @@ store::Writer::Raise Evaluator::raise(const LoadedRule& rule, store::Alert alert
   raise.dedup_window = rule.rule.dedup_for.count() > 0
                            ? std::chrono::ceil<std::chrono::milliseconds>(rule.rule.dedup_for)
                            : options_.dedup_window;
+  if (rule.rule.evaluate && rule.rule.dedup_for.count() == 0) {
+    // A row is found again by every run whose window still holds it: that is one alert.
+    raise.dedup_window =
+        std::max(raise.dedup_window,
+                 std::chrono::ceil<std::chrono::milliseconds>(rule.rule.evaluate->window + rule.rule.evaluate->every));
+  }
   if (options_.route) raise.sinks = options_.route(alert);
   raise.alert = std::move(alert);
   return raise;
@@ -84,6 +90,7 @@ Result<std::vector<store::Writer::Raise>> Evaluator::stream(const StoredEvents& 
     run.deadline = Deadline::after(options_.rule_timeout);
     run.stop = stop;
     run.now = now;
+    run.row_limit = max_stream_rows;
     const auto begin = base::SteadyClock::now();
     auto stats = connection_->run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
       const auto stored = std::ranges::lower_bound(events.events, driving, {}, &StoredEvent::id);
@@ -94,6 +101,8 @@ Result<std::vector<store::Writer::Raise>> Evaluator::stream(const StoredEvents& 
     const auto elapsed = since(begin);
     if (!stats) {
       if (stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
+      // The store's failure is not the rule's: the events are shown again.
+      if (stats.error().code == Errc::io) return std::unexpected(stats.error());
       board_.failed(rule.rule.id, elapsed, stats.error());
       continue;
     }

@@ -27,6 +27,8 @@ class Evaluator {
                                                    std::stop_token stop);
 
   // One run of a scheduled rule at `now` over its window.
+  // Of one stream rule over one chunk of events: a join that multiplies must not fill the memory.
+  static constexpr std::uint64_t max_stream_rows = 10'000;
   static constexpr std::uint64_t max_scheduled_rows = 1000;  // more: the alerts say limit_reached
   Result<std::vector<store::Writer::Raise>> scheduled(const LoadedRule& rule, Timestamp now, std::stop_token stop);
 

@@ -24,7 +24,11 @@ Result<std::optional<gid_t>> find_group(const std::string& name) {
   group* found = nullptr;
   const int error = ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
   if (error != 0) return fail_errno("group " + name, error);
-  if (found == nullptr) return fail(Errc::not_found, "group " + name + ": no such group");
+  if (found == nullptr) {
+    // No failure: without its readers' group the ledger serves its owner.
+    observe::log(observe::Level::warn, "ledger", "the readers' group does not exist", {{"group", name}});
+    return std::nullopt;
+  }
   return entry.gr_gid;
 }
 

@@ -204,9 +204,11 @@ TEST(Ledger, RefusesAFolderOfAnotherUser) {
   EXPECT_EQ(opened.error().code, Errc::permission_denied);
 }
 
-TEST(Ledger, RefusesAGroupThatDoesNotExist) {
+TEST(Ledger, ServesItsOwnerWhereTheReadersGroupDoesNotExist) {
   const TempLedger temp;
-  EXPECT_FALSE(Ledger::open({temp.path(), "no-such-group-here"}));
+  auto ledger = Ledger::open({temp.path(), "no-such-group-here"});
+  ASSERT_TRUE(ledger) << ledger.error().message;
+  EXPECT_TRUE((*ledger)->append("procmond", "start", "{}"));
 }
 
 TEST(LedgerReader, ReadsAnyRangeAndStopsWhenTold) {

@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
@@ -76,7 +77,9 @@ std::optional<event::Value> as_column_type(sqlite3_value* value, event::ColumnTy
       return std::nullopt;
     }
     case SQLITE_FLOAT:
-      if (type == event::ColumnType::real) return event::Value(sqlite3_value_double(value));
+      if (type == event::ColumnType::real && std::isfinite(sqlite3_value_double(value))) {
+        return event::Value(sqlite3_value_double(value));
+      }
       return std::nullopt;
     case SQLITE_TEXT: {
       if (type != event::ColumnType::text) return std::nullopt;

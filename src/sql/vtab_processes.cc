@@ -149,7 +149,12 @@ class ProcessesCursor : public Cursor {
     const auto key = event::parse_process_key(text);
     if (!key) return {};  // no process has it
     DE_TRY(const auto found, runtime_.reader()->find_process(*key));
-    if (!found) return {};
+    if (!found) {
+      runtime_.touch(runtime_.clamp({}));  // all of history was searched
+      return {};
+    }
+    const auto seen_at = found->kind == event::EventKind::exit ? found->time : runtime_.now();
+    runtime_.touch({seen_at, seen_at});
     const bool ended = found->kind == event::EventKind::exit;
     if (ended ? which.ended && in_history(found->time) : which.live) buffer(*found, ended);
     return {};

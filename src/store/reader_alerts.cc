@@ -10,6 +10,9 @@
 namespace daemoneye::store {
 namespace {
 
+// Heartbeats come every 2 s and are on disk 2 s later; the rest is for a busy machine.
+constexpr std::int64_t max_silence_ns = 15'000'000'000;
+
 constexpr std::size_t max_reasons = 64;  // beyond this the gaps of one reason are told as one
 constexpr std::size_t max_recent_gaps = 20;
 
@@ -60,17 +63,24 @@ Result<event::Completeness> Reader::completeness(const event::TimeRange& range, 
   if (answer.reasons.size() > max_reasons) merge_by_reason(answer.reasons);
   DE_TRY(auto* select, impl_->statements->get("SELECT connected, covered_until FROM collectors"));
   const db::StatementReset reset(*select);
-  std::optional<bool> running;
+  const bool running = WriterLock::is_held(impl_->path);
+  bool any = false;
   while (true) {
     DE_TRY(const bool row, select->step());
-    if (!row) return answer;
-    if (!running) running = WriterLock::is_held(impl_->path);
-    if (*running && select->integer(0) != 0) continue;
+    if (!row) break;
+    any = true;
+    const bool connected = running && select->integer(0) != 0;
     const Timestamp until{select->integer(1)};
+    // A connected collector says every two seconds that it is whole: one that is silent for longer is stuck, or the
+    // store is.
+    if (connected && now.ns - until.ns < max_silence_ns) continue;
     if (until < now && range.overlaps(until, now)) {
-      answer.reasons.push_back({"collector_unavailable", {}, until, now});
+      answer.reasons.push_back({connected ? "late" : "collector_unavailable", {}, until, now});
     }
   }
+  // An agent whose collector never came has seen nothing. A store without an agent is an import, and whole.
+  if (!any && running) answer.reasons.push_back({"collector_unavailable", {}, {}, {}});
+  return answer;
 }
 
 Result<std::vector<Delivery>> Reader::due_deliveries(const std::string& sink, Timestamp now, std::size_t limit) {

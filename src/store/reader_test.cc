@@ -390,6 +390,7 @@ TEST(Completeness, TellsOnlyWhatOverlapsTheRangeThatWasRead) {
   auto writer = open_writer(folder.options());
   const auto gap = event::make_gap_event({"events_lost", Timestamp{100}, Timestamp{200}, 5}, event::EventSource::ebpf,
                                          Timestamp{210});
+  writer->set_collector("procmond", true, Timestamp{1000});
   ASSERT_TRUE(commit(*writer, make_batch(1, {gap})));
   auto reader = open_reader(folder.file());
   EXPECT_TRUE(reader->completeness({Timestamp{201}, {}}, Timestamp{1000})->complete());
@@ -404,7 +405,7 @@ TEST(Completeness, KnowsWhenTheCollectorOrTheAgentIsGone) {
   const TempFolder folder;
   auto writer = open_writer(folder.options());
   auto reader = open_reader(folder.file());
-  EXPECT_TRUE(reader->completeness({}, Timestamp{1000})->complete()) << "never had a collector";
+  EXPECT_FALSE(reader->completeness({}, Timestamp{1000})->complete()) << "an agent that no collector ever came to";
   writer->set_collector("procmond", true, Timestamp{500});
   EXPECT_EQ(writer->covered_until("procmond"), Timestamp{500});
   EXPECT_EQ(writer->covered_until("other"), std::nullopt);
@@ -422,12 +423,25 @@ TEST(Completeness, KnowsWhenTheCollectorOrTheAgentIsGone) {
   writer->set_collector("procmond", true, Timestamp{900});
   ASSERT_TRUE(commit(*writer, make_batch(3, {})));
   EXPECT_TRUE(reader->completeness({}, Timestamp{1000})->complete());
+  const Timestamp much_later{1000 + std::chrono::nanoseconds(1min).count()};
+  const auto silent = *reader->completeness({}, much_later);
+  ASSERT_EQ(silent.reasons.size(), 1U) << "connected, but it has not said for a minute that it is whole";
+  EXPECT_EQ(silent.reasons[0].reason, "late");
+  EXPECT_EQ(silent.reasons[0].from, Timestamp{900});
   writer.reset();
   EXPECT_FALSE(reader->completeness({}, Timestamp{1000})->complete()) << "the agent is gone";
   writer = open_writer(folder.options());
   EXPECT_FALSE(reader->completeness({}, Timestamp{1000})->complete())
       << "the collector is not connected to the new agent";
   EXPECT_EQ(writer->covered_until("procmond"), Timestamp{900});
+}
+
+TEST(Completeness, OfAStoreThatNeverHadACollectorIsWholeWithoutAnAgent) {
+  const TempFolder folder;
+  auto writer = open_writer(folder.options());
+  ASSERT_TRUE(commit(*writer, make_batch(1, {})));
+  writer.reset();
+  EXPECT_TRUE(open_reader(folder.file())->completeness({}, Timestamp{1000})->complete()) << "an import";
 }
 
 TEST(Reader, SaysWhenThereIsNoStore) {

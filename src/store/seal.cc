@@ -79,7 +79,11 @@ Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why)
   DE_CHECK(next->bind(1, next_event_).run());
   DE_TRY(auto* remove, statements_.get("DELETE FROM tail WHERE batch_no=?"));
   DE_CHECK(remove->bind(1, batch_no).run());
-  return transaction.commit();
+  DE_CHECK(transaction.commit());
+  tail_events_ -= std::min<std::size_t>(tail_events_, gap.count.value_or(0));
+  tail_batches_ -= std::min<std::size_t>(tail_batches_, 1);
+  if (tail_batches_ == 0) tail_bytes_ = 0;
+  return {};
 }
 
 Result<void> Ingest::write_block(SealedBlock block) {

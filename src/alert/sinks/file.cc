@@ -93,7 +93,14 @@ class FileSink final : public AlertSink {
       }
       rest.remove_prefix(static_cast<std::size_t>(written));
     }
-    if (fsync_ && ::fdatasync(file_.get()) != 0) return fail_errno("fdatasync " + path_, errno);
+    if (fsync_ && ::fdatasync(file_.get()) != 0) {
+      const int error = errno;
+      // The line comes again with the next attempt: it must not be there twice.
+      if (::ftruncate(file_.get(), state.st_size) != 0) {
+        return fail_errno("fdatasync " + path_ + " (and the line could not be taken back)", error);
+      }
+      return fail_errno("fdatasync " + path_, error);
+    }
     return {};
   }
 
