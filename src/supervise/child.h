@@ -24,6 +24,7 @@ struct Child {
   UniqueFd control;  // our end
   base::Backoff backoff;
   base::SteadyClock::time_point started;
+  bool proven = false;  // one of its lives lasted healthy_after
   std::optional<EventLoop::TimerId> respawn;
 
   [[nodiscard]] bool running() const { return pid > 0; }

@@ -152,13 +152,17 @@ class Supervisor {
       stop_next();
       return;
     }
-    if (exited && std::ranges::find(options_.final_exit_codes, code) != options_.final_exit_codes.end()) {
+    const bool healthy = base::SteadyClock::now() - child.started >= options_.healthy_after;
+    child.proven |= healthy;
+    // One that has run well was configured well: a full disk, say, heals, and must not take the other child down.
+    const bool final = std::ranges::find(options_.final_exit_codes, code) != options_.final_exit_codes.end();
+    if (exited && final && !child.proven) {
       observe::log(Level::error, "supervise", "not started again: its exit code says that it would not help",
                    {{"program", std::string_view(child.spec.name)}, {"exit_code", std::int64_t{code}}});
       stop(code);
       return;
     }
-    if (base::SteadyClock::now() - child.started >= options_.healthy_after) child.backoff.reset();
+    if (healthy) child.backoff.reset();
     schedule(child);
   }
 

@@ -25,7 +25,8 @@ struct Options {
   std::chrono::milliseconds backoff_first{100}, backoff_max{10000};
   std::chrono::milliseconds healthy_after{30000};   // a child that lived so long starts its backoff anew
   std::chrono::milliseconds shutdown_grace{10000};  // then SIGKILL
-  // A child that ends with one of these is not started again: configuration and privileges do not heal by themselves.
+  // A child that never ran for healthy_after and ends with one of these is not started again: configuration and
+  // privileges do not heal by themselves.
   std::vector<int> final_exit_codes{2, 4};
 };
 
