@@ -15,7 +15,7 @@ import tempfile
 import time
 
 BIN = os.environ.get("DE_TEST_BIN", "build/release/bin")
-SOURCE = os.environ.get("DE_TEST_SOURCE", os.getcwd())
+DE_SOURCE = os.environ.get("DE_TEST_SOURCE", os.getcwd())
 ROOT = os.geteuid() == 0
 
 
@@ -69,7 +69,7 @@ class Daemon:
         self.socket = os.path.join(self.folder, "run", "DaemonEye.sock")
         self.rules = os.path.join(self.folder, "rules")
         if rules is None:
-            rules = os.path.join(SOURCE, "rules")
+            rules = os.path.join(DE_SOURCE, "rules")
         if not os.path.isdir(self.rules):
             os.mkdir(self.rules)
             if isinstance(rules, str):
