@@ -26,7 +26,7 @@ class Uplink {
     std::size_t batch_events = 1000;
     std::size_t max_held_bytes = 16 * 1024 * 1024;
     event::EventSource gap_source = event::EventSource::scan;
-    std::chrono::milliseconds flush_interval{10};  // the longest an event waits for others to share its batch
+    std::chrono::milliseconds flush_interval{20};  // the longest an event waits for others to share its batch
   };
   struct Handlers {
     std::function<void(ipc::Request)> on_request;
