@@ -230,11 +230,7 @@ void Collector::stop(std::chrono::milliseconds grace, std::function<void()> done
     if (!stop_done_) return;
     observe::log(Level::warn, "collector", "stopped before everything was acknowledged",
                  {{"batches", std::uint64_t{uplink_.held_batches()}}});
-    auto finished = std::move(stop_done_);
-    stop_done_ = nullptr;
-    record("stop", json{{"unacknowledged_batches", uplink_.held_batches()}}.dump());
-    static_cast<void>(parts_.ledger->seal_batches());
-    finished();
+    end_stop();
   });
   if (timer) timers_.push_back(*timer);
   finish_stop();
@@ -243,6 +239,10 @@ void Collector::stop(std::chrono::milliseconds grace, std::function<void()> done
 void Collector::finish_stop() {
   if (!stop_done_ || (uplink_.connected() && !uplink_.all_acknowledged())) return;
   beat();  // until now everything is told
+  end_stop();
+}
+
+void Collector::end_stop() {
   auto finished = std::move(stop_done_);
   stop_done_ = nullptr;
   if (auto sealed = parts_.ledger->seal_batches(); !sealed) {

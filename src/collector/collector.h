@@ -56,7 +56,8 @@ class Collector {
   void check_losses();
   void on_gap(const event::Gap& gap);
   void beat();
-  void finish_stop();
+  void finish_stop();  // when all is acknowledged, or nobody is there to do so
+  void end_stop();
   [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
   void record(const std::string& action, const std::string& payload);  // a failure is logged and shown in health
 

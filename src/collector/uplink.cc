@@ -178,6 +178,7 @@ void Uplink::make_batch() {
 void Uplink::record_and_queue() {
   if (unrecorded_.empty()) return;
   std::vector<ledger::Ledger::BatchDigest> digests;
+  digests.reserve(unrecorded_.size());
   for (const auto& prepared : unrecorded_) digests.push_back({epoch_, prepared.message.sequence, prepared.digest});
   if (auto recorded = ledger_.journal_batches(digests); !recorded) {
     ++counters_.ledger_failures;
