@@ -70,7 +70,7 @@ Failure usage_failure(const CLI::App& app, const CLI::ParseError& error) {
   }
   std::string command;
   for (const CLI::App* level = where; level != nullptr; level = level->get_parent()) {
-    command = level->get_name() + (command.empty() ? "" : " ") + command;
+    command.insert(0, level->get_name() + (command.empty() ? "" : " "));
   }
   return {Exit::usage, message, {"see " + command + " --help"}};
 }

@@ -58,7 +58,13 @@ class Parser {
       read(*root);
     }
     if (!problems_.empty()) {
-      std::ranges::stable_sort(problems_, {}, &RuleProblem::line);
+      // By line, and in one line as they were found. Not stable_sort: clang refuses the deprecated buffer that
+      // libstdc++ 12 takes for it.
+      for (auto at = problems_.begin(); at != problems_.end(); ++at) {
+        const auto place = std::upper_bound(problems_.begin(), at, at->line,
+                                            [](unsigned line, const RuleProblem& other) { return line < other.line; });
+        std::rotate(place, at, std::next(at));
+      }
       return std::unexpected(std::move(problems_));
     }
     rule_.file = file_;
