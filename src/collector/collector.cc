@@ -93,7 +93,7 @@ void Collector::scan() {
   const auto begin = base::wall_now();
   const auto begin_steady = base::SteadyClock::now();
   tracker_.begin_scan(++scan_id_, begin, parts_.source != nullptr);
-  auto result = parts_.snapshot->scan([this](const sensor::RawProcess& raw) {
+  auto result = parts_.snapshot->scan(sensor::Depth::full, [this](const sensor::RawProcess& raw) {
     // Whatever happened before this record was read is in the ring by now, and is heard first.
     if (parts_.source) parts_.source->poll();
     tracker_.on_scanned(raw, base::wall_now());

@@ -295,7 +295,7 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp n
   changes.note("executable_state", state_name(entry.image->state), state_name(raw.executable_state));
   const bool other_file = raw.executable_path && entry.image->executable_path != raw.executable_path;
   // A name that a program gave itself (prctl) or arguments that it overwrote are not a new image; another file is.
-  const bool missed_exec = other_file && raw.inode != 0 && raw.executable_state == ExecutableState::ok &&
+  const bool missed_exec = other_file && raw.file.inode != 0 && raw.executable_state == ExecutableState::ok &&
                            entry.image->executable_path.has_value();
   take_fields(entry, raw);
   sample(entry, raw, now);

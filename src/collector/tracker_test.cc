@@ -34,7 +34,7 @@ sensor::RawProcess with_image(sensor::RawProcess raw, const std::string& path, c
   raw.arguments = arguments;
   raw.arguments_bytes = arguments.size();
   raw.comm = path.substr(path.rfind('/') + 1);
-  raw.inode = std::hash<std::string>{}(path) | 1;
+  raw.file.inode = std::hash<std::string>{}(path) | 1;
   raw.executable_state = event::ExecutableState::ok;
   raw.uid = raw.euid = 1000;
   return raw;

@@ -80,7 +80,7 @@ void run_snapshot(benchmark::State& state, Set set, Result<std::unique_ptr<Snaps
   if (!snapshot) return state.SkipWithError(snapshot.error().message.c_str());
   std::uint64_t processes = 0, bytes = 0;
   for (auto _ : state) {
-    const auto result = (*snapshot)->scan([&](const RawProcess& seen) { bytes += seen.comm.size(); });
+    const auto result = (*snapshot)->scan(Depth::full, [&](const RawProcess& seen) { bytes += seen.comm.size(); });
     if (!result) return state.SkipWithError(result.error().message.c_str());
     processes = result->processes;
   }

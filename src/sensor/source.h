@@ -16,6 +16,20 @@
 
 namespace daemoneye::sensor {
 
+// A file as the kernel knows it. As long as none of this changes its content is the same: what a hash is kept under.
+struct FileIdentity {
+  std::uint64_t device = 0, inode = 0;  // device as in struct stat; an inode of 0: nothing is known
+  std::uint64_t size = 0;               // bytes
+  std::int64_t mtime_ns = 0, ctime_ns = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+
+// Inode numbers of the namespaces a process lives in, as in /proc/PID/ns; 0: unknown.
+struct Namespaces {
+  std::uint32_t mnt = 0, pid = 0, net = 0, user = 0, uts = 0, ipc = 0, cgroup = 0;
+  bool operator==(const Namespaces&) const = default;
+};
+
 // What one process looked like, as far as it could be seen. Reused between records: buffers keep their capacity.
 struct RawProcess {
   event::Pid pid = 0, ppid = 0;
@@ -34,8 +48,11 @@ struct RawProcess {
   std::optional<std::uint64_t> resident_bytes, cpu_ticks;  // cpu: user + system of all threads, in 1/100 s
   std::optional<event::ProcessStatus> status;
   std::optional<event::ExecutableState> executable_state;
-  std::uint64_t inode = 0, device = 0;  // of the executable; 0: unknown
+  FileIdentity file;                    // of the executable
+  std::optional<std::uint32_t> links;  // hard links to it: 0 when it is deleted or never had a name
+  std::optional<Namespaces> namespaces;
   bool kernel_thread = false;
+  bool counters_only = false;  // from a scan of that depth: names, arguments, paths and places were not looked at
 };
 
 enum class RawKind : std::uint8_t { exec, fork, exit };
@@ -48,7 +65,10 @@ struct RawEvent {
 };
 
 struct SourceCounters {
-  std::uint64_t events = 0, lost = 0, truncated = 0;
+  std::uint64_t events = 0;
+  std::uint64_t lost = 0;        // the kernel could not hand them over (recursion misses among them)
+  std::uint64_t truncated = 0;   // arguments or a path were longer than their bound
+  std::uint64_t incomplete = 0;  // the process was gone before its image (path, arguments) could be read
 };
 
 // A real-time source. Passive: opened while privileged, then driven by the collector's loop after privileges are gone.
@@ -61,6 +81,8 @@ class Source {
   // The loop must outlive the source, or stop() be called before it ends.
   virtual Result<void> start(EventLoop& loop, std::function<void(const RawEvent&)> on_event,
                              std::function<void(const Error&)> on_failure) = 0;
+  // What it cannot see even when it works, for health; empty: nothing.
+  [[nodiscard]] virtual std::string limits() const { return {}; }
   // Hands over everything the kernel has ready now.
   virtual void poll() = 0;
   // `lost` grows when the kernel could not hand an event over.
@@ -79,11 +101,15 @@ struct SnapshotResult {
   std::uint64_t forbidden = 0;  // seen, but some fields could not be read
   std::uint64_t errors = 0;
 };
+// What a scan looks at. `counters`: who lives, its ids, status, processor time, memory and the identity of its
+// executable; about a third of the work. A snapshot that cannot do less gives everything.
+enum class Depth : std::uint8_t { full, counters };
+
 class Snapshot {
  public:
   virtual ~Snapshot() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;  // "bpf_iter" or "procfs"
-  virtual Result<SnapshotResult> scan(const std::function<void(const RawProcess&)>& each) = 0;
+  virtual Result<SnapshotResult> scan(Depth depth, const std::function<void(const RawProcess&)>& each) = 0;
 };
 // BPF iterator with dentry walk: sees the executable of every process after privileges are gone. Reconciled with
 // getdents on /proc (a process that the iterator hides is read from /proc). Each scan makes one bpf(2) call

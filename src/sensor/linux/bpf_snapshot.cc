@@ -35,7 +35,7 @@ class BpfSnapshot final : public Snapshot {
       : skeleton_(std::move(skeleton)), link_(link), reader_(std::move(reader)) {}
   [[nodiscard]] std::string_view name() const override { return "bpf_iter"; }
 
-  Result<SnapshotResult> scan(const std::function<void(const RawProcess&)>& each) override {
+  Result<SnapshotResult> scan(Depth /*depth*/, const std::function<void(const RawProcess&)>& each) override {
     SnapshotResult result;
     seen_.clear();
     DE_CHECK(iterate(each, result));
@@ -102,8 +102,8 @@ class BpfSnapshot final : public Snapshot {
       if (!process_.executable_path && known->executable_path) {
         process_.executable_path = std::move(known->executable_path);
         process_.executable_state = known->executable_state;
-        process_.inode = known->inode;
-        process_.device = known->device;
+        process_.file.inode = known->file.inode;
+        process_.file.device = known->file.device;
       }
       complete(process_.cwd, known->cwd);
       complete(process_.loginuid, known->loginuid);

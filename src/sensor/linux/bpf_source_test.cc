@@ -32,8 +32,8 @@ TEST_F(BpfSource, SeesAShortLivedProcessWithItsExactArguments) {
   EXPECT_EQ(seen->process.cwd, current_folder());
   struct stat file{};
   ASSERT_EQ(::stat("/bin/true", &file), 0);
-  EXPECT_EQ(seen->process.inode, file.st_ino);
-  EXPECT_EQ(seen->process.device, file.st_dev);
+  EXPECT_EQ(seen->process.file.inode, file.st_ino);
+  EXPECT_EQ(seen->process.file.device, file.st_dev);
 }
 
 TEST_F(BpfSource, SeesEveryOneOfManyShortLivedProcesses) {

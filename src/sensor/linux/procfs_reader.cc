@@ -88,8 +88,8 @@ ProcReader::Part ProcReader::read_executable(int folder, RawProcess& out) {
   struct stat file{};
   const bool known = ::fstatat(folder, "exe", &file, 0) == 0;
   if (known) {
-    out.inode = file.st_ino;
-    out.device = file.st_dev;
+    out.file.inode = file.st_ino;
+    out.file.device = file.st_dev;
   }
   out.executable_state = event::ExecutableState::ok;
   if (path.ends_with(kDeleted)) {

@@ -33,7 +33,7 @@ class FakeProc : public ::testing::Test {
     found_.clear();
     auto snapshot = open_procfs_snapshot(tree_.path());
     EXPECT_TRUE(snapshot);
-    const auto result = (*snapshot)->scan([&](const RawProcess& seen) { found_.push_back(seen); });
+    const auto result = (*snapshot)->scan(Depth::full, [&](const RawProcess& seen) { found_.push_back(seen); });
     EXPECT_TRUE(result);
     return *result;
   }
@@ -143,7 +143,7 @@ TEST_F(FakeProc, ForbiddenPartsLeaveTheRest) {
     if (!snapshot) return 2;
     const auto parent = static_cast<event::Pid>(::getppid());
     bool found = false;
-    const auto result = (*snapshot)->scan([&](const RawProcess& seen) {
+    const auto result = (*snapshot)->scan(Depth::full, [&](const RawProcess& seen) {
       found |= seen.pid == parent && !seen.executable_path && !seen.cwd && seen.arguments && seen.uid == 0U &&
                seen.executable_state == event::ExecutableState::unreadable;
     });

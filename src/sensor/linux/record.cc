@@ -46,8 +46,8 @@ std::optional<std::string> tty_of(std::string_view kernel_name) {
 
 void decode_executable(const daemoneye_record& record, std::string_view components, RawProcess& out) {
   out.executable_path = path_of(components, (record.flags & DE_EXECUTABLE_CUT) != 0);
-  out.inode = record.inode;
-  out.device = ::makedev(record.device >> 20, record.device & 0xfffff);
+  out.file.inode = record.inode;
+  out.file.device = ::makedev(record.device >> 20, record.device & 0xfffff);
   if ((record.flags & DE_PSEUDO_FILE) != 0 && components.starts_with(kMemfd)) {
     out.executable_state = event::ExecutableState::memfd;
   } else if ((record.flags & DE_UNLINKED) != 0 || record.links == 0) {

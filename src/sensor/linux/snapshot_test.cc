@@ -22,7 +22,7 @@ using Processes = std::map<event::Pid, RawProcess>;
 
 Processes scan(Snapshot& snapshot) {
   Processes found;
-  const auto result = snapshot.scan([&](const RawProcess& process) {
+  const auto result = snapshot.scan(Depth::full, [&](const RawProcess& process) {
     EXPECT_FALSE(found.contains(process.pid)) << "twice: " << process.pid;
     found[process.pid] = process;
   });
@@ -109,8 +109,8 @@ TEST_F(BpfSnapshot, AgreesWithProc) {
     if (proc.executable_path) {
       EXPECT_EQ(bpf.executable_path, proc.executable_path);
       EXPECT_EQ(bpf.executable_state, proc.executable_state);
-      EXPECT_EQ(bpf.inode, proc.inode);
-      EXPECT_EQ(bpf.device, proc.device);
+      EXPECT_EQ(bpf.file.inode, proc.file.inode);
+      EXPECT_EQ(bpf.file.device, proc.file.device);
     }
     if (proc.cwd) {
       EXPECT_EQ(bpf.cwd, proc.cwd);
@@ -315,7 +315,7 @@ TEST(ProcfsSnapshot, KnowsThisProcess) {
   EXPECT_EQ(at->second.cwd, current_folder());
   struct stat self{};
   ASSERT_EQ(::stat("/proc/self/exe", &self), 0);
-  EXPECT_EQ(at->second.inode, self.st_ino);
+  EXPECT_EQ(at->second.file.inode, self.st_ino);
   EXPECT_EQ(at->second.executable_state, event::ExecutableState::ok);
 }
 
