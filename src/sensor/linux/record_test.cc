@@ -60,7 +60,7 @@ TEST(DecodeRecord, GivesEveryField) {
   EXPECT_EQ(process.cgroup, "/");
   EXPECT_EQ(process.tty, "pts/12");
   EXPECT_EQ(process.loginuid, std::nullopt);
-  EXPECT_EQ(process.device, ::makedev(8, 300));
+  EXPECT_EQ(process.file.device, ::makedev(8, 300));
   EXPECT_EQ(process.executable_state, event::ExecutableState::ok);
 }
 
