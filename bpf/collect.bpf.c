@@ -65,6 +65,7 @@ int BPF_PROG(on_exec, struct task_struct* task, int old_pid, struct linux_binprm
   __builtin_memset(record, 0, sizeof(*record));
   /* A thread that is not the leader has become it by now, with the leader's pid and start time. */
   fill_record(record, task, DE_EXEC);
+  fill_namespaces(record, task);
 
   struct walk walk = {.variable = scratch->variable};
   long size = bpf_probe_read_kernel_str(scratch->variable, DE_MAX_FILENAME, BPF_CORE_READ(bprm, filename));

@@ -124,6 +124,7 @@ static __always_inline int write_task(struct bpf_iter__task* ctx, bool sleepable
   struct daemoneye_record* record = &scratch->record;
   __builtin_memset(record, 0, sizeof(*record));
   fill_record(record, task, DE_TASK);
+  fill_namespaces(record, task);
   record->state = state_letter(task);
 
   struct signal_struct* signal = BPF_CORE_READ(task, signal);
@@ -162,7 +163,9 @@ static __always_inline int write_task(struct bpf_iter__task* ctx, bool sleepable
     record->flags &= DE_KERNEL_THREAD | DE_HAS_TTY;
     walk.used = 0;
     __builtin_memset(record->lengths, 0, sizeof(record->lengths));
-    record->inode = record->device = record->links = 0;
+    __builtin_memset(record->namespaces, 0, sizeof(record->namespaces));
+    record->inode = record->file_bytes = record->mtime_ns = record->ctime_ns = 0;
+    record->device = record->links = 0;
     record->arguments_bytes = 0;
   }
 

@@ -14,6 +14,8 @@
 #define PF_KTHREAD 0x00200000
 #define PIDTYPE_SID 3
 #define SIGNAL_GROUP_EXIT 4
+/* Since 6.13 the kernel keeps a mark of its own in the nanoseconds of a file's ctime. */
+#define CTIME_QUERIED (1U << 31)
 /* As many steps as a path of DE_MAX_PATH bytes can have components, and some mounts on the way. */
 #define MAX_WALK_STEPS (DE_MAX_PATH / 2 + 64)
 #define MAX_HIERARCHIES 16
@@ -178,12 +180,58 @@ static __always_inline void fill_record(struct daemoneye_record* record, struct 
   }
 }
 
-static __always_inline void append_executable(struct daemoneye_record* record, struct walk* walk, struct file* file) {
-  struct dentry* dentry = BPF_CORE_READ(file, f_path.dentry);
-  struct inode* inode = BPF_CORE_READ(file, f_inode);
+/* A dead task has given its namespaces up, but for those of its pid and its credentials. */
+static __always_inline void fill_namespaces(struct daemoneye_record* record, struct task_struct* task) {
+  struct nsproxy* proxy = BPF_CORE_READ(task, nsproxy);
+  if (!proxy) return;
+  record->flags |= DE_HAS_NAMESPACES;
+  record->namespaces[DE_NS_MNT] = BPF_CORE_READ(proxy, mnt_ns, ns.inum);
+  record->namespaces[DE_NS_NET] = BPF_CORE_READ(proxy, net_ns, ns.inum);
+  record->namespaces[DE_NS_UTS] = BPF_CORE_READ(proxy, uts_ns, ns.inum);
+  record->namespaces[DE_NS_IPC] = BPF_CORE_READ(proxy, ipc_ns, ns.inum);
+  record->namespaces[DE_NS_CGROUP] = BPF_CORE_READ(proxy, cgroup_ns, ns.inum);
+  record->namespaces[DE_NS_USER] = BPF_CORE_READ(task, cred, user_ns, ns.inum);
+  struct pid* pid = BPF_CORE_READ(task, thread_pid);
+  struct upid innermost = {};
+  bpf_probe_read_kernel(&innermost, bpf_core_type_size(struct upid),
+                        (void*)pid + bpf_core_field_offset(struct pid, numbers) +
+                            BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid));
+  record->namespaces[DE_NS_PID] = BPF_CORE_READ(innermost.ns, ns.inum);
+}
+
+static __always_inline __s64 nanoseconds(__s64 seconds, __u32 rest) {
+  return seconds * 1000000000 + (rest & ~CTIME_QUERIED);
+}
+
+static __always_inline void fill_file(struct daemoneye_record* record, struct inode* inode) {
   record->inode = BPF_CORE_READ(inode, i_ino);
   record->device = BPF_CORE_READ(inode, i_sb, s_dev);
   record->links = BPF_CORE_READ(inode, i_nlink);
+  record->file_bytes = BPF_CORE_READ(inode, i_size);
+  struct inode___6_7* since_6_7 = (void*)inode;
+  struct inode___6_6* since_6_6 = (void*)inode;
+  struct inode___before_6_6* before = (void*)inode;
+  if (bpf_core_field_exists(inode->i_mtime_sec)) {
+    record->mtime_ns = nanoseconds(BPF_CORE_READ(inode, i_mtime_sec), BPF_CORE_READ(inode, i_mtime_nsec));
+  } else if (bpf_core_field_exists(since_6_7->__i_mtime)) {
+    record->mtime_ns =
+        nanoseconds(BPF_CORE_READ(since_6_7, __i_mtime.tv_sec), BPF_CORE_READ(since_6_7, __i_mtime.tv_nsec));
+  } else {
+    record->mtime_ns = nanoseconds(BPF_CORE_READ(before, i_mtime.tv_sec), BPF_CORE_READ(before, i_mtime.tv_nsec));
+  }
+  if (bpf_core_field_exists(inode->i_ctime_sec)) {
+    record->ctime_ns = nanoseconds(BPF_CORE_READ(inode, i_ctime_sec), BPF_CORE_READ(inode, i_ctime_nsec));
+  } else if (bpf_core_field_exists(since_6_6->__i_ctime)) {
+    record->ctime_ns =
+        nanoseconds(BPF_CORE_READ(since_6_6, __i_ctime.tv_sec), BPF_CORE_READ(since_6_6, __i_ctime.tv_nsec));
+  } else {
+    record->ctime_ns = nanoseconds(BPF_CORE_READ(before, i_ctime.tv_sec), BPF_CORE_READ(before, i_ctime.tv_nsec));
+  }
+}
+
+static __always_inline void append_executable(struct daemoneye_record* record, struct walk* walk, struct file* file) {
+  struct dentry* dentry = BPF_CORE_READ(file, f_path.dentry);
+  fill_file(record, BPF_CORE_READ(file, f_inode));
   if (!BPF_CORE_READ(dentry, d_hash.pprev)) record->flags |= DE_UNLINKED;
   record->lengths[DE_EXECUTABLE] = append_path(walk, dentry, BPF_CORE_READ(file, f_path.mnt));
   record->flags |= DE_HAS_EXECUTABLE;

@@ -71,10 +71,31 @@ struct super_block {
   __u32 s_dev;
 };
 
+/* Since 6.11 the times of a file are numbers of their own. */
 struct inode {
   struct super_block* i_sb;
   unsigned long i_ino;
   unsigned int i_nlink;
+  __s64 i_size;
+  __s64 i_mtime_sec, i_ctime_sec;
+  __u32 i_mtime_nsec, i_ctime_nsec;
+};
+
+struct timespec64 {
+  __s64 tv_sec;
+  long tv_nsec;
+};
+
+struct inode___6_7 {
+  struct timespec64 __i_mtime, __i_ctime;
+};
+
+struct inode___6_6 {
+  struct timespec64 i_mtime, __i_ctime;
+};
+
+struct inode___before_6_6 {
+  struct timespec64 i_mtime, i_ctime;
 };
 
 struct dentry {
@@ -108,9 +129,50 @@ struct fs_struct {
   struct path pwd;
 };
 
+struct ns_common {
+  unsigned int inum;
+};
+
+struct mnt_namespace {
+  struct ns_common ns;
+};
+
+struct pid_namespace {
+  struct ns_common ns;
+};
+
+struct net {
+  struct ns_common ns;
+};
+
+struct user_namespace {
+  struct ns_common ns;
+};
+
+struct uts_namespace {
+  struct ns_common ns;
+};
+
+struct ipc_namespace {
+  struct ns_common ns;
+};
+
+struct cgroup_namespace {
+  struct ns_common ns;
+};
+
+struct nsproxy {
+  struct uts_namespace* uts_ns;
+  struct ipc_namespace* ipc_ns;
+  struct mnt_namespace* mnt_ns;
+  struct net* net_ns;
+  struct cgroup_namespace* cgroup_ns;
+};
+
 struct cred {
   kuid_t uid, euid;
   kgid_t gid, egid;
+  struct user_namespace* user_ns;
 };
 
 struct tty_struct {
@@ -119,9 +181,11 @@ struct tty_struct {
 
 struct upid {
   int nr;
+  struct pid_namespace* ns;
 };
 
 struct pid {
+  unsigned int level; /* how deep its innermost namespace lies: the last of `numbers` */
   struct upid numbers[1];
 };
 
@@ -206,11 +270,13 @@ struct task_struct {
   int pid, tgid;
   struct task_struct* real_parent;
   struct task_struct* group_leader;
+  struct pid* thread_pid;
   struct list_head thread_node;
   __u64 start_boottime;
   const struct cred* cred;
   char comm[16];
   struct fs_struct* fs;
+  struct nsproxy* nsproxy;
   struct signal_struct* signal;
   kuid_t loginuid;
   struct css_set* cgroups;

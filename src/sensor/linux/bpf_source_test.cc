@@ -30,10 +30,79 @@ TEST_F(BpfSource, SeesAShortLivedProcessWithItsExactArguments) {
   EXPECT_EQ(seen->process.egid, ::getegid());
   EXPECT_EQ(seen->process.session_id, static_cast<std::uint32_t>(::getsid(0)));
   EXPECT_EQ(seen->process.cwd, current_folder());
-  struct stat file{};
-  ASSERT_EQ(::stat("/bin/true", &file), 0);
-  EXPECT_EQ(seen->process.file.inode, file.st_ino);
-  EXPECT_EQ(seen->process.file.device, file.st_dev);
+  EXPECT_EQ(seen->process.file, identity_of("/bin/true"));
+  EXPECT_EQ(seen->process.links, 1U);
+}
+
+TEST_F(BpfSource, TellsTheFileAsStatDoes) {
+  const TempDir on_disk, in_memory("/dev/shm/daemoneye-sensor-XXXXXX");
+  for (const auto& folder : {on_disk.path(), in_memory.path()}) {
+    SCOPED_TRACE(folder);
+    const auto file = folder + "/file", other = folder + "/other";
+    copy_file("/bin/true", file);
+    ASSERT_EQ(::link(file.c_str(), other.c_str()), 0);
+    const timespec times[2] = {{.tv_sec = 1'000'000'000, .tv_nsec = 1}, {.tv_sec = -7, .tv_nsec = 999'999'999}};
+    ASSERT_EQ(::utimensat(AT_FDCWD, file.c_str(), times, 0), 0);
+    const auto before = identity_of(file);  // from here on, newer kernels mark the ctime as seen
+    ASSERT_EQ(before.mtime_ns, -6'000'000'001);
+    Child first([&] { return execute(file, {"file"}); });
+    auto seen = wait_for(RawKind::exec, first.pid());
+    ASSERT_TRUE(seen);
+    EXPECT_EQ(seen->process.file, before);
+    EXPECT_EQ(seen->process.links, 2U);
+    first.wait();
+
+    {
+      const UniqueFd more(::open(file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+      ASSERT_EQ(::write(more.get(), "tail", 4), 4);
+    }
+    ASSERT_EQ(::unlink(other.c_str()), 0);
+    Child second([&] { return execute(file, {"file"}); });
+    seen = wait_for(RawKind::exec, second.pid());
+    ASSERT_TRUE(seen);
+    EXPECT_EQ(seen->process.file, identity_of(file));
+    EXPECT_NE(seen->process.file, before);
+    EXPECT_EQ(seen->process.links, 1U);
+  }
+}
+
+TEST_F(BpfSource, TellsTheNamespaces) {
+  Child ordinary([] { return execute("/bin/sleep", {"sleep", "1000"}); });
+  auto seen = wait_for(RawKind::exec, ordinary.pid());
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->process.namespaces, namespaces_of(ordinary.pid()));
+
+  // All of them its own, and its own first process of the pid namespace.
+  int report[2];
+  ASSERT_EQ(::pipe(report), 0);
+  Child child([&] {
+    if (::unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC |
+                  CLONE_NEWCGROUP) != 0) {
+      return 99;
+    }
+    const pid_t inner = ::fork();
+    if (inner == 0) ::_exit(execute("/bin/sleep", {"sleep", "1000"}));
+    if (::write(report[1], &inner, sizeof inner) != sizeof inner) return 97;
+    ::waitpid(inner, nullptr, 0);
+    return 0;
+  });
+  ::close(report[1]);
+  pid_t inner = 0;
+  const auto got = ::read(report[0], &inner, sizeof inner);
+  ::close(report[0]);
+  if (got == 0) GTEST_SKIP() << "not run: no namespaces of its own here";
+  seen = wait_for(RawKind::exec, static_cast<event::Pid>(inner));
+  ASSERT_TRUE(seen && seen->process.namespaces);
+  const auto expected = namespaces_of(static_cast<event::Pid>(inner)), host = namespaces_of(ordinary.pid());
+  EXPECT_EQ(seen->process.namespaces, expected);
+  EXPECT_NE(expected.mnt, host.mnt);
+  EXPECT_NE(expected.pid, host.pid);
+  EXPECT_NE(expected.net, host.net);
+  EXPECT_NE(expected.user, host.user);
+  EXPECT_NE(expected.uts, host.uts);
+  EXPECT_NE(expected.ipc, host.ipc);
+  EXPECT_NE(expected.cgroup, host.cgroup);
+  ::kill(inner, SIGKILL);
 }
 
 TEST_F(BpfSource, SeesEveryOneOfManyShortLivedProcesses) {

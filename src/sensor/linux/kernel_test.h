@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,6 +90,34 @@ inline std::string joined(const std::vector<std::string>& arguments) {
   std::string bytes;
   for (const auto& argument : arguments) bytes += argument + '\0';
   return bytes;
+}
+
+inline FileIdentity identity_of(const std::string& path) {
+  struct stat file{};
+  EXPECT_EQ(::stat(path.c_str(), &file), 0) << path;
+  const auto ns = [](const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; };
+  return {.device = file.st_dev,
+          .inode = file.st_ino,
+          .size = static_cast<std::uint64_t>(file.st_size),
+          .mtime_ns = ns(file.st_mtim),
+          .ctime_ns = ns(file.st_ctim)};
+}
+
+// The number in "mnt:[4026531841]"; 0 when it cannot be read.
+inline std::uint32_t namespace_of(event::Pid pid, const char* kind) {
+  std::error_code error;
+  const auto link = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/ns/" + kind, error).string();
+  const auto at = link.find('[');
+  return at == std::string::npos ? 0 : static_cast<std::uint32_t>(std::stoul(link.substr(at + 1)));
+}
+inline Namespaces namespaces_of(event::Pid pid) {
+  return {.mnt = namespace_of(pid, "mnt"),
+          .pid = namespace_of(pid, "pid"),
+          .net = namespace_of(pid, "net"),
+          .user = namespace_of(pid, "user"),
+          .uts = namespace_of(pid, "uts"),
+          .ipc = namespace_of(pid, "ipc"),
+          .cgroup = namespace_of(pid, "cgroup")};
 }
 
 // Fixture: a started eBPF source whose events are gathered in the loop.

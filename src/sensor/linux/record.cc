@@ -46,8 +46,12 @@ std::optional<std::string> tty_of(std::string_view kernel_name) {
 
 void decode_executable(const daemoneye_record& record, std::string_view components, RawProcess& out) {
   out.executable_path = path_of(components, (record.flags & DE_EXECUTABLE_CUT) != 0);
-  out.file.inode = record.inode;
-  out.file.device = ::makedev(record.device >> 20, record.device & 0xfffff);
+  out.file = {.device = ::makedev(record.device >> 20, record.device & 0xfffff),
+              .inode = record.inode,
+              .size = record.file_bytes,
+              .mtime_ns = record.mtime_ns,
+              .ctime_ns = record.ctime_ns};
+  out.links = record.links;
   if ((record.flags & DE_PSEUDO_FILE) != 0 && components.starts_with(kMemfd)) {
     out.executable_state = event::ExecutableState::memfd;
   } else if ((record.flags & DE_UNLINKED) != 0 || record.links == 0) {
@@ -123,6 +127,16 @@ std::optional<RecordInfo> decode_record(std::string_view bytes, RawProcess& out)
     decode_executable(record, parts[DE_EXECUTABLE], out);
   else if (out.kernel_thread)
     out.executable_state = event::ExecutableState::kernel;
+  if (has(DE_HAS_NAMESPACES)) {
+    const auto& inode = record.namespaces;
+    out.namespaces = {.mnt = inode[DE_NS_MNT],
+                      .pid = inode[DE_NS_PID],
+                      .net = inode[DE_NS_NET],
+                      .user = inode[DE_NS_USER],
+                      .uts = inode[DE_NS_UTS],
+                      .ipc = inode[DE_NS_IPC],
+                      .cgroup = inode[DE_NS_CGROUP]};
+  }
   if (has(DE_HAS_CWD)) out.cwd = path_of(parts[DE_CWD], has(DE_CWD_CUT));
   if (has(DE_HAS_CGROUP)) out.cgroup = path_of(parts[DE_CGROUP], has(DE_CGROUP_CUT));
   info.cut = info.cut || has(DE_EXECUTABLE_CUT) || has(DE_CWD_CUT) || has(DE_CGROUP_CUT);

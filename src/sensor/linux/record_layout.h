@@ -45,7 +45,19 @@ enum daemoneye_record_flag {
   DE_EXECUTABLE_CUT = 1 << 11, /* the leading components of the path are missing */
   DE_CWD_CUT = 1 << 12,
   DE_CGROUP_CUT = 1 << 13,
-  DE_ZOMBIE = 1 << 14, /* dead, not yet waited for */
+  DE_HAS_NAMESPACES = 1 << 14,
+};
+
+/* In the order of Namespaces (sensor/source.h). */
+enum daemoneye_record_namespace {
+  DE_NS_MNT,
+  DE_NS_PID,
+  DE_NS_NET,
+  DE_NS_USER,
+  DE_NS_UTS,
+  DE_NS_IPC,
+  DE_NS_CGROUP,
+  DE_NAMESPACES
 };
 
 struct daemoneye_record {
@@ -59,7 +71,10 @@ struct daemoneye_record {
   unsigned long long boot_ns;         /* when, by CLOCK_BOOTTIME of the initial time namespace */
   unsigned long long start_ns;        /* start_boottime of the thread group leader */
   unsigned long long parent_start_ns; /* the same of the parent */
+  /* The executable, as stat(2) gives it; nanoseconds since 1970. */
   unsigned long long inode;
+  unsigned long long file_bytes;
+  long long mtime_ns, ctime_ns;
   unsigned int device; /* the kernel's dev_t: major << 20 | minor */
   unsigned int links;
   unsigned int uid, gid, euid, egid, loginuid; /* in the initial user namespace; loginuid ~0: unset */
@@ -68,9 +83,9 @@ struct daemoneye_record {
   long long resident_pages;
   unsigned long long cpu_ns; /* user + system of all threads, dead ones included */
   char comm[DE_COMM_BYTES];
-  char tty[DE_TTY_BYTES]; /* the kernel's name: "pts3" */
+  char tty[DE_TTY_BYTES];                 /* the kernel's name: "pts3" */
+  unsigned int namespaces[DE_NAMESPACES]; /* inode numbers, as in /proc/PID/ns */
   unsigned int lengths[DE_PARTS];
-  unsigned int reserved;
 };
 
 #define DE_MAX_RECORD (sizeof(struct daemoneye_record) + DE_MAX_VARIABLE)

@@ -39,6 +39,12 @@ daemoneye_record exec_record() {
   record.loginuid = 0xffff'ffff;
   record.links = 1;
   record.device = 8u << 20 | 300;
+  record.inode = 4711;
+  record.file_bytes = 10'000;
+  record.mtime_ns = 1'700'000'000'000'000'001;
+  record.ctime_ns = -5;
+  record.flags |= DE_HAS_NAMESPACES;
+  for (unsigned i = 0; i < DE_NAMESPACES; ++i) record.namespaces[i] = i + 1;
   std::strcpy(record.comm, "fifteen-letters");
   std::strcpy(record.tty, "pts12");
   return record;
@@ -60,7 +66,9 @@ TEST(DecodeRecord, GivesEveryField) {
   EXPECT_EQ(process.cgroup, "/");
   EXPECT_EQ(process.tty, "pts/12");
   EXPECT_EQ(process.loginuid, std::nullopt);
-  EXPECT_EQ(process.file.device, ::makedev(8, 300));
+  EXPECT_EQ(process.file, (FileIdentity{::makedev(8, 300), 4711, 10'000, 1'700'000'000'000'000'001, -5}));
+  EXPECT_EQ(process.links, 1U);
+  EXPECT_EQ(process.namespaces, (Namespaces{1, 2, 3, 4, 5, 6, 7}));
   EXPECT_EQ(process.executable_state, event::ExecutableState::ok);
 }
 
@@ -100,6 +108,9 @@ TEST(DecodeRecord, LeavesOutWhatIsNotFlagged) {
   EXPECT_EQ(process.arguments, std::nullopt);
   EXPECT_EQ(process.executable_path, std::nullopt);
   EXPECT_EQ(process.executable_state, std::nullopt);
+  EXPECT_EQ(process.file, FileIdentity{});
+  EXPECT_EQ(process.links, std::nullopt);
+  EXPECT_EQ(process.namespaces, std::nullopt);
   EXPECT_EQ(process.cwd, std::nullopt);
   EXPECT_EQ(process.cgroup, std::nullopt);
   EXPECT_EQ(process.tty, std::nullopt);

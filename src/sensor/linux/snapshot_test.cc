@@ -109,8 +109,10 @@ TEST_F(BpfSnapshot, AgreesWithProc) {
     if (proc.executable_path) {
       EXPECT_EQ(bpf.executable_path, proc.executable_path);
       EXPECT_EQ(bpf.executable_state, proc.executable_state);
-      EXPECT_EQ(bpf.file.inode, proc.file.inode);
-      EXPECT_EQ(bpf.file.device, proc.file.device);
+      EXPECT_EQ(bpf.file, identity_of("/proc/" + std::to_string(pid) + "/exe"));
+    }
+    if (const auto expected = namespaces_of(pid); expected != Namespaces{}) {
+      EXPECT_EQ(bpf.namespaces, expected);
     }
     if (proc.cwd) {
       EXPECT_EQ(bpf.cwd, proc.cwd);
