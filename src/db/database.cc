@@ -6,10 +6,14 @@
 #include <cerrno>
 #include <cstring>
 
+#include "db/backup.h"
+#include "db/page_checksum.h"
+
 namespace daemoneye::db {
 namespace {
 
 Errc errc_of(int code) {
+  if (code == SQLITE_IOERR_DATA) return Errc::corrupt;  // a page's checksum differs
   switch (code & 0xff) {
     case SQLITE_FULL:
     case SQLITE_IOERR: return Errc::io;
@@ -42,6 +46,8 @@ Result<std::int64_t> single_integer(Database& database, std::string_view sql) {
 
 // The settings that must be in force before the first page is written.
 Result<void> prepare_new_file(Database& database, const Database::Options& options) {
+  int reserved = options.page_checksums ? page_reserved_bytes : 0;
+  sqlite3_file_control(database.raw(), "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved);
   DE_CHECK(database.execute("PRAGMA page_size=" + std::to_string(options.page_size)));
   DE_CHECK(database.execute("PRAGMA auto_vacuum=INCREMENTAL"));
   return {};
@@ -82,6 +88,10 @@ Error last_error(sqlite3* handle, std::string_view doing) {
     message += "disk full";
   else
     message += handle == nullptr ? "out of memory" : sqlite3_errmsg(handle);
+  if (const auto page = take_damaged_page(); code == SQLITE_IOERR_DATA) {
+    message += ": page " + std::to_string(page) + " of the file is damaged (its checksum differs)";
+    return {Errc::corrupt, std::move(message)};
+  }
   if (handle != nullptr && (code & 0xff) == SQLITE_IOERR) {
     const int system = sqlite3_system_errno(handle);
     if (system == ENOSPC || system == EDQUOT)
@@ -110,7 +120,7 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, const 
   sqlite3* raw = nullptr;
   const int flags = (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) |
                     SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-  const int opened = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
+  const int opened = sqlite3_open_v2(path.c_str(), &raw, flags, page_checksum_vfs());
   std::unique_ptr<Database> database(new Database(raw, path));
   if (opened != SQLITE_OK) {
     auto error = last_error(raw, "open " + path);
@@ -178,22 +188,44 @@ Result<void> Transaction::commit() {
   return {};
 }
 
-Result<void> migrate(Database& database, const std::vector<std::string>& steps) {
-  while (true) {
-    DE_TRY(auto transaction, Transaction::begin(database));
-    DE_TRY(const std::int64_t version, single_integer(database, "PRAGMA user_version"));
-    const auto known = static_cast<std::int64_t>(steps.size());
-    if (version > known) {
-      return fail(Errc::invalid_input, database.path() + ": made by a newer version (schema " +
-                                           std::to_string(version) + ", this program knows " + std::to_string(known) +
-                                           ")");
-    }
-    if (version < 0) return fail(Errc::corrupt, database.path() + ": schema version below zero");
-    if (version == known) return {};
-    DE_CHECK(database.execute(steps[static_cast<std::size_t>(version)]));
-    DE_CHECK(database.execute("PRAGMA user_version=" + std::to_string(version + 1)));
-    DE_CHECK(transaction.commit());
+namespace {
+
+Result<void> check_version(const Database& database, std::int64_t version, std::int64_t known) {
+  if (version > known) {
+    return fail(Errc::invalid_input, database.path() + ": made by a newer version (schema " + std::to_string(version) +
+                                         ", this program knows " + std::to_string(known) + ")");
   }
+  if (version < 0) return fail(Errc::corrupt, database.path() + ": schema version below zero");
+  return {};
+}
+
+}  // namespace
+
+Result<void> migrate(Database& database, const std::vector<std::string>& steps,
+                     const std::function<std::string(std::int64_t version)>& backup_name) {
+  const auto known = static_cast<std::int64_t>(steps.size());
+  DE_TRY(const std::int64_t before, single_integer(database, "PRAGMA user_version"));
+  DE_CHECK(check_version(database, before, known));
+  if (before == known) return {};
+  if (before > 0 && backup_name) {
+    if (auto copied = backup(database, backup_name(before), {.overwrite = true}); !copied) {
+      return fail(copied.error().code, database.path() + ": not brought from schema " + std::to_string(before) +
+                                           " to " + std::to_string(known) +
+                                           ", since the backup before it failed: " + copied.error().message);
+    }
+  }
+  // One transaction: a step that fails leaves the file as it was, in the version that it had.
+  DE_TRY(auto transaction, Transaction::begin(database));
+  DE_TRY(const std::int64_t version, single_integer(database, "PRAGMA user_version"));
+  DE_CHECK(check_version(database, version, known));
+  for (auto step = version; step < known; ++step) {
+    if (auto stepped = database.execute(steps[static_cast<std::size_t>(step)]); !stepped) {
+      return fail(stepped.error().code, database.path() + ": the step to schema " + std::to_string(step + 1) +
+                                            " failed, and the file is as it was: " + stepped.error().message);
+    }
+  }
+  DE_CHECK(database.execute("PRAGMA user_version=" + std::to_string(known)));
+  return transaction.commit();
 }
 
 }  // namespace daemoneye::db

@@ -31,8 +31,8 @@ class Statement {
   Statement& bind_null(int index);
 
   // True: a row is there. Errors: io (FULL, with "disk full" in the text, and IOERR), unavailable (BUSY, LOCKED,
-  // CANTOPEN), corrupt (CORRUPT, NOTADB), permission_denied (READONLY, PERM, AUTH), cancelled (INTERRUPT),
-  // limit_exceeded (NOMEM, TOOBIG), invalid_input (CONSTRAINT, MISMATCH, RANGE), internal (the rest).
+  // CANTOPEN), corrupt (CORRUPT, NOTADB, a page's checksum), permission_denied (READONLY, PERM, AUTH), cancelled
+  // (INTERRUPT), limit_exceeded (NOMEM, TOOBIG), invalid_input (CONSTRAINT, MISMATCH, RANGE), internal (the rest).
   Result<bool> step();
   // step() to the end, rows ignored, then reset().
   Result<void> run();
@@ -62,6 +62,7 @@ class Database {
     std::uint32_t busy_timeout_ms = 5000;
     std::uint32_t page_size = 4096;    // when created
     std::uint32_t application_id = 0;  // checked when opened, set when created
+    bool page_checksums = false;       // when created: docs/formats/store.md; an existing file says itself what it has
     bool autocheckpoint = true;
   };
   // The file settings of the house: WAL, synchronous=FULL, persistent WAL with journal_size_limit=0,
@@ -103,8 +104,10 @@ class Transaction {
 // The error of the last failed call on `handle`, mapped as in Statement::step().
 Error last_error(sqlite3* handle, std::string_view doing);
 
-// Brings `user_version` from its value to steps.size() by running each step in one transaction a step.
+// Brings `user_version` from its value to steps.size(), all steps in one transaction: when one fails the file is as it
+// was. A file that had a version gets a copy beforehand, named by `backup_name`, which stays; no copy, no migration.
 // A version above steps.size() is refused: "made by a newer version".
-Result<void> migrate(Database& database, const std::vector<std::string>& steps);
+Result<void> migrate(Database& database, const std::vector<std::string>& steps,
+                     const std::function<std::string(std::int64_t version)>& backup_name = {});
 
 }  // namespace daemoneye::db

@@ -97,13 +97,21 @@ Result<void> prepare_folder(const std::string& path, const std::string& reader_g
   return {};
 }
 
+std::string backup_before_migration(const std::string& path, std::int64_t version) {
+  constexpr std::string_view suffix = ".redb";
+  const std::string stem = path.ends_with(suffix) ? path.substr(0, path.size() - suffix.size()) : path;
+  return stem + ".schema-" + std::to_string(version) + std::string(suffix);
+}
+
 Result<std::unique_ptr<db::Database>> open_store_for_writing(const std::string& path, const std::string& reader_group) {
   DE_CHECK(create_file(path));
   db::Database::Options options;
   options.mode = db::Database::Mode::create_or_write;
   options.application_id = application_id;
+  options.page_checksums = true;
   DE_TRY(auto database, db::Database::open(path, options));
-  DE_CHECK(db::migrate(*database, schema_steps()));
+  DE_CHECK(db::migrate(*database, schema_steps(),
+                       [&](std::int64_t version) { return backup_before_migration(path, version); }));
   for (const char* suffix : {"", "-wal", "-shm"}) give_to_group(path + suffix, reader_group);
   return database;
 }

@@ -25,6 +25,8 @@ class WriterLock {
 
 // Makes the folder (0750) when it is missing.
 Result<void> prepare_folder(const std::string& path, const std::string& reader_group);
+// The copy that is kept of a file of an earlier schema version: events.redb -> events.schema-1.redb.
+std::string backup_before_migration(const std::string& path, std::int64_t version);
 // Opens or creates the file for writing (0640, whatever the umask), sets the group, migrates.
 Result<std::unique_ptr<db::Database>> open_store_for_writing(const std::string& path, const std::string& reader_group);
 Result<std::unique_ptr<db::Database>> open_store_for_reading(const std::string& path);
