@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 
 #include "sandbox/mechanisms.h"
@@ -26,6 +28,7 @@ class Steps {
     missing_.push_back(wanted + ": " + outcome.error().message);
     return {};
   }
+  void missing(std::string line) { missing_.push_back(std::move(line)); }
   [[nodiscard]] std::vector<std::string> take_missing() { return std::move(missing_); }
 
  private:
@@ -33,19 +36,24 @@ class Steps {
   std::vector<std::string> missing_;
 };
 
-Result<void> verify_capabilities() {
+// No set may hold more than what was to be kept.
+Result<void> verify_capabilities(const std::vector<std::string>& keep, bool bounding) {
   DE_TRY(const auto names, read_capabilities());
-  if (!names.effective.empty() || !names.permitted.empty() || !names.inheritable.empty() || !names.ambient.empty()) {
-    return fail(Errc::internal, "capabilities are left: effective " + join(names.effective) + ", permitted " +
-                                    join(names.permitted) + ", inheritable " + join(names.inheritable) + ", ambient " +
+  const auto beyond = [&](const std::vector<std::string>& list) {
+    std::vector<std::string> left;
+    std::ranges::copy_if(list, std::back_inserter(left),
+                         [&](const std::string& name) { return std::ranges::find(keep, name) == keep.end(); });
+    return left;
+  };
+  const auto effective = beyond(names.effective), permitted = beyond(names.permitted);
+  if (!effective.empty() || !permitted.empty() || !names.inheritable.empty() || !names.ambient.empty()) {
+    return fail(Errc::internal, "capabilities are left: effective " + join(effective) + ", permitted " +
+                                    join(permitted) + ", inheritable " + join(names.inheritable) + ", ambient " +
                                     join(names.ambient));
   }
-  return {};
-}
-
-Result<void> verify_bounding() {
-  DE_TRY(const auto names, read_capabilities());
-  if (!names.bounding.empty()) return fail(Errc::internal, "the bounding set still holds " + join(names.bounding));
+  if (const auto left = beyond(names.bounding); bounding && !left.empty()) {
+    return fail(Errc::internal, "the bounding set still holds " + join(left));
+  }
   return {};
 }
 
@@ -59,7 +67,14 @@ std::map<std::string, std::string> Reached::details() const {
       {"own_network", own_network ? "yes" : "no"},
       {"capabilities_effective", capabilities_effective},
       {"capabilities_bounding", capabilities_bounding},
+      {"landlock", landlock},
+      {"seccomp", seccomp ? "yes" : "no"},
+      {"system_calls", system_calls},
   };
+  if (!tried.empty()) {
+    std::string& text = result["tried_in_vain"];
+    for (const auto& line : tried) text += (text.empty() ? "" : "; ") + line;
+  }
   if (!missing.empty()) {
     std::string& text = result["missing"];
     for (const auto& line : missing) text += (text.empty() ? "" : "; ") + line;
@@ -73,6 +88,7 @@ Result<Reached> current_state() {
   reached.gid = ::getegid();
   DE_TRY(reached.no_new_privs, has_no_new_privs());
   DE_TRY(reached.own_network, in_own_network());
+  DE_TRY(reached.seccomp, has_filter());
   DE_TRY(const auto names, read_capabilities());
   reached.capabilities_effective = join(names.effective);
   reached.capabilities_bounding = join(names.bounding);
@@ -91,20 +107,25 @@ Result<Reached> drop_privileges(const Plan& plan) {
     // Without a capability root still owns root's files.
     return fail(Errc::invalid_input, "started as root, but no user to change to is named");
   }
+  DE_TRY(const auto keep, capabilities_by_name(plan.keep_capabilities));
   DE_TRY(const auto death_signal, read_death_signal());
   Steps steps(privileged);
 
   if (plan.own_network) DE_CHECK(steps.note("an own network namespace", enter_own_network()));
-  if (plan.drop_capabilities) DE_CHECK(steps.note("an empty capability bounding set", clear_bounding_and_ambient()));
+  if (plan.drop_capabilities) {
+    DE_CHECK(steps.note("an empty capability bounding set", clear_bounding_and_ambient(keep)));
+  }
   const bool change_user = user && (privileged || user->uid != ::geteuid());
   bool changed_user = false;
   if (change_user) {
+    if (!keep.empty()) DE_CHECK(keep_over_change_of_user(true));
     const auto outcome = privileged ? become_user(*user) : fail(Errc::permission_denied, "this process is not root");
     changed_user = outcome.has_value();
     DE_CHECK(steps.note("user " + user->name, outcome));
   }
   // Taking capabilities away from oneself and no_new_privs need no privilege: a failure is an error for everyone.
-  if (plan.drop_capabilities) DE_CHECK(clear_capabilities());
+  if (plan.drop_capabilities) DE_CHECK(clear_capabilities(keep));
+  DE_CHECK(keep_over_change_of_user(false));
   DE_CHECK(set_no_new_privs());
 
   // The kernel makes a process that changed its user not dumpable and forgets its parent-death signal. The first is
@@ -114,18 +135,44 @@ Result<Reached> drop_privileges(const Plan& plan) {
   if (changed_user) {
     DE_CHECK(set_not_dumpable());
     DE_CHECK(restore_death_signal(death_signal));
+    DE_CHECK(verify_user(*user));
+  }
+  // While the namespaces of others can still be compared: Landlock hides them.
+  DE_TRY(const bool own_network, in_own_network());
+  if (plan.once_unprivileged) DE_CHECK(plan.once_unprivileged());
+
+  std::string landlock = "no";
+  if (plan.paths) {
+    if (auto covered = restrict_paths(*plan.paths)) {
+      landlock = *covered;
+    } else if (covered.error().code == Errc::unavailable) {
+      steps.missing("Landlock: " + covered.error().message);
+    } else {
+      DE_CHECK(steps.note("Landlock", std::unexpected(covered.error())));
+    }
+  }
+  bool filtered = false;
+  if (plan.system_calls != SystemCalls::any) {
+    const auto outcome = restrict_system_calls(plan.system_calls, plan.on_violation);
+    filtered = outcome.has_value();
+    DE_CHECK(steps.note("a system call list", outcome));
   }
 
-  if (changed_user) DE_CHECK(verify_user(*user));
-  if (plan.drop_capabilities) {
-    DE_CHECK(verify_capabilities());
-    if (privileged) DE_CHECK(verify_bounding());
-  }
+  if (plan.drop_capabilities) DE_CHECK(verify_capabilities(plan.keep_capabilities, privileged));
   DE_TRY(auto reached, current_state());
+  reached.own_network = own_network;
+  reached.landlock = landlock;
+  if (filtered) {
+    reached.system_calls =
+        std::string(name_of(plan.system_calls)) +
+        (plan.on_violation == OnViolation::end ? ", others end the process" : ", others are refused");
+  }
   if (!reached.no_new_privs) return fail(Errc::internal, "no_new_privs is not in force after it was set");
   if (plan.own_network && privileged && !reached.own_network) {
     return fail(Errc::internal, "the network namespace is not a new one");
   }
+  DE_TRY(reached.tried,
+         try_the_forbidden(plan, {.user = changed_user, .landlock = landlock != "no", .system_calls = filtered}));
   reached.missing = steps.take_missing();
   return reached;
 }

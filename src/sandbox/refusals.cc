@@ -1,0 +1,108 @@
+// The kernel does not carry out a system call that the filter refuses and sends SIGSYS instead: the handler makes the
+// call give EPERM and counts it, or ends the process with the call's name on standard error.
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "sandbox/mechanisms.h"
+
+namespace daemoneye::sandbox {
+namespace {
+
+constexpr std::size_t counted_numbers = 512;  // the kernel's last is below 500; those beyond share one place
+
+struct Watch {
+  std::array<std::atomic<std::uint64_t>, counted_numbers + 1> counts{};
+  std::vector<std::string> names;
+  std::atomic<bool> ends{false}, expected{false};
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+
+// Never destroyed: a refused call may come until the very end.
+Watch& watch() {
+  static auto* const instance = new Watch;
+  return *instance;
+}
+
+void say(const char* text) {
+  // Nothing can be done when standard error is gone; the signal still tells.
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, std::strlen(text));
+}
+
+std::size_t place_of(int number) {
+  return number >= 0 && static_cast<std::size_t>(number) < counted_numbers ? static_cast<std::size_t>(number)
+                                                                           : counted_numbers;
+}
+
+void give_back(void* context, long value) {
+  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext;
+#if defined(__x86_64__)
+  registers.gregs[REG_RAX] = value;
+#elif defined(__aarch64__)
+  registers.regs[0] = static_cast<unsigned long long>(value);
+#else
+#error "where does this processor return a system call's value?"
+#endif
+}
+
+// Only what is allowed in a signal handler: no memory is taken, `names` does not change any more.
+void on_refusal(int /*signal*/, siginfo_t* info, void* context) {
+  const int kept = errno;
+  auto& state = watch();
+  const auto place = place_of(info->si_syscall);
+  if (!state.expected.load(std::memory_order_relaxed)) {
+    state.counts[place].fetch_add(1, std::memory_order_relaxed);
+    if (state.ends.load(std::memory_order_relaxed)) {
+      say("sandbox: ended by a system call that is not in the list: ");
+      say(place < state.names.size() ? state.names[place].c_str() : "unknown");
+      say("\n");
+      (void)std::signal(SIGSYS, SIG_DFL);
+      (void)::raise(SIGSYS);
+    }
+  }
+  give_back(context, -EPERM);
+  errno = kept;
+}
+
+}  // namespace
+
+Result<void> watch_refusals(std::vector<std::string> names, OnViolation on_violation) {
+  auto& state = watch();
+  state.names = std::move(names);
+  state.ends = on_violation == OnViolation::end;
+  for (auto& count : state.counts) count = 0;
+  struct sigaction action{};
+  action.sa_sigaction = &on_refusal;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  if (::sigaction(SIGSYS, &action, nullptr) != 0) return fail_errno("sigaction(SIGSYS)", errno);
+  // A blocked SIGSYS would end the process.
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGSYS);
+  if (const int error = ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr); error != 0) {
+    return fail_errno("unblocking SIGSYS", error);
+  }
+  return {};
+}
+
+ExpectRefusals::ExpectRefusals() { watch().expected = true; }
+ExpectRefusals::~ExpectRefusals() { watch().expected = false; }
+
+std::map<std::string, std::uint64_t> refused_system_calls() {
+  const auto& state = watch();
+  std::map<std::string, std::uint64_t> refused;
+  for (std::size_t i = 0; i < state.counts.size(); ++i) {
+    const auto count = state.counts[i].load(std::memory_order_relaxed);
+    if (count == 0) continue;
+    const bool named = i < state.names.size() && !state.names[i].empty();
+    refused[named ? state.names[i] : i < counted_numbers ? std::to_string(i) : "unknown"] += count;
+  }
+  return refused;
+}
+
+}  // namespace daemoneye::sandbox
