@@ -2,13 +2,21 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <charconv>
+#include <cstdint>
 #include <memory>
+#include <utility>
 
+#include "base/file.h"
+#include "base/text.h"
 #include "sandbox/mechanisms.h"
 
 namespace daemoneye::sandbox {
 namespace {
+
+constexpr std::size_t max_status = 64 * 1024;
 
 using Set = std::unique_ptr<_cap_struct, int (*)(void*)>;
 
@@ -69,22 +77,29 @@ Result<void> clear_capabilities(const Capabilities& keep) {
 }
 
 Result<CapabilityNames> read_capabilities() {
-  const auto current = own(::cap_get_proc());
-  if (!current) return fail_errno("capget", errno);
+  // From /proc/self/status and not by capget and prctl: what is verified last is verified under the system call list.
+  DE_TRY(const auto status, base::read_file("/proc/self/status", max_status));
   CapabilityNames names;
-  for (cap_value_t value = 0; value < ::cap_max_bits(); ++value) {
-    const auto add = [&](cap_flag_t flag, std::vector<std::string>& list) -> Result<void> {
-      cap_flag_value_t set = CAP_CLEAR;
-      if (::cap_get_flag(current.get(), value, flag, &set) != 0) return fail_errno("cap_get_flag", errno);
-      if (set == CAP_SET) list.push_back(name_of(value));
-      return {};
-    };
-    DE_CHECK(add(CAP_EFFECTIVE, names.effective));
-    DE_CHECK(add(CAP_PERMITTED, names.permitted));
-    DE_CHECK(add(CAP_INHERITABLE, names.inheritable));
-    if (::cap_get_bound(value) > 0) names.bounding.push_back(name_of(value));
-    if (::cap_get_ambient(value) > 0) names.ambient.push_back(name_of(value));
+  const std::array<std::pair<std::string_view, std::vector<std::string>*>, 5> sets{{{"CapEff:", &names.effective},
+                                                                                    {"CapPrm:", &names.permitted},
+                                                                                    {"CapInh:", &names.inheritable},
+                                                                                    {"CapAmb:", &names.ambient},
+                                                                                    {"CapBnd:", &names.bounding}}};
+  std::size_t found = 0;
+  for (const auto line : base::split(status, '\n')) {
+    for (const auto& [key, list] : sets) {
+      if (!line.starts_with(key)) continue;
+      const auto digits = base::trim(line.substr(key.size()));
+      std::uint64_t bits = 0;
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), bits, 16);
+      if (error != std::errc{} || end != digits.data() + digits.size()) break;
+      for (cap_value_t value = 0; value < 64; ++value) {
+        if ((bits >> value & 1) != 0) list->push_back(name_of(value));
+      }
+      ++found;
+    }
   }
+  if (found != sets.size()) return fail(Errc::corrupt, "/proc/self/status does not tell of all capability sets");
   return names;
 }
 
