@@ -37,8 +37,7 @@ static __always_inline void count_loss(void) {
  * fetches by itself: it looks again for some time after each wake-up (see bpf_source.cc). Races between CPUs over
  * the window cost a wake-up too many, never the first one of a window.
  */
-static __always_inline __u64 wake_flags(__u64 size) {
-  __u64 now = bpf_ktime_get_ns();
+static __always_inline __u64 wake_flags(__u64 now, __u64 size) {
   if (now - wake_window_start >= WAKE_WINDOW_NS) {
     wakes_in_window = 1;
     wake_window_start = now;
@@ -51,6 +50,30 @@ static __always_inline __u64 wake_flags(__u64 size) {
   __u64 pending = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
   if (pending < WAKE_BYTES && pending + size >= WAKE_BYTES) return BPF_RB_FORCE_WAKEUP;
   return BPF_RB_NO_WAKEUP;
+}
+
+/*
+ * One read is enough unless a page has been taken away meanwhile; then the pages before it are kept. What goes beyond
+ * the bound or that page is missing: the true length tells.
+ */
+static __always_inline __u32 append_arguments(struct walk* walk, __u64 start, __u32 kept) {
+  __u32 at = walk->used;
+  if (at > DE_MAX_FILENAME || kept > DE_MAX_ARGUMENTS) return 0;
+  if (bpf_probe_read_user(walk->variable + at, kept, (const void*)start) == 0) {
+    walk->used = at + kept;
+    return kept;
+  }
+  __u32 got = 0;
+  for (int i = 0; i <= DE_MAX_ARGUMENTS / DE_PAGE && got < kept; i++) {
+    __u32 piece = DE_PAGE - ((start + got) & (DE_PAGE - 1));
+    if (piece > kept - got) piece = kept - got;
+    __u32 to = at + got;
+    if (to > DE_MAX_FILENAME + DE_MAX_ARGUMENTS || piece > DE_PAGE) break;
+    if (bpf_probe_read_user(walk->variable + to, piece, (const void*)(start + got))) break;
+    got += piece;
+  }
+  walk->used = at + got;
+  return got;
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -68,42 +91,38 @@ int BPF_PROG(on_exec, struct task_struct* task, int old_pid, struct linux_binprm
   fill_namespaces(record, task);
 
   struct walk walk = {.variable = scratch->variable};
-  long size = bpf_probe_read_kernel_str(scratch->variable, DE_MAX_FILENAME, BPF_CORE_READ(bprm, filename));
+  long size = bpf_probe_read_kernel_str(scratch->variable, DE_MAX_FILENAME, bprm->filename);
   if (size > 0) {
     record->flags |= DE_HAS_FILENAME;
     walk.used = size - 1;
     record->lengths[DE_FILENAME] = size - 1;
   }
 
-  struct mm_struct* mm = BPF_CORE_READ(task, mm);
-  __u64 start = BPF_CORE_READ(mm, arg_start);
-  __u64 bytes = BPF_CORE_READ(mm, arg_end) - start;
+  struct mm_struct* mm = task->mm;
+  __u64 start = mm->arg_start;
+  __u64 bytes = mm->arg_end - start;
   record->arguments_bytes = bytes;
-  __u32 kept = bytes > DE_MAX_ARGUMENTS ? DE_MAX_ARGUMENTS : bytes;
-  __u32 at = walk.used;
-  if (at <= DE_MAX_FILENAME && kept <= DE_MAX_ARGUMENTS &&
-      bpf_probe_read_user(scratch->variable + at, kept, (const void*)start) == 0) {
-    record->flags |= DE_HAS_ARGUMENTS;
-    record->lengths[DE_ARGUMENTS] = kept;
-    walk.used = at + kept;
-  }
+  __u32 got = append_arguments(&walk, start, bytes > DE_MAX_ARGUMENTS ? DE_MAX_ARGUMENTS : bytes);
+  record->lengths[DE_ARGUMENTS] = got;
+  if (got || !bytes) record->flags |= DE_HAS_ARGUMENTS;
 
-  append_executable(record, &walk, BPF_CORE_READ(bprm, file));
-  append_places(record, &walk, task);
+  fill_executable(record, bprm->file);
+  append_executable(record, &walk, bprm->file);
+  append_places(scratch, &walk, task);
 
   __u64 total = sizeof(*record) + walk.used;
-  if (total > sizeof(*scratch)) {
+  if (total > DE_MAX_RECORD) {
     count_loss();
     return 0;
   }
   record->size = total;
-  if (bpf_ringbuf_output(&events, scratch, total, wake_flags(total))) count_loss();
+  if (bpf_ringbuf_output(&events, scratch, total, wake_flags(record->boot_ns, total))) count_loss();
   return 0;
 }
 
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct* parent, struct task_struct* child) {
-  if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid)) return 0; /* a thread */
+  if (child->pid != child->tgid) return 0; /* a thread */
   struct daemoneye_record* record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
   if (!record) {
     count_loss();
@@ -111,18 +130,19 @@ int BPF_PROG(on_fork, struct task_struct* parent, struct task_struct* child) {
   }
   __builtin_memset(record, 0, sizeof(*record));
   fill_record(record, child, DE_FORK);
-  bpf_ringbuf_submit(record, wake_flags(0));
+  bpf_ringbuf_submit(record, wake_flags(record->boot_ns, 0));
   return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct* task) {
   bool group_dead;
+  struct signal_struct* signal = task->signal;
   if (bpf_core_field_exists(struct trace_event_raw_sched_process_exit, group_dead)) {
     group_dead = ctx[1];
   } else {
     /* Two last threads that die at once may both see this; the second record says the same again. */
-    group_dead = BPF_CORE_READ(task, signal, live.counter) == 0;
+    group_dead = signal->live.counter == 0;
   }
   if (!group_dead) return 0;
   struct daemoneye_record* record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
@@ -131,12 +151,10 @@ int BPF_PROG(on_exit, struct task_struct* task) {
     return 0;
   }
   __builtin_memset(record, 0, sizeof(*record));
-  struct task_struct* leader = BPF_CORE_READ(task, group_leader);
+  struct task_struct* leader = task->group_leader;
   fill_record(record, leader, DE_EXIT);
   /* What the parent will be told by wait(2). */
-  struct signal_struct* signal = BPF_CORE_READ(task, signal);
-  record->exit_status = BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT ? BPF_CORE_READ(signal, group_exit_code)
-                                                                         : BPF_CORE_READ(leader, exit_code);
-  bpf_ringbuf_submit(record, wake_flags(0));
+  record->exit_status = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
+  bpf_ringbuf_submit(record, wake_flags(record->boot_ns, 0));
   return 0;
 }

@@ -58,21 +58,35 @@ static long add_counter(__u64 cpu, struct counter_sum* sum) {
   return 0;
 }
 
+/* The same where the parts of one process lie side by side. */
+static long add_counters(__u64 cpu, struct counter_sum* sum) {
+  __s32 parts[4] = {};
+  if (cpu >= MAX_CPUS) return 1;
+  bpf_probe_read_kernel(parts, sizeof(parts), (void*)sum->counters + per_cpu_offset[cpu]);
+  sum->pages += (__s64)parts[0] + parts[1] + parts[3];
+  return 0;
+}
+
 /* File, anonymous and shared pages; index 2 is swap. */
 static __always_inline __s64 resident_pages(struct mm_struct* mm) {
   if (bpf_core_field_exists(((struct mm_struct___plain_counters*)0)->rss_stat.count)) {
     struct mm_struct___plain_counters* plain = (void*)mm;
-    return BPF_CORE_READ(plain, rss_stat.count[0].counter) + BPF_CORE_READ(plain, rss_stat.count[1].counter) +
-           BPF_CORE_READ(plain, rss_stat.count[3].counter);
+    return plain->rss_stat.count[0].counter + plain->rss_stat.count[1].counter + plain->rss_stat.count[3].counter;
   }
   struct counter_sum sum = {};
-  sum.pages = BPF_CORE_READ(mm, rss_stat[0].count) + BPF_CORE_READ(mm, rss_stat[1].count) +
-              BPF_CORE_READ(mm, rss_stat[3].count);
-  sum.counters = BPF_CORE_READ(mm, rss_stat[0].counters);
+  sum.pages = mm->rss_stat[0].count + mm->rss_stat[1].count + mm->rss_stat[3].count;
+  __s32* first = BPF_CORE_READ(mm, rss_stat[0].counters);
+  __s32* second = BPF_CORE_READ(mm, rss_stat[1].counters);
+  __s32* last = BPF_CORE_READ(mm, rss_stat[3].counters);
+  sum.counters = first;
+  if (second - first == 1 && last - first == 3) {
+    bpf_loop(cpu_count, add_counters, &sum, 0);
+    return sum.pages;
+  }
   bpf_loop(cpu_count, add_counter, &sum, 0);
-  sum.counters = BPF_CORE_READ(mm, rss_stat[1].counters);
+  sum.counters = second;
   bpf_loop(cpu_count, add_counter, &sum, 0);
-  sum.counters = BPF_CORE_READ(mm, rss_stat[3].counters);
+  sum.counters = last;
   bpf_loop(cpu_count, add_counter, &sum, 0);
   return sum.pages;
 }
@@ -88,18 +102,35 @@ static long add_thread(__u64 index, struct thread_sum* sum) {
     sum->at = NULL;
     return 1;
   }
-  struct task_struct* thread = (void*)at - bpf_core_field_offset(struct task_struct, thread_node);
-  sum->runtime += BPF_CORE_READ(thread, se.sum_exec_runtime);
-  sum->at = BPF_CORE_READ(at, next);
+  void* thread = (void*)at - bpf_core_field_offset(struct task_struct, thread_node);
+  sum->runtime += READ(task_struct, thread, se.sum_exec_runtime);
+  sum->at = READ(list_head, at, next);
   return 0;
+}
+
+/* Of the living threads and of those that are gone. */
+static __always_inline void fill_cpu(struct daemoneye_record* record, struct task_struct* leader) {
+  struct signal_struct* signal = leader->signal;
+  record->cpu_ns = signal->sum_sched_runtime;
+  if (signal->nr_threads == 1 && signal->thread_head.next == &leader->thread_node) {
+    record->cpu_ns += leader->se.sum_exec_runtime;
+    record->flags |= DE_HAS_CPU;
+    return;
+  }
+  struct thread_sum threads = {};
+  threads.head = (void*)signal + bpf_core_field_offset(struct signal_struct, thread_head);
+  threads.at = signal->thread_head.next;
+  bpf_loop(MAX_THREADS, add_thread, &threads, 0);
+  record->cpu_ns += threads.runtime;
+  if (!threads.at || threads.at == threads.head) record->flags |= DE_HAS_CPU;
 }
 
 /* The letter of /proc/PID/stat. */
 static __always_inline __u8 state_letter(struct task_struct* task) {
-  int exit_state = BPF_CORE_READ(task, exit_state);
+  int exit_state = task->exit_state;
   if (exit_state & 0x20) return 'Z';
   if (exit_state & 0x10) return 'X';
-  unsigned int state = BPF_CORE_READ(task, __state);
+  unsigned int state = task->__state;
   if ((state & 0x402) == 0x402) return 'I';
   if (state & 0x1) return 'S';
   if (state & 0x2) return 'D';
@@ -109,7 +140,24 @@ static __always_inline __u8 state_letter(struct task_struct* task) {
   return 'R';
 }
 
-static __always_inline int write_task(struct bpf_iter__task* ctx, bool sleepable) {
+/* As in collect.bpf.c, of another process: a page is brought in from swap if need be. */
+static __always_inline __u32 copy_arguments(__u8* to, __u64 start, __u32 kept, struct task_struct* task) {
+  if (kept > DE_MAX_ARGUMENTS) return 0;
+  if (bpf_copy_from_user_task(to, kept, (const void*)start, task, 0) == 0) return kept;
+  __u32 got = 0;
+  for (int i = 0; i <= DE_MAX_ARGUMENTS / DE_PAGE && got < kept; i++) {
+    __u32 piece = DE_PAGE - ((start + got) & (DE_PAGE - 1));
+    if (piece > kept - got) piece = kept - got;
+    if (got > DE_MAX_ARGUMENTS || piece > DE_PAGE) break;
+    if (bpf_copy_from_user_task(to + got, piece, (const void*)(start + got), task, 0)) break;
+    got += piece;
+  }
+  return got;
+}
+
+enum depth { COUNTERS, PLAIN, WITH_ARGUMENTS };
+
+static __always_inline int write_task(struct bpf_iter__task* ctx, enum depth depth) {
   struct task_struct* task = ctx->task;
   __u32 zero = 0;
   if (ctx->meta->seq_num == 0) {
@@ -123,43 +171,44 @@ static __always_inline int write_task(struct bpf_iter__task* ctx, bool sleepable
   if (!scratch) return 0;
   struct daemoneye_record* record = &scratch->record;
   __builtin_memset(record, 0, sizeof(*record));
-  fill_record(record, task, DE_TASK);
-  fill_namespaces(record, task);
+  fill_record(record, task, depth == COUNTERS ? DE_COUNTERS : DE_TASK);
   record->state = state_letter(task);
-
-  struct signal_struct* signal = BPF_CORE_READ(task, signal);
-  struct thread_sum threads = {};
-  threads.head = (void*)signal + bpf_core_field_offset(struct signal_struct, thread_head);
-  threads.at = BPF_CORE_READ(signal, thread_head.next);
-  threads.runtime = BPF_CORE_READ(signal, sum_sched_runtime);
-  bpf_loop(MAX_THREADS, add_thread, &threads, 0);
-  record->cpu_ns = threads.runtime;
-  if (!threads.at || threads.at == threads.head) record->flags |= DE_HAS_CPU;
+  fill_cpu(record, task);
 
   struct walk walk = {.variable = scratch->variable};
-  struct mm_struct* mm = BPF_CORE_READ(task, mm);
+  struct mm_struct* mm = task->mm;
   if (mm && !(record->flags & DE_KERNEL_THREAD)) {
-    __u64 start = BPF_CORE_READ(mm, arg_start);
-    __u64 bytes = BPF_CORE_READ(mm, arg_end) - start;
-    record->arguments_bytes = bytes;
-    __u32 kept = bytes > DE_MAX_ARGUMENTS ? DE_MAX_ARGUMENTS : bytes;
-    if (sleepable && bpf_copy_from_user_task(scratch->variable, kept, (const void*)start, task, 0) == 0) {
-      record->flags |= DE_HAS_ARGUMENTS;
-      record->lengths[DE_ARGUMENTS] = kept;
-      walk.used = kept;
-    }
     record->resident_pages = resident_pages(mm);
     record->flags |= DE_HAS_MEMORY;
-    struct file* file = BPF_CORE_READ(mm, exe_file);
-    if (file) append_executable(record, &walk, file);
+    if (depth != COUNTERS) {
+      __u64 start = mm->arg_start;
+      __u64 bytes = mm->arg_end - start;
+      record->arguments_bytes = bytes;
+      __u32 got = 0;
+      if (depth == WITH_ARGUMENTS) {
+        got = copy_arguments(scratch->variable, start, bytes > DE_MAX_ARGUMENTS ? DE_MAX_ARGUMENTS : bytes, task);
+        if (got || !bytes) record->flags |= DE_HAS_ARGUMENTS;
+      }
+      record->lengths[DE_ARGUMENTS] = got;
+      walk.used = got;
+    }
+    struct file* file = mm->exe_file;
+    if (file) {
+      bool has_folder = fill_executable(record, file);
+      if (depth != COUNTERS || !has_folder) append_executable(record, &walk, file);
+    }
   }
-  append_places(record, &walk, task);
+  if (depth != COUNTERS) {
+    fill_namespaces(record, task);
+    append_places(scratch, &walk, task);
+  }
 
   /*
    * Nothing here is locked. A process that died or executed another program meanwhile may have been read half from
    * memory that is already someone else's: then its image is left out.
    */
-  if (BPF_CORE_READ(task, mm) != mm) {
+  barrier();
+  if (task->mm != mm) {
     record->flags &= DE_KERNEL_THREAD | DE_HAS_TTY;
     walk.used = 0;
     __builtin_memset(record->lengths, 0, sizeof(record->lengths));
@@ -170,15 +219,18 @@ static __always_inline int write_task(struct bpf_iter__task* ctx, bool sleepable
   }
 
   __u64 total = sizeof(*record) + walk.used;
-  if (total > sizeof(*scratch)) return 0;
+  if (total > DE_MAX_RECORD) return 0;
   record->size = total;
   bpf_seq_write(ctx->meta->seq, scratch, total);
   return 0;
 }
 
 SEC("iter.s/task")
-int each_task(struct bpf_iter__task* ctx) { return write_task(ctx, true); }
+int each_task(struct bpf_iter__task* ctx) { return write_task(ctx, WITH_ARGUMENTS); }
 
 /* For kernels whose task iterator may not sleep: without arguments. */
 SEC("iter/task")
-int each_task_plain(struct bpf_iter__task* ctx) { return write_task(ctx, false); }
+int each_task_plain(struct bpf_iter__task* ctx) { return write_task(ctx, PLAIN); }
+
+SEC("iter/task")
+int each_task_counters(struct bpf_iter__task* ctx) { return write_task(ctx, COUNTERS); }

@@ -20,10 +20,30 @@
 #define MAX_WALK_STEPS (DE_MAX_PATH / 2 + 64)
 #define MAX_HIERARCHIES 16
 
+/*
+ * The tracepoints and the iterator hand typed pointers over, and what is reached from them by plain loads stays typed:
+ * a load costs next to nothing, and where the pointer is wrong it gives 0. A type gets lost where a pointer is to one
+ * member of something larger. There bpf_rdonly_cast (since 6.2) gives it back; without it such reads are calls.
+ */
+extern void* bpf_rdonly_cast(const void* pointer, __u32 type) __ksym __weak;
+const volatile bool can_cast = false; /* set before loading */
+
+#define AS(type, pointer) ((struct type*)bpf_rdonly_cast((const void*)(pointer), bpf_core_type_id_kernel(struct type)))
+#define READ(type, pointer, field) (can_cast ? AS(type, pointer)->field : BPF_CORE_READ((struct type*)(pointer), field))
+
+/* The path of the cgroup that was last asked for. */
+struct cgroup_path {
+  __u64 id;         /* of its kernfs node: never given twice; 0: nothing is kept */
+  const void* name; /* changes when it is renamed */
+  __u32 bytes, cut;
+  __u8 path[DE_MAX_CGROUP];
+};
+
 /* A record being put together. The slack lets the verifier see that a last component cannot overrun. */
 struct scratch {
   struct daemoneye_record record;
   __u8 variable[DE_MAX_VARIABLE + DE_MAX_NAME];
+  struct cgroup_path cgroup;
 };
 
 struct walk {
@@ -57,19 +77,19 @@ static __always_inline bool append_name(struct walk* walk, const void* name) {
 static long path_step(__u64 step, struct walk* walk) {
   struct dentry* dentry = walk->dentry;
   struct vfsmount* vfsmount = walk->mount;
-  if (dentry == BPF_CORE_READ(vfsmount, mnt_root)) {
-    struct mount* mount = (void*)vfsmount - bpf_core_field_offset(struct mount, mnt);
-    struct mount* parent = BPF_CORE_READ(mount, mnt_parent);
+  if (dentry == READ(vfsmount, vfsmount, mnt_root)) {
+    void* mount = (void*)vfsmount - bpf_core_field_offset(struct mount, mnt);
+    struct mount* parent = READ(mount, mount, mnt_parent);
     if (parent == mount || !parent) {
       walk->dentry = NULL; /* the root of the mount namespace, or a detached tree */
       return 1;
     }
-    walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+    walk->dentry = READ(mount, mount, mnt_mountpoint);
     walk->mount = (void*)parent + bpf_core_field_offset(struct mount, mnt);
     return 0;
   }
-  if (!append_name(walk, BPF_CORE_READ(dentry, d_name.name))) return 1;
-  struct dentry* parent = BPF_CORE_READ(dentry, d_parent);
+  if (!append_name(walk, READ(dentry, dentry, d_name.name))) return 1;
+  struct dentry* parent = READ(dentry, dentry, d_parent);
   if (parent == dentry || !parent) {
     walk->pseudo = true;
     walk->dentry = NULL;
@@ -95,7 +115,7 @@ static long kernfs_step(__u64 step, struct walk* walk) {
   return 0;
 }
 
-/* Both walks return what they appended, in bytes, and leave `used` behind it. */
+/* Returns what it appended, in bytes, and leaves `used` behind it. */
 static __always_inline __u32 append_path(struct walk* walk, struct dentry* dentry, struct vfsmount* mount) {
   __u32 before = walk->used;
   walk->limit = before + DE_MAX_PATH - DE_MAX_NAME;
@@ -107,46 +127,73 @@ static __always_inline __u32 append_path(struct walk* walk, struct dentry* dentr
   return walk->used - before;
 }
 
-static __always_inline __u32 append_kernfs(struct walk* walk, struct kernfs_node* node) {
-  __u32 before = walk->used;
-  walk->limit = before + DE_MAX_CGROUP - DE_MAX_NAME;
-  walk->node = node;
-  walk->cut = false;
-  bpf_loop(MAX_WALK_STEPS, kernfs_step, walk, 0);
-  if (walk->node) walk->cut = true;
-  return walk->used - before;
-}
-
 static __always_inline struct cgroup* beyond_root(struct cgroup* cgroup) {
-  return cgroup && BPF_CORE_READ(cgroup, level) > 0 ? cgroup : NULL;
+  return cgroup && READ(cgroup, cgroup, level) > 0 ? cgroup : NULL;
 }
 
 /* The same choice as choose_cgroup() makes from /proc: v2, then named systemd, memory, pids; the first below its root.
  */
 static __always_inline struct kernfs_node* chosen_cgroup(struct task_struct* task) {
-  struct css_set* set = BPF_CORE_READ(task, cgroups);
-  struct cgroup* unified = BPF_CORE_READ(set, dfl_cgrp);
-  struct cgroup* chosen = beyond_root(unified);
-  if (!chosen) {
-    struct list_head* head = (void*)set + bpf_core_field_offset(struct css_set, cgrp_links);
-    struct list_head* at = BPF_CORE_READ(set, cgrp_links.next);
-    for (int i = 0; i < MAX_HIERARCHIES && at && at != head; i++) {
-      struct cgrp_cset_link* link = (void*)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
-      struct cgroup* cgroup = BPF_CORE_READ(link, cgrp);
-      char name[8] = {};
-      BPF_CORE_READ_STR_INTO(&name, cgroup, root, name);
-      if (*(__u64*)name == *(const __u64*)"systemd") chosen = beyond_root(cgroup);
-      at = BPF_CORE_READ(at, next);
+  struct css_set* set = task->cgroups;
+  struct cgroup* unified = set->dfl_cgrp;
+  if (beyond_root(unified)) return unified->kn;
+  void* head = (void*)set + bpf_core_field_offset(struct css_set, cgrp_links);
+  void* at = set->cgrp_links.next;
+  for (int i = 0; i < MAX_HIERARCHIES && at && at != head; i++) {
+    void* link = at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+    struct cgroup* cgroup = READ(cgrp_cset_link, link, cgrp);
+    __u64 name = 0; /* what is longer differs in the eighth byte */
+    bpf_probe_read_kernel(&name, sizeof(name),
+                          (void*)READ(cgroup, cgroup, root) + bpf_core_field_offset(struct cgroup_root, name));
+    if (name == *(const __u64*)"systemd") {
+      if (beyond_root(cgroup)) return READ(cgroup, cgroup, kn);
+      break;
     }
+    at = READ(cgrp_cset_link, link, cgrp_link.next);
   }
-  if (!chosen && bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id)) {
-    chosen =
-        beyond_root(BPF_CORE_READ(set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)], cgroup));
+  if (bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id)) {
+    struct cgroup* memory =
+        BPF_CORE_READ(set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)], cgroup);
+    if (beyond_root(memory)) return READ(cgroup, memory, kn);
   }
-  if (!chosen && bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id)) {
-    chosen = beyond_root(BPF_CORE_READ(set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id)], cgroup));
+  if (bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id)) {
+    struct cgroup* pids = BPF_CORE_READ(set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id)], cgroup);
+    if (beyond_root(pids)) return READ(cgroup, pids, kn);
   }
-  return BPF_CORE_READ(chosen ? chosen : unified, kn);
+  return unified->kn;
+}
+
+/* Neighbours in time are mostly neighbours in a cgroup, so its path is walked only when it is another than before. */
+static __always_inline void append_cgroup(struct scratch* scratch, struct walk* walk, struct task_struct* task) {
+  struct kernfs_node* node = chosen_cgroup(task);
+  struct daemoneye_record* record = &scratch->record;
+  struct cgroup_path* kept = &scratch->cgroup;
+  __u64 id = READ(kernfs_node, node, id);
+  const void* name = READ(kernfs_node, node, name);
+  __u32 at = walk->used;
+  record->flags |= DE_HAS_CGROUP;
+  if (!id || kept->id != id || kept->name != name) {
+    walk->limit = at + DE_MAX_CGROUP - DE_MAX_NAME;
+    walk->node = node;
+    walk->cut = false;
+    bpf_loop(MAX_WALK_STEPS, kernfs_step, walk, 0);
+    if (walk->node) walk->cut = true;
+    record->lengths[DE_CGROUP] = walk->used - at;
+    if (walk->cut) record->flags |= DE_CGROUP_CUT;
+    __u32 bytes = walk->used - at;
+    if (at > DE_MAX_VARIABLE - DE_MAX_CGROUP || bytes > sizeof(kept->path)) return;
+    kept->id = bpf_probe_read_kernel(kept->path, bytes, walk->variable + at) == 0 ? id : 0;
+    kept->name = name;
+    kept->bytes = bytes;
+    kept->cut = walk->cut;
+    return;
+  }
+  __u32 bytes = kept->bytes;
+  if (at > DE_MAX_VARIABLE - DE_MAX_CGROUP || bytes > sizeof(kept->path)) return;
+  if (bpf_probe_read_kernel(walk->variable + at, bytes, kept->path)) return;
+  walk->used = at + bytes;
+  record->lengths[DE_CGROUP] = bytes;
+  if (kept->cut) record->flags |= DE_CGROUP_CUT;
 }
 
 /* The fixed part, but for what belongs to one kind of record. `leader` leads its thread group. */
@@ -155,25 +202,26 @@ static __always_inline void fill_record(struct daemoneye_record* record, struct 
   record->kind = kind;
   record->size = sizeof(*record);
   record->boot_ns = bpf_ktime_get_boot_ns();
-  record->pid = BPF_CORE_READ(leader, tgid);
-  record->start_ns = BPF_CORE_READ(leader, start_boottime);
-  if (BPF_CORE_READ(leader, flags) & PF_KTHREAD) record->flags |= DE_KERNEL_THREAD;
+  record->pid = leader->tgid;
+  record->start_ns = leader->start_boottime;
+  if (leader->flags & PF_KTHREAD) record->flags |= DE_KERNEL_THREAD;
 
-  struct task_struct* parent = BPF_CORE_READ(leader, real_parent);
-  record->ppid = BPF_CORE_READ(parent, tgid);
-  record->parent_start_ns = BPF_CORE_READ(parent, group_leader, start_boottime);
+  struct task_struct* parent = leader->real_parent;
+  record->ppid = parent->tgid;
+  record->parent_start_ns = parent->group_leader->start_boottime;
 
-  const struct cred* cred = BPF_CORE_READ(leader, cred);
-  record->uid = BPF_CORE_READ(cred, uid.val);
-  record->gid = BPF_CORE_READ(cred, gid.val);
-  record->euid = BPF_CORE_READ(cred, euid.val);
-  record->egid = BPF_CORE_READ(cred, egid.val);
+  const struct cred* cred = leader->cred;
+  record->uid = cred->uid.val;
+  record->gid = cred->gid.val;
+  record->euid = cred->euid.val;
+  record->egid = cred->egid.val;
   record->loginuid = ~0u;
-  if (bpf_core_field_exists(leader->loginuid)) record->loginuid = BPF_CORE_READ(leader, loginuid.val);
-  record->session = BPF_CORE_READ(leader, signal, pids[PIDTYPE_SID], numbers[0].nr);
+  if (bpf_core_field_exists(leader->loginuid)) record->loginuid = leader->loginuid.val;
+  struct signal_struct* signal = leader->signal;
+  record->session = signal->pids[PIDTYPE_SID]->numbers[0].nr;
 
-  BPF_CORE_READ_STR_INTO(&record->comm, leader, comm);
-  struct tty_struct* tty = BPF_CORE_READ(leader, signal, tty);
+  __builtin_memcpy(record->comm, leader->comm, sizeof(record->comm));
+  struct tty_struct* tty = signal->tty;
   if (tty) {
     BPF_CORE_READ_STR_INTO(&record->tty, tty, name);
     record->flags |= DE_HAS_TTY;
@@ -182,21 +230,24 @@ static __always_inline void fill_record(struct daemoneye_record* record, struct 
 
 /* A dead task has given its namespaces up, but for those of its pid and its credentials. */
 static __always_inline void fill_namespaces(struct daemoneye_record* record, struct task_struct* task) {
-  struct nsproxy* proxy = BPF_CORE_READ(task, nsproxy);
+  struct nsproxy* proxy = task->nsproxy;
   if (!proxy) return;
   record->flags |= DE_HAS_NAMESPACES;
-  record->namespaces[DE_NS_MNT] = BPF_CORE_READ(proxy, mnt_ns, ns.inum);
-  record->namespaces[DE_NS_NET] = BPF_CORE_READ(proxy, net_ns, ns.inum);
-  record->namespaces[DE_NS_UTS] = BPF_CORE_READ(proxy, uts_ns, ns.inum);
-  record->namespaces[DE_NS_IPC] = BPF_CORE_READ(proxy, ipc_ns, ns.inum);
-  record->namespaces[DE_NS_CGROUP] = BPF_CORE_READ(proxy, cgroup_ns, ns.inum);
-  record->namespaces[DE_NS_USER] = BPF_CORE_READ(task, cred, user_ns, ns.inum);
-  struct pid* pid = BPF_CORE_READ(task, thread_pid);
-  struct upid innermost = {};
-  bpf_probe_read_kernel(&innermost, bpf_core_type_size(struct upid),
-                        (void*)pid + bpf_core_field_offset(struct pid, numbers) +
-                            BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid));
-  record->namespaces[DE_NS_PID] = BPF_CORE_READ(innermost.ns, ns.inum);
+  record->namespaces[DE_NS_MNT] = proxy->mnt_ns->ns.inum;
+  record->namespaces[DE_NS_NET] = proxy->net_ns->ns.inum;
+  record->namespaces[DE_NS_UTS] = proxy->uts_ns->ns.inum;
+  record->namespaces[DE_NS_IPC] = proxy->ipc_ns->ns.inum;
+  record->namespaces[DE_NS_CGROUP] = proxy->cgroup_ns->ns.inum;
+  record->namespaces[DE_NS_USER] = task->cred->user_ns->ns.inum;
+  struct pid* pid = task->thread_pid;
+  __u64 level = pid->level;
+  if (level == 0) {
+    record->namespaces[DE_NS_PID] = pid->numbers[0].ns->ns.inum;
+  } else {
+    struct upid* innermost =
+        (void*)pid + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+    record->namespaces[DE_NS_PID] = BPF_CORE_READ(innermost, ns, ns.inum);
+  }
 }
 
 static __always_inline __s64 nanoseconds(__s64 seconds, __u32 rest) {
@@ -204,51 +255,53 @@ static __always_inline __s64 nanoseconds(__s64 seconds, __u32 rest) {
 }
 
 static __always_inline void fill_file(struct daemoneye_record* record, struct inode* inode) {
-  record->inode = BPF_CORE_READ(inode, i_ino);
-  record->device = BPF_CORE_READ(inode, i_sb, s_dev);
-  record->links = BPF_CORE_READ(inode, i_nlink);
-  record->file_bytes = BPF_CORE_READ(inode, i_size);
+  record->inode = inode->i_ino;
+  record->device = inode->i_sb->s_dev;
+  record->links = inode->i_nlink;
+  record->file_bytes = inode->i_size;
   struct inode___6_7* since_6_7 = (void*)inode;
   struct inode___6_6* since_6_6 = (void*)inode;
   struct inode___before_6_6* before = (void*)inode;
   if (bpf_core_field_exists(inode->i_mtime_sec)) {
-    record->mtime_ns = nanoseconds(BPF_CORE_READ(inode, i_mtime_sec), BPF_CORE_READ(inode, i_mtime_nsec));
+    record->mtime_ns = nanoseconds(inode->i_mtime_sec, inode->i_mtime_nsec);
   } else if (bpf_core_field_exists(since_6_7->__i_mtime)) {
-    record->mtime_ns =
-        nanoseconds(BPF_CORE_READ(since_6_7, __i_mtime.tv_sec), BPF_CORE_READ(since_6_7, __i_mtime.tv_nsec));
+    record->mtime_ns = nanoseconds(since_6_7->__i_mtime.tv_sec, since_6_7->__i_mtime.tv_nsec);
   } else {
-    record->mtime_ns = nanoseconds(BPF_CORE_READ(before, i_mtime.tv_sec), BPF_CORE_READ(before, i_mtime.tv_nsec));
+    record->mtime_ns = nanoseconds(before->i_mtime.tv_sec, before->i_mtime.tv_nsec);
   }
   if (bpf_core_field_exists(inode->i_ctime_sec)) {
-    record->ctime_ns = nanoseconds(BPF_CORE_READ(inode, i_ctime_sec), BPF_CORE_READ(inode, i_ctime_nsec));
+    record->ctime_ns = nanoseconds(inode->i_ctime_sec, inode->i_ctime_nsec);
   } else if (bpf_core_field_exists(since_6_6->__i_ctime)) {
-    record->ctime_ns =
-        nanoseconds(BPF_CORE_READ(since_6_6, __i_ctime.tv_sec), BPF_CORE_READ(since_6_6, __i_ctime.tv_nsec));
+    record->ctime_ns = nanoseconds(since_6_6->__i_ctime.tv_sec, since_6_6->__i_ctime.tv_nsec);
   } else {
-    record->ctime_ns = nanoseconds(BPF_CORE_READ(before, i_ctime.tv_sec), BPF_CORE_READ(before, i_ctime.tv_nsec));
+    record->ctime_ns = nanoseconds(before->i_ctime.tv_sec, before->i_ctime.tv_nsec);
   }
 }
 
+/* The identity of the executable; whether that file ever had a folder. */
+static __always_inline bool fill_executable(struct daemoneye_record* record, struct file* file) {
+  fill_file(record, file->f_inode);
+  struct dentry* dentry = file->f_path.dentry;
+  record->flags |= DE_HAS_FILE;
+  if (!dentry->d_hash.pprev) record->flags |= DE_UNLINKED;
+  return dentry->d_parent != dentry || file->f_path.mnt->mnt_root == dentry;
+}
+
 static __always_inline void append_executable(struct daemoneye_record* record, struct walk* walk, struct file* file) {
-  struct dentry* dentry = BPF_CORE_READ(file, f_path.dentry);
-  fill_file(record, BPF_CORE_READ(file, f_inode));
-  if (!BPF_CORE_READ(dentry, d_hash.pprev)) record->flags |= DE_UNLINKED;
-  record->lengths[DE_EXECUTABLE] = append_path(walk, dentry, BPF_CORE_READ(file, f_path.mnt));
+  record->lengths[DE_EXECUTABLE] = append_path(walk, file->f_path.dentry, file->f_path.mnt);
   record->flags |= DE_HAS_EXECUTABLE;
   if (walk->cut) record->flags |= DE_EXECUTABLE_CUT;
   if (walk->pseudo) record->flags |= DE_PSEUDO_FILE;
 }
 
 /* A dead task has given its fs up. */
-static __always_inline void append_places(struct daemoneye_record* record, struct walk* walk,
-                                          struct task_struct* task) {
-  struct fs_struct* fs = BPF_CORE_READ(task, fs);
+static __always_inline void append_places(struct scratch* scratch, struct walk* walk, struct task_struct* task) {
+  struct daemoneye_record* record = &scratch->record;
+  struct fs_struct* fs = task->fs;
   if (fs) {
-    record->lengths[DE_CWD] = append_path(walk, BPF_CORE_READ(fs, pwd.dentry), BPF_CORE_READ(fs, pwd.mnt));
+    record->lengths[DE_CWD] = append_path(walk, fs->pwd.dentry, fs->pwd.mnt);
     record->flags |= DE_HAS_CWD;
     if (walk->cut) record->flags |= DE_CWD_CUT;
   }
-  record->lengths[DE_CGROUP] = append_kernfs(walk, chosen_cgroup(task));
-  record->flags |= DE_HAS_CGROUP;
-  if (walk->cut) record->flags |= DE_CGROUP_CUT;
+  append_cgroup(scratch, walk, task);
 }

@@ -191,6 +191,7 @@ struct pid {
 
 struct signal_struct {
   atomic_t live;
+  int nr_threads;
   struct list_head thread_head;
   int group_exit_code;
   unsigned int flags;
@@ -223,6 +224,7 @@ struct mm_struct___plain_counters {
 struct kernfs_node {
   struct kernfs_node* __parent;
   const char* name;
+  __u64 id;
 };
 
 struct kernfs_node___before_6_15 {

@@ -8,6 +8,7 @@
 
 #include "base/unique_fd.h"
 #include "sensor/linux/bpf_log.h"
+#include "sensor/linux/bpf_options.h"
 #include "sensor/linux/procfs_reader.h"
 #include "sensor/linux/record.h"
 #include "sensor/source.h"
@@ -31,14 +32,18 @@ void complete(std::optional<T>& field, std::optional<T>& from) {
 
 class BpfSnapshot final : public Snapshot {
  public:
-  BpfSnapshot(Skeleton skeleton, int link, ProcReader reader)
-      : skeleton_(std::move(skeleton)), link_(link), reader_(std::move(reader)) {}
+  BpfSnapshot(Skeleton skeleton, bool sleepable, ProcReader reader)
+      : skeleton_(std::move(skeleton)), sleepable_(sleepable), reader_(std::move(reader)) {}
   [[nodiscard]] std::string_view name() const override { return "bpf_iter"; }
 
-  Result<SnapshotResult> scan(Depth /*depth*/, const std::function<void(const RawProcess&)>& each) override {
+  Result<SnapshotResult> scan(Depth depth, const std::function<void(const RawProcess&)>& each) override {
     SnapshotResult result;
     seen_.clear();
-    DE_CHECK(iterate(each, result));
+    const auto& links = skeleton_->links;
+    DE_CHECK(iterate(depth == Depth::counters ? links.each_task_counters
+                     : sleepable_             ? links.each_task
+                                              : links.each_task_plain,
+                     each, result));
     DE_CHECK(reader_.list(listed_));
     std::ranges::sort(seen_);
     for (const auto pid : listed_) {
@@ -48,8 +53,9 @@ class BpfSnapshot final : public Snapshot {
   }
 
  private:
-  Result<void> iterate(const std::function<void(const RawProcess&)>& each, SnapshotResult& result) {
-    const UniqueFd stream(::bpf_iter_create(link_));
+  Result<void> iterate(const bpf_link* link, const std::function<void(const RawProcess&)>& each,
+                       SnapshotResult& result) {
+    const UniqueFd stream(::bpf_iter_create(::bpf_link__fd(link)));
     if (!stream) return fail_errno("starting the eBPF task iterator", errno);
     buffer_.resize(kReadBuffer);
     std::size_t used = 0;
@@ -80,7 +86,7 @@ class BpfSnapshot final : public Snapshot {
   void hand_over(const std::function<void(const RawProcess&)>& each, SnapshotResult& result) {
     // A program that was replaced while it was read, or arguments that could not be: /proc has them.
     const bool has_image = !process_.kernel_thread && process_.status != event::ProcessStatus::zombie;
-    if (has_image && !process_.arguments) {
+    if (has_image && (process_.counters_only ? process_.file.inode == 0 : !process_.arguments)) {
       auto from_iterator = std::move(process_);
       read_from_proc(from_iterator.pid, each, result, &from_iterator);
       return;
@@ -113,7 +119,7 @@ class BpfSnapshot final : public Snapshot {
   }
 
   Skeleton skeleton_;
-  int link_;
+  bool sleepable_;
   ProcReader reader_;
   std::string buffer_;
   std::vector<event::Pid> seen_, listed_;
@@ -121,12 +127,13 @@ class BpfSnapshot final : public Snapshot {
 };
 
 // The sleepable iterator reads arguments itself; where it does not load, the plain one leaves them to /proc.
-Result<Skeleton> load(bool sleepable) {
+Result<Skeleton> load(bool sleepable, bool casts) {
   const BpfLog log;
   Skeleton skeleton(snapshot_bpf__open());
   if (!skeleton) return log.fail("opening the eBPF iterator", errno);
   const int cpus = ::libbpf_num_possible_cpus();
   if (cpus < 1) return log.fail("counting CPUs", -cpus);
+  skeleton->rodata->can_cast = casts;
   skeleton->rodata->cpu_count = static_cast<__u32>(cpus);
   ::bpf_program__set_autoload(skeleton->progs.each_task, sleepable);
   ::bpf_program__set_autoload(skeleton->progs.each_task_plain, !sleepable);
@@ -139,15 +146,18 @@ Result<Skeleton> load(bool sleepable) {
 
 }  // namespace
 
-Result<std::unique_ptr<Snapshot>> open_bpf_snapshot() {
+Result<std::unique_ptr<Snapshot>> open_bpf_snapshot(BpfOptions options) {
   DE_TRY(auto reader, ProcReader::open("/proc"));
-  bool sleepable = true;
-  auto skeleton = load(sleepable);
-  if (!skeleton && skeleton.error().code != Errc::permission_denied) skeleton = load(sleepable = false);
+  bool sleepable = options.sleepable;
+  auto skeleton = load_with_fallback(options.casts, [&](bool casts) { return load(sleepable, casts); });
+  if (!skeleton && sleepable && skeleton.error().code != Errc::permission_denied) {
+    sleepable = false;
+    skeleton = load_with_fallback(options.casts, [&](bool casts) { return load(sleepable, casts); });
+  }
   if (!skeleton) return std::unexpected(skeleton.error());
-  const auto* link = sleepable ? (*skeleton)->links.each_task : (*skeleton)->links.each_task_plain;
-  const int fd = ::bpf_link__fd(link);
-  return std::make_unique<BpfSnapshot>(*std::move(skeleton), fd, std::move(reader));
+  return std::make_unique<BpfSnapshot>(*std::move(skeleton), sleepable, std::move(reader));
 }
+
+Result<std::unique_ptr<Snapshot>> open_bpf_snapshot() { return open_bpf_snapshot(BpfOptions{}); }
 
 }  // namespace daemoneye::sensor

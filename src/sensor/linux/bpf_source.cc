@@ -4,11 +4,14 @@
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <optional>
 
 #include "collect.skel.h"
 #include "sensor/linux/bpf_log.h"
+#include "sensor/linux/bpf_options.h"
 #include "sensor/linux/clocks.h"
 #include "sensor/linux/record.h"
 #include "sensor/source.h"
@@ -22,6 +25,8 @@ namespace {
 constexpr std::chrono::milliseconds kRecheck{10};
 constexpr int kEmptyLooks = 2;
 constexpr std::chrono::milliseconds kIdleRecheck{1000};
+// The kernel is asked for its recursion misses at most this often: each is a system call.
+constexpr std::chrono::milliseconds kMissesAge{200};
 // Records handed over before the loop gets its turn again.
 constexpr std::size_t kMaxRecordsAtOnce = 4096;
 constexpr std::size_t kMaxRecordsByPoll = 1 << 20;
@@ -33,13 +38,17 @@ constexpr int kEnough = -ECANCELED;
 struct CloseSkeleton {
   void operator()(collect_bpf* skeleton) const { collect_bpf__destroy(skeleton); }
 };
+using Skeleton = std::unique_ptr<collect_bpf, CloseSkeleton>;
 struct CloseRing {
   void operator()(ring_buffer* ring) const { ::ring_buffer__free(ring); }
 };
 
 class BpfSource final : public Source {
  public:
-  BpfSource(std::unique_ptr<collect_bpf, CloseSkeleton> skeleton) : skeleton_(std::move(skeleton)) {}
+  BpfSource(Skeleton skeleton, std::size_t cpus, BpfOptions options)
+      : skeleton_(std::move(skeleton)),
+        cpus_(std::min(cpus, std::size(skeleton_->bss->losses))),
+        consume_(options.consume ? std::move(options.consume) : ::ring_buffer__consume) {}
   ~BpfSource() override { stop(); }
 
   Result<void> open_ring() {
@@ -58,7 +67,7 @@ class BpfSource final : public Source {
     on_failure_ = std::move(on_failure);
     DE_CHECK(loop.add(::ring_buffer__epoll_fd(ring_.get()), EPOLLIN, [this](std::uint32_t) { on_wakeup(); }));
     loop_ = &loop;
-    arm();  // for what happened since the programs were attached
+    look_again_after(kRecheck);  // for what happened since the programs were attached
     return {};
   }
 
@@ -66,14 +75,10 @@ class BpfSource final : public Source {
 
   [[nodiscard]] SourceCounters counters() const override {
     auto counters = counters_;
-    for (const auto lost : skeleton_->bss->losses) counters.lost += lost;
-    for (const auto* program : {skeleton_->progs.on_exec, skeleton_->progs.on_fork, skeleton_->progs.on_exit}) {
-      // A program that is interrupted by itself on the same CPU is skipped by the kernel. Not every sandbox lets us
-      // ask.
-      bpf_prog_info info{};
-      __u32 size = sizeof info;
-      if (::bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0) counters.lost += info.recursion_misses;
+    for (std::size_t cpu = 0; cpu < cpus_; ++cpu) {
+      counters.lost += __atomic_load_n(&skeleton_->bss->losses[cpu], __ATOMIC_RELAXED);
     }
+    counters.lost += recursion_misses();
     return counters;
   }
 
@@ -86,19 +91,37 @@ class BpfSource final : public Source {
   }
 
  private:
+  // A program that is interrupted by itself on the same CPU is skipped by the kernel. Not every sandbox lets us ask.
+  [[nodiscard]] std::uint64_t recursion_misses() const {
+    const auto now = std::chrono::steady_clock::now();
+    if (misses_asked_ && now - *misses_asked_ < kMissesAge) return misses_;
+    misses_asked_ = now;
+    std::uint64_t misses = 0;
+    for (const auto* program : {skeleton_->progs.on_exec, skeleton_->progs.on_fork, skeleton_->progs.on_exit}) {
+      bpf_prog_info info{};
+      __u32 size = sizeof info;
+      if (::bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0) misses += info.recursion_misses;
+    }
+    misses_ = std::max(misses_, misses);
+    return misses_;
+  }
+
   static int on_record(void* self, void* data, std::size_t size) {
     return static_cast<BpfSource*>(self)->take({static_cast<const char*>(data), size});
   }
 
   int take(std::string_view bytes) {
-    if (const auto info = decode_record(bytes, event_.process)) {
-      event_.kind = info->kind == DE_EXEC ? RawKind::exec : info->kind == DE_FORK ? RawKind::fork : RawKind::exit;
-      event_.time = Timestamp{static_cast<std::int64_t>(info->boot_ns) + wall_offset_ns_};
-      event_.exit_code = WIFEXITED(info->exit_status) ? WEXITSTATUS(info->exit_status) : 0;
-      event_.exit_signal = WIFSIGNALED(info->exit_status) ? WTERMSIG(info->exit_status) : 0;
+    // Two, so that executed programs find the buffers of their like.
+    auto& event = bytes.size() > sizeof(daemoneye_record) ? executed_ : other_;
+    if (const auto info = decode_record(bytes, event.process)) {
+      event.kind = info->kind == DE_EXEC ? RawKind::exec : info->kind == DE_FORK ? RawKind::fork : RawKind::exit;
+      event.time = Timestamp{static_cast<std::int64_t>(info->boot_ns) + wall_offset_ns_};
+      event.exit_code = WIFEXITED(info->exit_status) ? WEXITSTATUS(info->exit_status) : 0;
+      event.exit_signal = WIFSIGNALED(info->exit_status) ? WTERMSIG(info->exit_status) : 0;
       ++counters_.events;
       if (info->cut) ++counters_.truncated;
-      on_event_(event_);
+      if (info->kind == DE_EXEC && !event.process.arguments) ++counters_.incomplete;
+      on_event_(event);
     } else {
       ++counters_.lost;  // the ring's two sides are built together: only memory corruption leads here
     }
@@ -106,68 +129,75 @@ class BpfSource final : public Source {
   }
 
   std::size_t drain(std::size_t limit) {
-    if (!on_event_) return 0;
+    if (!on_event_ || failed_) return 0;
     wall_offset_ns_ = wall_minus_boot_ns();
     taken_ = 0;
     limit_ = limit;
-    const int outcome = ::ring_buffer__consume(ring_.get());
-    if (outcome < 0 && outcome != kEnough && on_failure_) {
-      on_failure_(fail_errno("reading the eBPF ring buffer", -outcome).error());
-    }
+    const int outcome = consume_(ring_.get());
+    if (outcome < 0 && outcome != kEnough) give_up(fail_errno("reading the eBPF ring buffer", -outcome).error());
     return taken_;
   }
 
-  void on_wakeup() {
-    drain(kMaxRecordsAtOnce);
-    const bool resting = empty_looks_ >= kEmptyLooks;
-    empty_looks_ = 0;
-    if (resting) arm();
+  // Said once; nothing is read any more. The owner may destroy us in answer, so this is always the last step.
+  void give_up(const Error& error) {
+    failed_ = true;
+    stop();
+    if (on_failure_) on_failure_(error);
   }
 
-  // The one timer: soon while there is something to expect, otherwise seldom.
-  void arm() {
+  void on_wakeup() {
+    const auto taken = drain(kMaxRecordsAtOnce);
     if (loop_ == nullptr) return;
+    const bool resting = empty_looks_ >= kEmptyLooks;
+    if (taken > 0) empty_looks_ = 0;
+    if (resting) look_again_after(kRecheck);
+  }
+
+  void on_timer() {
+    const auto taken = drain(kMaxRecordsAtOnce);
+    if (loop_ == nullptr) return;
+    const bool resting = empty_looks_ >= kEmptyLooks;
+    if (taken > 0)
+      empty_looks_ = 0;
+    else if (!resting)
+      ++empty_looks_;
+    if (resting != (empty_looks_ >= kEmptyLooks)) look_again_after(resting ? kRecheck : kIdleRecheck);
+  }
+
+  // The one timer: often while there is something to expect, otherwise seldom.
+  void look_again_after(std::chrono::milliseconds distance) {
     if (recheck_) loop_->remove_timer(*recheck_);
     recheck_.reset();
-    const auto distance = empty_looks_ < kEmptyLooks ? kRecheck : kIdleRecheck;
-    auto timer = loop_->add_timer(distance, std::chrono::nanoseconds(0), [this] {
-      recheck_.reset();
-      if (drain(kMaxRecordsAtOnce) > 0)
-        empty_looks_ = 0;
-      else if (empty_looks_ < kEmptyLooks)
-        ++empty_looks_;
-      arm();
-    });
+    auto timer = loop_->add_timer(distance, distance, [this] { on_timer(); });
     if (timer)
       recheck_ = *timer;
-    else if (on_failure_)
-      on_failure_(timer.error());
+    else
+      give_up(timer.error());
   }
 
-  std::unique_ptr<collect_bpf, CloseSkeleton> skeleton_;
+  Skeleton skeleton_;
+  std::size_t cpus_;
+  std::function<int(ring_buffer*)> consume_;
   std::unique_ptr<ring_buffer, CloseRing> ring_;
   EventLoop* loop_ = nullptr;
   std::optional<EventLoop::TimerId> recheck_;
   int empty_looks_ = 0;
+  bool failed_ = false;
   std::function<void(const RawEvent&)> on_event_;
   std::function<void(const Error&)> on_failure_;
-  RawEvent event_;
+  RawEvent executed_, other_;
   SourceCounters counters_;
+  mutable std::optional<std::chrono::steady_clock::time_point> misses_asked_;
+  mutable std::uint64_t misses_ = 0;
   std::int64_t wall_offset_ns_ = 0;
   std::size_t taken_ = 0, limit_ = 0;
 };
 
-}  // namespace
-
-Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes) {
-  if (ring_bytes < kMinRing || ring_bytes > kMaxRing || (ring_bytes & (ring_bytes - 1)) != 0) {
-    return fail(Errc::invalid_input, "the eBPF ring's size must be a power of two from 4096 to 2^30");
-  }
+Result<Skeleton> load(std::size_t ring_bytes, int cpus, bool casts) {
   const BpfLog log;
-  std::unique_ptr<collect_bpf, CloseSkeleton> skeleton(collect_bpf__open());
+  Skeleton skeleton(collect_bpf__open());
   if (!skeleton) return log.fail("opening the eBPF programs", errno);
-  const int cpus = ::libbpf_num_possible_cpus();
-  if (cpus < 1) return log.fail("counting CPUs", -cpus);
+  skeleton->rodata->can_cast = casts;
   int outcome = ::bpf_map__set_max_entries(skeleton->maps.events, static_cast<__u32>(ring_bytes));
   if (outcome == 0) outcome = ::bpf_map__set_max_entries(skeleton->maps.scratches, static_cast<__u32>(cpus));
   if (outcome != 0) return log.fail("sizing the eBPF maps", -outcome);
@@ -175,9 +205,26 @@ Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes) {
   if (outcome != 0) return log.fail("loading the eBPF programs", -outcome);
   outcome = collect_bpf__attach(skeleton.get());
   if (outcome != 0) return log.fail("attaching the eBPF programs", -outcome);
-  auto source = std::make_unique<BpfSource>(std::move(skeleton));
+  return skeleton;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Source>> open_bpf_source(BpfOptions options) {
+  const auto bytes = options.ring_bytes;
+  if (bytes < kMinRing || bytes > kMaxRing || (bytes & (bytes - 1)) != 0) {
+    return fail(Errc::invalid_input, "the eBPF ring's size must be a power of two from 4096 to 2^30");
+  }
+  const int cpus = ::libbpf_num_possible_cpus();
+  if (cpus < 1) return fail_errno("counting CPUs", -cpus);
+  DE_TRY(auto skeleton, load_with_fallback(options.casts, [&](bool casts) { return load(bytes, cpus, casts); }));
+  auto source = std::make_unique<BpfSource>(std::move(skeleton), static_cast<std::size_t>(cpus), std::move(options));
   DE_CHECK(source->open_ring());
   return source;
+}
+
+Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes) {
+  return open_bpf_source(BpfOptions{.ring_bytes = ring_bytes, .consume = {}});
 }
 
 }  // namespace daemoneye::sensor

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "sensor/linux/procfs_parse.h"
 
@@ -19,11 +20,22 @@ constexpr std::string_view kMemfd = "memfd:";
 
 std::string_view terminated(const char* text, std::size_t bound) { return {text, ::strnlen(text, bound)}; }
 
+// Fields take over the buffers of the record before: most records have all of them.
+void put(std::optional<std::string>& field, std::optional<std::string>& buffer, std::string_view text) {
+  if (buffer) {
+    buffer->assign(text);
+    field = std::move(buffer);
+  } else {
+    field.emplace(text);
+  }
+}
+
 // Components, the leaf first, each ended by a NUL. A cut path has lost its leading components: ".../usr/bin/id".
-std::string path_of(std::string_view components, bool cut) {
-  std::string path;
-  path.reserve(components.size() + 3);
-  if (cut) path = "...";
+void put_path(std::optional<std::string>& field, std::optional<std::string>& buffer, std::string_view components,
+              bool cut) {
+  put(field, buffer, cut ? "..." : "");
+  auto& path = *field;
+  path.reserve(components.size() + 4);
   if (components.empty()) path += '/';
   while (!components.empty()) {
     components.remove_suffix(components.back() == '\0' ? 1 : 0);
@@ -32,20 +44,17 @@ std::string path_of(std::string_view components, bool cut) {
     path += components.substr(begin);
     components = components.substr(0, begin);
   }
-  return path;
 }
 
-std::optional<std::string> tty_of(std::string_view kernel_name) {
+void put_tty(std::optional<std::string>& field, std::optional<std::string>& buffer, std::string_view kernel_name) {
   constexpr std::string_view kPseudoTerminal = "pts";
-  if (kernel_name.empty()) return std::nullopt;
-  if (kernel_name.starts_with(kPseudoTerminal)) {
-    return "pts/" + std::string(kernel_name.substr(kPseudoTerminal.size()));
-  }
-  return std::string(kernel_name);
+  if (kernel_name.empty()) return;
+  const bool pseudo = kernel_name.starts_with(kPseudoTerminal);
+  put(field, buffer, pseudo ? "pts/" : "");
+  *field += kernel_name.substr(pseudo ? kPseudoTerminal.size() : 0);
 }
 
-void decode_executable(const daemoneye_record& record, std::string_view components, RawProcess& out) {
-  out.executable_path = path_of(components, (record.flags & DE_EXECUTABLE_CUT) != 0);
+void decode_file(const daemoneye_record& record, std::string_view components, RawProcess& out) {
   out.file = {.device = ::makedev(record.device >> 20, record.device & 0xfffff),
               .inode = record.inode,
               .size = record.file_bytes,
@@ -76,7 +85,7 @@ std::optional<RecordInfo> decode_record(std::string_view bytes, RawProcess& out)
   if (!size || *size == 0 || *size > bytes.size()) return std::nullopt;
   daemoneye_record record;
   std::memcpy(&record, bytes.data(), sizeof record);
-  if (record.kind < DE_EXEC || record.kind > DE_TASK) return std::nullopt;
+  if (record.kind < DE_EXEC || record.kind > DE_COUNTERS) return std::nullopt;
 
   std::array<std::string_view, DE_PARTS> parts;
   auto rest = bytes.substr(sizeof record, *size - sizeof record);
@@ -93,7 +102,7 @@ std::optional<RecordInfo> decode_record(std::string_view bytes, RawProcess& out)
   info.exit_status = record.exit_status;
   const auto has = [&](unsigned flag) { return (record.flags & flag) != 0; };
 
-  out = RawProcess{};
+  auto old = std::exchange(out, RawProcess{});
   out.pid = record.pid;
   out.start_ticks = record.start_ns / kNsPerTick;
   out.comm = terminated(record.comm, sizeof record.comm);
@@ -108,25 +117,31 @@ std::optional<RecordInfo> decode_record(std::string_view bytes, RawProcess& out)
   out.egid = record.egid;
   if (record.loginuid != kUnset) out.loginuid = record.loginuid;
   out.session_id = record.session;
-  if (has(DE_HAS_TTY)) out.tty = tty_of(terminated(record.tty, sizeof record.tty));
-  out.status = info.kind == DE_TASK ? status_of(static_cast<char>(record.state)) : event::ProcessStatus::running;
+  if (has(DE_HAS_TTY)) put_tty(out.tty, old.tty, terminated(record.tty, sizeof record.tty));
+  const bool of_scan = info.kind == DE_TASK || info.kind == DE_COUNTERS;
+  out.counters_only = info.kind == DE_COUNTERS;
+  out.status = of_scan ? status_of(static_cast<char>(record.state)) : event::ProcessStatus::running;
   if (has(DE_HAS_MEMORY)) {
     static const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     out.resident_bytes = record.resident_pages < 0 ? 0 : static_cast<std::uint64_t>(record.resident_pages) * page_bytes;
-  } else if (info.kind == DE_TASK) {
+  } else if (of_scan) {
     out.resident_bytes = 0;  // kernel threads and zombies have no memory of their own
   }
   if (has(DE_HAS_CPU)) out.cpu_ticks = record.cpu_ns / kNsPerTick;
-  if (has(DE_HAS_FILENAME)) out.filename = parts[DE_FILENAME];
+  if (has(DE_HAS_FILENAME)) put(out.filename, old.filename, parts[DE_FILENAME]);
   if (has(DE_HAS_ARGUMENTS)) {
-    out.arguments = parts[DE_ARGUMENTS];
+    put(out.arguments, old.arguments, parts[DE_ARGUMENTS]);
     out.arguments_bytes = record.arguments_bytes;
     info.cut = record.arguments_bytes > parts[DE_ARGUMENTS].size();
   }
-  if (has(DE_HAS_EXECUTABLE))
-    decode_executable(record, parts[DE_EXECUTABLE], out);
-  else if (out.kernel_thread)
+  if (has(DE_HAS_EXECUTABLE)) {
+    put_path(out.executable_path, old.executable_path, parts[DE_EXECUTABLE], has(DE_EXECUTABLE_CUT));
+  }
+  if (has(DE_HAS_FILE)) {
+    decode_file(record, parts[DE_EXECUTABLE], out);
+  } else if (out.kernel_thread) {
     out.executable_state = event::ExecutableState::kernel;
+  }
   if (has(DE_HAS_NAMESPACES)) {
     const auto& inode = record.namespaces;
     out.namespaces = {.mnt = inode[DE_NS_MNT],
@@ -137,8 +152,8 @@ std::optional<RecordInfo> decode_record(std::string_view bytes, RawProcess& out)
                       .ipc = inode[DE_NS_IPC],
                       .cgroup = inode[DE_NS_CGROUP]};
   }
-  if (has(DE_HAS_CWD)) out.cwd = path_of(parts[DE_CWD], has(DE_CWD_CUT));
-  if (has(DE_HAS_CGROUP)) out.cgroup = path_of(parts[DE_CGROUP], has(DE_CGROUP_CUT));
+  if (has(DE_HAS_CWD)) put_path(out.cwd, old.cwd, parts[DE_CWD], has(DE_CWD_CUT));
+  if (has(DE_HAS_CGROUP)) put_path(out.cgroup, old.cgroup, parts[DE_CGROUP], has(DE_CGROUP_CUT));
   info.cut = info.cut || has(DE_EXECUTABLE_CUT) || has(DE_CWD_CUT) || has(DE_CGROUP_CUT);
   return info;
 }

@@ -16,7 +16,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto info = sensor::decode_record(bytes, process);
     if (!info) return;
     if (!declared || *declared == 0 || *declared > bytes.size()) std::abort();
-    if (info->kind < DE_EXEC || info->kind > DE_TASK) std::abort();
+    if (info->kind < DE_EXEC || info->kind > DE_COUNTERS) std::abort();
+    if (process.counters_only != (info->kind == DE_COUNTERS)) std::abort();
+    if (process.links.has_value() != process.executable_state.has_value() && !process.kernel_thread) std::abort();
     std::size_t total = process.comm.size();
     for (const auto* text : {&process.arguments, &process.executable_path, &process.cwd, &process.cgroup,
                              &process.filename, &process.tty}) {
@@ -31,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::memcpy(&record, bytes.data(), sizeof record);
   record.magic = DE_RECORD_MAGIC;
   record.size = static_cast<unsigned>(bytes.size());
-  record.kind = static_cast<unsigned char>(DE_EXEC + record.kind % 4);
+  record.kind = static_cast<unsigned char>(DE_EXEC + record.kind % 5);
   unsigned rest = record.size - static_cast<unsigned>(sizeof record);
   for (int part = 0; part < DE_PARTS; ++part) {
     if (part + 1 == DE_PARTS || record.lengths[part] > rest) record.lengths[part] = rest;

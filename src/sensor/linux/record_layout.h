@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-2-Clause OR GPL-2.0-only */
 /*
  * The record that the eBPF programs write and the sensor reads: into the ring buffer (exec, fork, exit) and into the
- * stream of the task iterator (task). Shared by C for BPF and C++; both are built together, so the layout is the
- * machine's own byte order and may change with any build.
+ * stream of the task iterator (task; counters: a task without its image and places). Shared by C for BPF and C++; both
+ * are built together, so the layout is the machine's own byte order and may change with any build.
  *
  *   struct daemoneye_record      fixed part, all integers naturally aligned
  *   filename                     lengths[DE_FILENAME] bytes, as passed to execve, no NUL
- *   arguments                    lengths[DE_ARGUMENTS] bytes, NUL-separated, cut at DE_MAX_ARGUMENTS
+ *   arguments                    lengths[DE_ARGUMENTS] bytes, NUL-separated, cut at DE_MAX_ARGUMENTS or where a page
+ *                                could not be read
  *   executable, cwd, cgroup      components, the leaf first, each ended by a NUL: /usr/bin/id is "id\0bin\0usr\0", and
  *                                the root itself is no bytes at all
  *
- * `size` is the sum of all of it. Only exec and task records have the variable part. The reader trusts none of the
- * lengths.
+ * Paths lead through all mounts up to the root of the mount namespace the process lives in: a bind mount is named by
+ * where it is mounted, and what a chroot hides is named all the same.
+ *
+ * `size` is the sum of all of it. Only exec and task records have the variable part; of a counters record it is at most
+ * the name of an executable that never had a folder. The reader trusts none of the lengths.
  */
 #pragma once
 
@@ -23,10 +27,11 @@
 #define DE_MAX_ARGUMENTS 16384
 #define DE_MAX_PATH 4096
 #define DE_MAX_CGROUP 2048
+#define DE_PAGE 4096    /* no kernel has smaller ones */
 #define DE_MAX_NAME 256 /* NAME_MAX and its NUL */
 #define DE_MAX_VARIABLE (DE_MAX_FILENAME + DE_MAX_ARGUMENTS + 2 * DE_MAX_PATH + DE_MAX_CGROUP)
 
-enum daemoneye_record_kind { DE_EXEC = 1, DE_FORK = 2, DE_EXIT = 3, DE_TASK = 4 };
+enum daemoneye_record_kind { DE_EXEC = 1, DE_FORK = 2, DE_EXIT = 3, DE_TASK = 4, DE_COUNTERS = 5 };
 
 enum daemoneye_record_part { DE_FILENAME, DE_ARGUMENTS, DE_EXECUTABLE, DE_CWD, DE_CGROUP, DE_PARTS };
 
@@ -46,6 +51,7 @@ enum daemoneye_record_flag {
   DE_CWD_CUT = 1 << 12,
   DE_CGROUP_CUT = 1 << 13,
   DE_HAS_NAMESPACES = 1 << 14,
+  DE_HAS_FILE = 1 << 15, /* inode to links: the executable's identity */
 };
 
 /* In the order of Namespaces (sensor/source.h). */

@@ -32,7 +32,8 @@ std::string encode(daemoneye_record record, const Parts& parts = {}) {
 daemoneye_record exec_record() {
   daemoneye_record record{};
   record.kind = DE_EXEC;
-  record.flags = DE_HAS_FILENAME | DE_HAS_ARGUMENTS | DE_HAS_EXECUTABLE | DE_HAS_CWD | DE_HAS_CGROUP | DE_HAS_TTY;
+  record.flags =
+      DE_HAS_FILENAME | DE_HAS_ARGUMENTS | DE_HAS_EXECUTABLE | DE_HAS_CWD | DE_HAS_CGROUP | DE_HAS_TTY | DE_HAS_FILE;
   record.pid = 42;
   record.ppid = 7;
   record.start_ns = 1'239'999'999;
@@ -134,7 +135,7 @@ TEST(DecodeRecord, RefusesLengthsThatLie) {
   EXPECT_TRUE(with([](auto&) {}));
   EXPECT_FALSE(with([](auto& record) { record.magic = 0; }));
   EXPECT_FALSE(with([](auto& record) { record.kind = 0; }));
-  EXPECT_FALSE(with([](auto& record) { record.kind = 5; }));
+  EXPECT_FALSE(with([](auto& record) { record.kind = 6; }));
   EXPECT_FALSE(with([](auto& record) { record.size = 3; }));
   EXPECT_FALSE(with([](auto& record) { record.size = 0xffff'ffff; }));
   EXPECT_FALSE(with([](auto& record) { record.size -= 1; }));
