@@ -4,16 +4,6 @@
 #include <nlohmann/json.hpp>
 
 namespace daemoneye::detect {
-namespace {
-
-event::Value owned(const store::ValueView& view) {
-  if (const auto* integer = std::get_if<std::int64_t>(&view)) return *integer;
-  if (const auto* real = std::get_if<double>(&view)) return *real;
-  if (const auto* text = std::get_if<std::string_view>(&view)) return std::string(*text);
-  return std::monostate{};
-}
-
-}  // namespace
 
 Result<StoredEvents> read_events(store::Reader& reader, event::EventId first, event::EventId last, std::size_t limit,
                                  const event::TimeRange& time) {
@@ -22,24 +12,19 @@ Result<StoredEvents> read_events(store::Reader& reader, event::EventId first, ev
   request.time = time;
   request.first_event = first;
   request.last_event = last;
-  request.columns.set();
   DE_TRY(auto scan, reader.scan(request));
   while (out.events.size() < limit) {
     DE_TRY(const bool more, scan->next());
     if (!more) break;
-    StoredEvent stored;
-    stored.id = scan->event_id();
-    for (const auto& info : event::columns()) {
-      // event_id is the store's, command_line follows from the arguments; NULL is what a new event has.
-      if (info.column == event::Column::event_id || info.column == event::Column::command_line) continue;
-      auto value = owned(scan->value(info.column));
-      if (std::holds_alternative<std::monostate>(value)) continue;
-      // One bad value must not stop detection for good: it stays unknown, and what was matched says so.
-      if (!event::set_column(stored.event, info.column, value)) {
-        out.damage.push_back({"corrupt_value", {}, stored.event.time, stored.event.time});
-      }
+    const auto id = scan->event_id();
+    auto event = scan->take_event();
+    if (!event) {
+      if (event.error().code != Errc::corrupt) return std::unexpected(event.error());
+      // One bad event must not stop detection for good; that it was not seen is said with what is found beside it.
+      out.damage.push_back({"corrupt_block", 1, time.from, time.to});
+      continue;
     }
-    out.events.push_back(std::move(stored));
+    out.events.push_back({id, std::move(*event)});
   }
   out.damage.insert(out.damage.end(), scan->stats().damage.begin(), scan->stats().damage.end());
   return out;

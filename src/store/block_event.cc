@@ -84,6 +84,9 @@ Result<event::ProcessEvent> Block::event(std::size_t row) {
   if (!time || !kind || !source || !process_status || !collection_time || !key) {
     return fail(Errc::corrupt, "an event without time, kind or key");
   }
+  if (!std::in_range<std::uint8_t>(*kind) || event::to_string(static_cast<event::EventKind>(*kind)) == "unknown") {
+    return fail(Errc::corrupt, "an event of a kind that does not exist");
+  }
   event.time = *time;
   event.kind = static_cast<event::EventKind>(*kind);
   event.source = static_cast<event::EventSource>(*source);

@@ -175,6 +175,11 @@ ValueView EventScan::value(event::Column column) const {
   return std::visit([](const auto& held) -> ValueView { return held; }, *value);
 }
 
+Result<event::ProcessEvent> EventScan::take_event() {
+  if (impl_->part == Impl::Part::blocks) return impl_->block->event(impl_->current);
+  return std::move(impl_->batch.events[impl_->current]);
+}
+
 Result<std::unique_ptr<EventScan>> Reader::scan(const ScanRequest& request, ShouldStop stop) {
   DE_TRY(auto compiled, predicate::Predicate::compile(request.conditions));
   DE_TRY(auto snapshot, Snapshot::open(*this));

@@ -49,6 +49,9 @@ class EventScan {
   Result<bool> next();
   [[nodiscard]] event::EventId event_id() const;
   [[nodiscard]] ValueView value(event::Column column) const;  // valid until next() is called again
+  // The whole row, whatever `columns` says. At most once a row: what is held decoded is handed over. corrupt when a
+  // value of it cannot be.
+  Result<event::ProcessEvent> take_event();
   [[nodiscard]] const ScanStats& stats() const;
 
  private:
