@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "sensor/characters.h"
 #include "sensor/masking_names.h"
 #include "sensor/masking_text.h"
 
@@ -9,7 +10,8 @@ namespace daemoneye::sensor {
 namespace {
 
 constexpr std::size_t npos = std::string_view::npos;
-constexpr std::string_view kBlank = " \t\r\n";
+constexpr Characters kBlank{" \t\r\n"};
+constexpr Characters kEndsWord{" \t\r\n;|&()<>`"};
 constexpr std::size_t kShortestLongOption = 4;  // "-pass": a longer word behind one dash is one option, not letters
 
 // Options and their values, one word after the other.
@@ -106,7 +108,7 @@ std::size_t end_of_word(std::string_view text, std::size_t begin) {
       if (c == quote) quote = 0;
     } else if (c == '"' || c == '\'') {
       quote = c;
-    } else if (kBlank.contains(c) || std::string_view(";|&()<>`").contains(c)) {
+    } else if (kEndsWord.contains(c)) {
       break;
     }
   }
@@ -115,7 +117,7 @@ std::size_t end_of_word(std::string_view text, std::size_t begin) {
 
 // An argument of several words may be a command line: sh -c '…', ssh host '…', watch '…'.
 bool mask_command_line(std::string& text) {
-  if (text.find_first_of(kBlank) == npos) return false;
+  if (!kBlank.any_in(text)) return false;
   OptionMasker options({});
   std::string out, word;
   bool changed = false;
@@ -152,6 +154,7 @@ bool mask_in_text(std::string& text) {
 bool mask_arguments(std::string_view name, std::string& nul_separated) {
   OptionMasker options(name);
   std::string out, argument;
+  out.reserve(nul_separated.size());
   bool changed = false;
   const std::string_view in = nul_separated;
   for (std::size_t at = 0; at < in.size();) {

@@ -4,6 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace daemoneye::sensor {
 namespace {
@@ -52,10 +55,6 @@ bool is_secret_word(std::string_view word) {
 }
 
 }  // namespace
-
-bool is_name_character(char c) {
-  return is_lower(c) || is_upper(c) || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
-}
 
 bool is_name(std::string_view text) { return std::ranges::all_of(text, is_name_character); }
 
@@ -145,25 +144,48 @@ constexpr std::array kTools = {
     Tool{.names = "nmcli", .secret = "", .attached_secret = "", .user_and_secret = "", .keyword = "password"},
 };
 
-bool named(const Tool& tool, std::string_view program) {
-  for (auto rest = tool.names; !rest.empty();) {
-    const auto name = rest.substr(0, rest.find(' '));
-    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
-    if (name.ends_with('*') ? program.starts_with(name.substr(0, name.size() - 1)) : program == name) return true;
+// The tools by name. Every argument that could be a program's name is looked up here.
+class ToolNames {
+ public:
+  ToolNames() {
+    for (const auto& tool : kTools) {
+      for (auto rest = tool.names; !rest.empty();) {
+        const auto name = rest.substr(0, rest.find(' '));
+        rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+        if (name.ends_with('*'))
+          prefixes_.emplace_back(name.substr(0, name.size() - 1), &tool);
+        else
+          exact_.emplace(name, &tool);
+      }
+    }
   }
-  return false;
-}
+
+  [[nodiscard]] const Tool* find(std::string_view program) const {
+    if (const auto found = exact_.find(program); found != exact_.end()) return found->second;
+    for (const auto& [prefix, tool] : prefixes_) {
+      if (program.starts_with(prefix)) return tool;
+    }
+    return nullptr;
+  }
+
+ private:
+  std::unordered_map<std::string_view, const Tool*> exact_;
+  std::vector<std::pair<std::string_view, const Tool*>> prefixes_;
+};
 
 }  // namespace
 
 const Tool* find_tool(std::string_view program) {
+  static const ToolNames tools;
   constexpr std::size_t kLongestName = 32;
+  const auto name = program.substr(program.rfind('/') + 1);
+  if (name.size() < 2 || name.size() > kLongestName) return nullptr;
+  const auto* tool = tools.find(name);
   // A path of ordinary names only: what may hold a secret itself is no program.
-  if (!std::ranges::all_of(program, [](char c) { return c == '/' || is_name_character(c); })) return nullptr;
-  program = program.substr(program.rfind('/') + 1);
-  if (program.size() < 2 || program.size() > kLongestName) return nullptr;
-  const auto found = std::ranges::find_if(kTools, [&](const Tool& tool) { return named(tool, program); });
-  return found == kTools.end() ? nullptr : &*found;
+  if (tool == nullptr || !std::ranges::all_of(program, [](char c) { return c == '/' || is_name_character(c); })) {
+    return nullptr;
+  }
+  return tool;
 }
 
 Carries carried_by(const Tool& tool, char letter, bool after_login) {

@@ -3,10 +3,13 @@
 
 #include <string_view>
 
+#include "sensor/characters.h"
+
 namespace daemoneye::sensor {
 
 // Letters, digits, '_', '-' and '.': what names of options, variables and headers consist of.
-bool is_name_character(char c);
+inline constexpr Characters name_characters{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."};
+inline bool is_name_character(char c) { return name_characters.contains(c); }
 bool is_name(std::string_view text);
 
 // Where the secret word must stand in a name.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "sensor/characters.h"
 #include "sensor/masking_names.h"
 
 namespace daemoneye::sensor {
@@ -193,7 +194,8 @@ class TextMasker {
 }  // namespace
 
 bool mask_text(std::string& text) {
-  if (text.find_first_of("=:") == npos) return false;
+  static constexpr Characters announcing{"=:"};
+  if (!announcing.any_in(text)) return false;
   return TextMasker(text).run(text);
 }
 
