@@ -48,7 +48,7 @@ struct RawProcess {
   std::optional<std::uint64_t> resident_bytes, cpu_ticks;  // cpu: user + system of all threads, in 1/100 s
   std::optional<event::ProcessStatus> status;
   std::optional<event::ExecutableState> executable_state;
-  FileIdentity file;                    // of the executable
+  FileIdentity file;                   // of the executable
   std::optional<std::uint32_t> links;  // hard links to it: 0 when it is deleted or never had a name
   std::optional<Namespaces> namespaces;
   bool kernel_thread = false;
@@ -93,6 +93,11 @@ class Source {
 // Opens the eBPF exec/fork/exit source (needs CAP_BPF and CAP_PERFMON here, nothing afterwards). `ring_bytes`: a power
 // of two from 4096. Events gather in the ring from now on; start() hands them over. The error says what is missing.
 Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes);
+
+// Opens the process events connector, read together with /proc: for systems without eBPF. Needs the initial network,
+// user and pid namespaces and, before Linux 6.6, CAP_NET_ADMIN; nothing afterwards, and goes on in another network
+// namespace. `buffer_bytes` of messages wait in the kernel; without CAP_NET_ADMIN perhaps fewer, see limits().
+Result<std::unique_ptr<Source>> open_netlink_source(std::size_t buffer_bytes);
 
 // Enumerates all processes. `each` gets one at a time.
 struct SnapshotResult {

@@ -254,7 +254,7 @@ Result<void> Connection::begin_stream(const std::vector<DrivingRow>& rows, Times
   DE_CHECK(self.reader->begin_snapshot());
   self.streaming = true;
   self.stream_now = now;
-  self.runtime->driving = rows;
+  self.runtime->set_driving(rows);
   return {};
 }
 
@@ -290,7 +290,7 @@ void Connection::end_stream() {
   if (!self.streaming) return;
   self.streaming = false;
   self.known_completeness.reset();
-  self.runtime->driving.clear();
+  self.runtime->set_driving({});
   self.runtime->forget_lineage();
   self.reader->end_snapshot();
 }

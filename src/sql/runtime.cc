@@ -109,4 +109,30 @@ Result<std::vector<event::ProcessEvent>> walk_lineage(store::Reader& reader, con
   return line;
 }
 
+void Runtime::set_driving(std::vector<DrivingRow> rows) {
+  driving_ = std::move(rows);
+  driving_time_ = {};
+  for (const auto& row : driving_) {
+    const Timestamp time = row.event->time;
+    if (!driving_time_.from || time < *driving_time_.from) driving_time_.from = time;
+    if (!driving_time_.to || time > *driving_time_.to) driving_time_.to = time;
+  }
+  for (auto& values : driving_values_) values.clear();
+}
+
+const event::Value& Runtime::driving_value(std::size_t row, event::Column column, bool of_processes) {
+  auto& values = driving_values_[of_processes ? 1 : 0];
+  if (values.empty()) values.resize(driving_.size() * event::column_count);
+  auto& value = values[row * event::column_count + static_cast<std::size_t>(column)];
+  if (value) return *value;
+  const auto& [event_id, event] = driving_[row];
+  const bool ended = of_processes && event->kind == event::EventKind::exit;
+  value = ended && column == event::Column::status ? event::Value(std::string("exited"))
+                                                   : event::column_value(*event, event_id, column);
+  if (ended && column == event::Column::exit_time && std::holds_alternative<std::monostate>(*value)) {
+    value = event->time.ns;
+  }
+  return *value;
+}
+
 }  // namespace daemoneye::sql

@@ -1,6 +1,7 @@
 // What one statement at a time runs with: shared by the virtual tables, the functions and the connection.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <stop_token>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "event/columns.h"
 #include "event/completeness.h"
 #include "sql/connection.h"
 #include "sql/regexp.h"
@@ -66,10 +68,19 @@ class Runtime {
   Result<bool> has_ancestor(const std::string& process_key, std::string_view name);
   void forget_lineage() { links_.clear(); }
 
-  std::vector<DrivingRow> driving;
+  // The rows of the stream. Their values are made once for all statements that are shown them, and stay where they are
+  // until other rows are set.
+  void set_driving(std::vector<DrivingRow> rows);
+  [[nodiscard]] const std::vector<DrivingRow>& driving() const { return driving_; }
+  [[nodiscard]] const event::TimeRange& driving_time() const { return driving_time_; }  // from the first to the last
+  // As process_events has it, or as `processes` does: there an ended instance has ended.
+  const event::Value& driving_value(std::size_t row, event::Column column, bool of_processes);
 
  private:
   store::Reader* reader_;
+  std::vector<DrivingRow> driving_;
+  event::TimeRange driving_time_;
+  std::array<std::vector<std::optional<event::Value>>, 2> driving_values_;  // of events, of processes; rows x columns
   std::string audit_path_;
   Timestamp now_;
   Deadline deadline_ = Deadline::never();

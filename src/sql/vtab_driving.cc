@@ -1,6 +1,8 @@
 // _driving_events and _driving_processes: the rows a stream rule is shown.
 #include <sqlite3.h>
 
+#include <optional>
+
 #include "sql/catalog.h"
 #include "sql/push_down.h"
 #include "sql/runtime.h"
@@ -9,45 +11,61 @@
 namespace daemoneye::sql {
 namespace {
 
+std::span<const event::Column> columns_of(bool events) { return events ? all_columns() : process_columns(); }
+
 class DrivingCursor : public Cursor {
  public:
   DrivingCursor(Runtime& runtime, bool events) : runtime_(runtime), events_(events) {}
 
-  Result<void> filter(int, const char*, std::span<sqlite3_value*>) override {
+  Result<void> filter(int, const char* detail, std::span<sqlite3_value*> values) override {
     next_ = 0;
-    for (const auto& row : runtime_.driving) runtime_.touch({row.event->time, row.event->time});
+    end_ = runtime_.driving().size();
+    if (end_ > 0) runtime_.touch(runtime_.driving_time());
+    auto wanted = read_filter(detail, values, columns_of(events_));
+    if (wanted.nothing) end_ = 0;
+    // What takes long to compile for a few rows is left to SQLite, whose function keeps it.
+    std::erase_if(wanted.conditions, [](const auto& one) { return one.op == predicate::Operator::regexp; });
+    DE_TRY(conditions_, predicate::Predicate::compile(std::move(wanted.conditions)));
     return {};
   }
 
   Result<bool> next() override {
-    // What concerns no process is no row of `processes`.
-    while (!events_ && next_ < runtime_.driving.size() && runtime_.driving[next_].event->kind == event::EventKind::gap)
-      ++next_;
-    if (next_ >= runtime_.driving.size()) return false;
-    ++next_;
-    return true;
+    while (next_ < end_) {
+      if (wanted(next_++)) return true;
+    }
+    return false;
   }
 
   void column(sqlite3_context* out, int index) override {
-    const auto& row = runtime_.driving[next_ - 1];
-    const auto list = events_ ? all_columns() : process_columns();
+    const auto list = columns_of(events_);
     const auto place = static_cast<std::size_t>(index);
-    if (place >= list.size()) return sqlite3_result_int64(out, row.event_id);
-    const bool ended = !events_ && row.event->kind == event::EventKind::exit;
-    if (ended && list[place] == event::Column::status) return give(out, store::ValueView("exited"));
-    const auto value = event::column_value(*row.event, row.event_id, list[place]);
-    if (ended && list[place] == event::Column::exit_time && std::holds_alternative<std::monostate>(value)) {
-      return sqlite3_result_int64(out, row.event->time.ns);
-    }
-    give(out, value);
+    if (place >= list.size()) return sqlite3_result_int64(out, rowid());
+    const auto& value = runtime_.driving_value(next_ - 1, list[place], !events_);
+    const auto* const text = std::get_if<std::string>(&value);
+    // The text stays where it is while the statement runs. Without a length SQLite need not copy it to end it by a NUL.
+    if (text != nullptr && text->find('\0') == std::string::npos)
+      sqlite3_result_text(out, text->c_str(), -1, SQLITE_STATIC);
+    else
+      give(out, value);
   }
 
-  std::int64_t rowid() override { return runtime_.driving[next_ - 1].event_id; }
+  std::int64_t rowid() override { return runtime_.driving()[next_ - 1].event_id; }
 
  private:
+  bool wanted(std::size_t row) {
+    // What concerns no process is no row of `processes`.
+    if (!events_ && runtime_.driving()[row].event->kind == event::EventKind::gap) return false;
+    const auto& conditions = conditions_->conditions();
+    for (std::size_t i = 0; i < conditions.size(); ++i) {
+      if (!conditions_->matches_value(i, runtime_.driving_value(row, conditions[i].column, !events_))) return false;
+    }
+    return true;
+  }
+
   Runtime& runtime_;
   bool events_;
-  std::size_t next_ = 0;
+  std::size_t next_ = 0, end_ = 0;
+  std::optional<predicate::Predicate> conditions_;  // set by filter(); SQLite checks them again
 };
 
 class DrivingTable : public VirtualTable {
@@ -60,7 +78,9 @@ class DrivingTable : public VirtualTable {
     return declare_event_columns(!events_) + ", \"" + std::string(driving_id_column) + "\" INTEGER";
   }
   int plan(sqlite3_index_info& info) override {
-    constexpr double batch_rows = 100;
+    const int outcome = plan_scan(info, columns_of(events_), false);
+    if (outcome != SQLITE_OK) return outcome;
+    constexpr double batch_rows = 100;  // whatever the conditions: this table is to be the outermost
     info.estimatedRows = static_cast<sqlite3_int64>(batch_rows);
     info.estimatedCost = batch_rows;
     return SQLITE_OK;

@@ -120,11 +120,12 @@ inline Namespaces namespaces_of(event::Pid pid) {
           .cgroup = namespace_of(pid, "cgroup")};
 }
 
-// Fixture: a started eBPF source whose events are gathered in the loop.
+// Fixture: a started source (the eBPF one, unless told otherwise) whose events are gathered in the loop.
 class KernelTest : public ::testing::Test {
  protected:
+  virtual Result<std::unique_ptr<Source>> open() { return open_bpf_source(ring_bytes_); }
   void SetUp() override {
-    auto source = open_bpf_source(ring_bytes_);
+    auto source = open();
     if (!source) {
       std::printf("not run: %s\n", source.error().message.c_str());
       GTEST_SKIP() << source.error().message;

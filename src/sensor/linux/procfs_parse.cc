@@ -8,8 +8,8 @@ namespace daemoneye::sensor {
 namespace {
 
 constexpr std::uint64_t kKernelThreadFlag = 0x0020'0000;  // PF_KTHREAD
-// Numbered as in proc(5), from 1; the last one read is arg_end.
-constexpr std::size_t kLastField = 49;
+// Numbered as in proc(5), from 1; the last one read is the start time.
+constexpr std::size_t kLastField = 22;
 constexpr std::uint64_t kMaxKib = std::uint64_t{1} << 53;  // what fits as bytes
 
 // Takes the next blank-separated word off `rest`.
@@ -64,11 +64,8 @@ std::optional<StatFields> parse_stat(std::string_view text) {
   std::array<std::uint64_t, kLastField + 1> numbers{};
   for (std::size_t field = 4; field <= kLastField; ++field) {
     const auto word = next_word(rest);
-    if (word.empty()) {
-      if (field <= 22) return std::nullopt;  // cut off before what identifies a process
-      break;
-    }
-    if (word[0] == '-') {  // tpgid, priority, nice, exit_code: none of them is used
+    if (word.empty()) return std::nullopt;  // cut off before what identifies a process
+    if (word[0] == '-') {                   // tpgid, priority, nice, exit_code: none of them is used
       if (!base::parse_integer<std::int64_t>(word)) return std::nullopt;
       continue;
     }
@@ -81,8 +78,8 @@ std::optional<StatFields> parse_stat(std::string_view text) {
   fields.tty_number = static_cast<std::uint32_t>(numbers[7]);
   fields.kernel_thread = (numbers[9] & kKernelThreadFlag) != 0;
   fields.cpu_ticks = numbers[14] + numbers[15];
+  fields.threads = numbers[20];
   fields.start_ticks = numbers[22];
-  if (numbers[49] > numbers[48]) fields.arguments_bytes = numbers[49] - numbers[48];
   return fields;
 }
 

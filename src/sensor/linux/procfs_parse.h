@@ -18,9 +18,9 @@ struct StatFields {
   std::uint32_t session = 0;
   std::uint32_t tty_number = 0;  // device number as the kernel encodes it; 0: none
   bool kernel_thread = false;
-  std::uint64_t cpu_ticks = 0;        // utime + stime of the whole thread group
-  std::uint64_t start_ticks = 0;      // field 22
-  std::uint64_t arguments_bytes = 0;  // arg_end - arg_start; 0 also when the kernel hides it
+  std::uint64_t cpu_ticks = 0;    // utime + stime of the whole thread group
+  std::uint64_t start_ticks = 0;  // field 22
+  std::uint64_t threads = 0;      // those not yet released: a process that ended is a zombie with one
 };
 std::optional<StatFields> parse_stat(std::string_view text);
 

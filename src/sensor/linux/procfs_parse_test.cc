@@ -22,7 +22,7 @@ TEST(ParseStat, ReadsTheFieldsOfProc5) {
   EXPECT_FALSE(stat->kernel_thread);
   EXPECT_EQ(stat->cpu_ticks, 15U);
   EXPECT_EQ(stat->start_ticks, 158675U);
-  EXPECT_EQ(stat->arguments_bytes, 600U);
+  EXPECT_EQ(stat->threads, 1U);
 }
 
 TEST(ParseStat, EndsTheNameAtTheLastBracket) {
@@ -40,7 +40,6 @@ TEST(ParseStat, KnowsKernelThreads) {
   ASSERT_TRUE(stat);
   EXPECT_TRUE(stat->kernel_thread);
   EXPECT_EQ(stat->start_ticks, 3U);
-  EXPECT_EQ(stat->arguments_bytes, 0U);
 }
 
 TEST(ParseStat, RefusesWhatIsNotWhole) {

@@ -18,9 +18,29 @@ namespace {
 constexpr std::size_t kMaxStat = 4096;
 constexpr std::size_t kMaxStatus = 8192;
 constexpr std::size_t kMaxCgroup = 16384;
+constexpr std::uint64_t kLongestArguments = std::uint64_t{1} << 31;  // more than any kernel takes
 constexpr std::size_t kDirectoryBuffer = 32768;
 constexpr std::string_view kDeleted = " (deleted)";
 constexpr std::uint32_t kUnset = 0xffff'ffff;  // loginuid of what nobody logged in for
+
+// The length of a file of /proc, which tells none: where reading one byte stops giving one. `at_least`: known to be
+// there. The kernel does not tell the bounds of the arguments to those who may not trace the process.
+std::uint64_t length_of(int file, std::uint64_t at_least) {
+  const auto there = [file](std::uint64_t offset) {
+    char byte = 0;
+    return ::pread(file, &byte, 1, static_cast<off_t>(offset)) == 1;
+  };
+  std::uint64_t inside = at_least - 1, beyond = at_least;
+  while (beyond < kLongestArguments && there(beyond)) {
+    inside = beyond;
+    beyond *= 2;
+  }
+  while (beyond - inside > 1) {
+    const auto middle = inside + (beyond - inside) / 2;
+    (there(middle) ? inside : beyond) = middle;
+  }
+  return beyond;
+}
 
 void assign(std::optional<std::string>& field, std::string_view value) {
   if (field)
@@ -50,10 +70,14 @@ ProcReader::Part ProcReader::part_of(int error) {
 ProcReader::Part ProcReader::read_part(int folder, const char* name, std::string& buffer, std::size_t bound) {
   const UniqueFd file(::openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!file) return part_of(errno);
+  return read_open(file.get(), buffer, bound);
+}
+
+ProcReader::Part ProcReader::read_open(int file, std::string& buffer, std::size_t bound) {
   buffer.resize(bound);
   std::size_t used = 0;
   while (used < bound) {
-    const auto got = ::read(file.get(), buffer.data() + used, bound - used);
+    const auto got = ::read(file, buffer.data() + used, bound - used);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return part_of(errno);
     if (got == 0) break;
@@ -63,13 +87,15 @@ ProcReader::Part ProcReader::read_part(int folder, const char* name, std::string
   return Part::read;
 }
 
-ProcReader::Part ProcReader::read_arguments(int folder, std::uint64_t bytes_by_stat, RawProcess& out) {
+ProcReader::Part ProcReader::read_arguments(int folder, RawProcess& out) {
+  const UniqueFd file(::openat(folder, "cmdline", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!file) return part_of(errno);
   // One byte beyond the bound tells a cut from an exact fit.
-  const auto part = read_part(folder, "cmdline", text_, kMaxArguments + 1);
+  const auto part = read_open(file.get(), text_, kMaxArguments + 1);
   if (part != Part::read) return part;
   out.arguments_bytes = text_.size();
   if (text_.size() > kMaxArguments) {
-    out.arguments_bytes = std::max<std::uint64_t>(text_.size(), bytes_by_stat);
+    out.arguments_bytes = length_of(file.get(), text_.size());
     text_.resize(kMaxArguments);
   }
   assign(out.arguments, text_);
@@ -88,8 +114,13 @@ ProcReader::Part ProcReader::read_executable(int folder, RawProcess& out) {
   struct stat file{};
   const bool known = ::fstatat(folder, "exe", &file, 0) == 0;
   if (known) {
-    out.file.inode = file.st_ino;
+    const auto ns_of = [](const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; };
     out.file.device = file.st_dev;
+    out.file.inode = file.st_ino;
+    out.file.size = static_cast<std::uint64_t>(file.st_size);
+    out.file.mtime_ns = ns_of(file.st_mtim);
+    out.file.ctime_ns = ns_of(file.st_ctim);
+    out.links = static_cast<std::uint32_t>(file.st_nlink);
   }
   out.executable_state = event::ExecutableState::ok;
   if (path.ends_with(kDeleted)) {
@@ -118,11 +149,79 @@ ProcReader::Part ProcReader::read_cwd(int folder, RawProcess& out) {
   return Part::read;
 }
 
+UniqueFd ProcReader::open_process(event::Pid pid) {
+  const auto name = std::to_string(pid);
+  return UniqueFd(::openat(root_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+bool ProcReader::take_arguments(int folder, RawProcess& out) {
+  if (read_arguments(folder, out) == Part::read && out.arguments_bytes > 0) return true;
+  out.arguments.reset();
+  return false;
+}
+
+std::optional<StatFields> ProcReader::stat(int folder) {
+  if (read_part(folder, "stat", stat_, kMaxStat) != Part::read) return std::nullopt;
+  return parse_stat(stat_);
+}
+
+std::optional<StatFields> ProcReader::stat(event::Pid pid) {
+  const auto name = std::to_string(pid) + "/stat";
+  if (read_part(root_.get(), name.c_str(), stat_, kMaxStat) != Part::read) return std::nullopt;
+  const auto fields = parse_stat(stat_);
+  return fields && fields->pid == pid ? fields : std::nullopt;
+}
+
+void ProcReader::take_stat(const StatFields& stat, RawProcess& out) {
+  out.pid = stat.pid;
+  out.ppid = stat.ppid;
+  out.start_ticks = stat.start_ticks;
+  out.comm = stat.comm;
+  out.session_id = stat.session;
+  out.tty = tty_name(stat.tty_number);
+  out.cpu_ticks = stat.cpu_ticks;
+  out.status = status_of(stat.state);
+  out.kernel_thread = stat.kernel_thread;
+}
+
+ProcReader::Outcome ProcReader::take_rest(int folder, RawProcess& out) {
+  bool forbidden = false, failed = false, gone = false;
+  const auto note = [&](Part seen) {
+    forbidden |= seen == Part::forbidden;
+    failed |= seen == Part::failed;
+    gone |= seen == Part::gone;
+    return seen == Part::read;
+  };
+  const bool zombie = out.status == event::ProcessStatus::zombie;
+  if (out.kernel_thread)
+    out.executable_state = event::ExecutableState::kernel;
+  else if (!zombie)
+    note(read_executable(folder, out));
+  if (!zombie) note(read_cwd(folder, out));
+  // Ids come from `status`: the owner of /proc/PID is root for a process that is not dumpable.
+  if (note(read_part(folder, "status", text_, kMaxStatus))) {
+    const auto status = parse_status(text_);
+    out.uid = status.uid;
+    out.euid = status.euid;
+    out.gid = status.gid;
+    out.egid = status.egid;
+    out.resident_bytes = status.resident_bytes.value_or(0);
+  }
+  if (note(read_part(folder, "cgroup", text_, kMaxCgroup))) {
+    if (const auto path = choose_cgroup(text_)) assign(out.cgroup, *path);
+  }
+  if (note(read_part(folder, "loginuid", text_, 32))) {
+    const auto id = base::parse_integer<std::uint32_t>(base::trim(text_));
+    if (id && *id != kUnset) out.loginuid = id;
+  }
+  if (gone) return Outcome::vanished;
+  if (failed) return Outcome::failed;
+  return forbidden ? Outcome::forbidden : Outcome::complete;
+}
+
 ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out) {
   out = RawProcess{};
-  const auto name = std::to_string(pid);
-  // The handle stays with this process: once it is gone, every read through it fails, whoever gets the pid next.
-  const UniqueFd folder(::openat(root_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const auto folder = open_process(pid);
   if (!folder) {
     const auto part = part_of(errno);
     return part == Part::failed || part == Part::forbidden ? Outcome::failed : Outcome::vanished;
@@ -136,56 +235,24 @@ ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out) {
     last_error_ = EBADMSG;
     return Outcome::failed;
   }
-  out.pid = pid;
-  out.ppid = stat->ppid;
-  out.start_ticks = stat->start_ticks;
-  out.comm = stat->comm;
-  out.session_id = stat->session;
-  out.tty = tty_name(stat->tty_number);
-  out.cpu_ticks = stat->cpu_ticks;
-  out.status = status_of(stat->state);
-  out.kernel_thread = stat->kernel_thread;
-  const bool zombie = out.status == event::ProcessStatus::zombie;
-  const auto arguments_bytes = stat->arguments_bytes;
-
-  bool forbidden = false, failed = false, gone = false;
-  const auto note = [&](Part seen) {
-    forbidden |= seen == Part::forbidden;
-    failed |= seen == Part::failed;
-    gone |= seen == Part::gone;
-    return seen == Part::read;
-  };
-  // Ids come from `status`: the owner of /proc/PID is root for a process that is not dumpable.
-  if (note(read_part(folder.get(), "status", text_, kMaxStatus))) {
-    const auto status = parse_status(text_);
-    out.uid = status.uid;
-    out.euid = status.euid;
-    out.gid = status.gid;
-    out.egid = status.egid;
-    out.resident_bytes = status.resident_bytes.value_or(0);
+  take_stat(*stat, out);
+  auto outcome = Outcome::complete;
+  if (!out.kernel_thread && out.status != event::ProcessStatus::zombie) {
+    switch (read_arguments(folder.get(), out)) {
+      case Part::forbidden: outcome = Outcome::forbidden; break;
+      case Part::failed: outcome = Outcome::failed; break;
+      case Part::gone: return Outcome::vanished;
+      case Part::read:
+      case Part::absent: break;
+    }
   }
-  if (note(read_part(folder.get(), "cgroup", text_, kMaxCgroup))) {
-    if (const auto path = choose_cgroup(text_)) assign(out.cgroup, *path);
-  }
-  if (note(read_part(folder.get(), "loginuid", text_, 32))) {
-    const auto id = base::parse_integer<std::uint32_t>(base::trim(text_));
-    if (id && *id != kUnset) out.loginuid = id;
-  }
-  if (out.kernel_thread) {
-    out.executable_state = event::ExecutableState::kernel;
-    note(read_cwd(folder.get(), out));
-  } else if (!zombie) {
-    note(read_arguments(folder.get(), arguments_bytes, out));
-    note(read_executable(folder.get(), out));
-    note(read_cwd(folder.get(), out));
-  }
+  if (const auto rest = take_rest(folder.get(), out); rest != Outcome::complete) outcome = rest;
 
   // The same process to the end? Otherwise what was absent was perhaps only gone.
   part = read_part(folder.get(), "stat", stat_, kMaxStat);
   const auto after = part == Part::read ? parse_stat(stat_) : std::nullopt;
-  if (gone || !after || after->start_ticks != out.start_ticks) return Outcome::vanished;
-  if (failed) return Outcome::failed;
-  return forbidden ? Outcome::forbidden : Outcome::complete;
+  if (!after || after->start_ticks != out.start_ticks) return Outcome::vanished;
+  return outcome;
 }
 
 Result<void> ProcReader::list(std::vector<event::Pid>& pids) {

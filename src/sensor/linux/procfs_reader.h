@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "sensor/linux/procfs_parse.h"
 #include "sensor/source.h"
 
 namespace daemoneye::sensor {
@@ -26,6 +27,19 @@ class ProcReader {
   };
   // `out` is usable after complete and forbidden.
   Outcome read(event::Pid pid, RawProcess& out);
+  // For events, where every microsecond counts: one process in steps. The handle stays with this process: once it is
+  // gone, every read through it fails, whoever gets the pid next. Invalid when it is gone already.
+  UniqueFd open_process(event::Pid pid);
+  // False, and nothing taken, when they could not be read or have no bytes: the process has ended, or is just being
+  // given another image.
+  bool take_arguments(int folder, RawProcess& out);
+  // Nothing when it is gone. The name in it points into this reader, until the next reading.
+  std::optional<StatFields> stat(int folder);
+  std::optional<StatFields> stat(event::Pid pid);
+  static void take_stat(const StatFields& stat, RawProcess& out);
+  // What is neither in stat nor arguments: ids, memory, cgroup, executable, folder.
+  Outcome take_rest(int folder, RawProcess& out);
+
   // All pids now, ascending as the kernel gives them. The vector is cleared first.
   Result<void> list(std::vector<event::Pid>& pids);
   [[nodiscard]] int last_error() const { return last_error_; }
@@ -35,7 +49,8 @@ class ProcReader {
   explicit ProcReader(UniqueFd root) : root_(std::move(root)) {}
 
   Part read_part(int folder, const char* name, std::string& buffer, std::size_t bound);
-  Part read_arguments(int folder, std::uint64_t bytes_by_stat, RawProcess& out);
+  Part read_open(int file, std::string& buffer, std::size_t bound);
+  Part read_arguments(int folder, RawProcess& out);
   Part read_executable(int folder, RawProcess& out);
   Part read_cwd(int folder, RawProcess& out);
   Part part_of(int error);
