@@ -7,63 +7,25 @@
 #include "collector/collector.h"
 #include "common/startup.h"
 #include "config/config.h"
-#include "ipc/connection.h"
 #include "observe/log.h"
+#include "procmond/confinement.h"
+#include "procmond/connector.h"
+#include "procmond/sensors.h"
 #include "sandbox/sandbox.h"
-#include "sensor/source.h"
+#include "sensor/source_chain.h"
 #include "supervise/supervise.h"
 
 namespace {
 
 using namespace daemoneye;
+using namespace daemoneye::procmond;
 using apps::give_up;
 using nlohmann::json;
 using observe::Level;
 
 constexpr const char* program = "procmond";
+constexpr const char* reader_group = "daemoneye";
 constexpr std::chrono::milliseconds stop_grace{5000};
-constexpr std::chrono::milliseconds reconnect_first{100}, reconnect_max{5000};
-constexpr std::chrono::milliseconds connect_timeout{2000};
-
-struct Sensors {
-  std::unique_ptr<sensor::Source> source;
-  std::unique_ptr<sensor::Snapshot> snapshot;
-  std::string limits;  // why not the best
-};
-
-Result<Sensors> open_sensors(const config::Settings& settings) {
-  Sensors sensors;
-  const auto& wanted = settings.collection.realtime;
-  if (wanted == "netlink") {
-    return fail(Errc::unavailable,
-                "collection.realtime: the netlink source is not in this build; allowed are auto, ebpf and off");
-  }
-  if (wanted == "off") {
-    sensors.limits = "collection.realtime is off: a process that lives less than a scan interval is not seen";
-  } else {
-    constexpr std::size_t ring_bytes = 8 * 1024 * 1024;
-    auto source = sensor::open_bpf_source(ring_bytes);
-    if (source) {
-      sensors.source = std::move(*source);
-    } else if (wanted == "ebpf") {
-      return fail(Errc::unavailable, "collection.realtime is ebpf, but: " + source.error().message);
-    } else {
-      sensors.limits = "no real-time source, only scans (" + source.error().message +
-                       "): a process that lives less than a scan interval is not seen";
-    }
-    auto snapshot = sensor::open_bpf_snapshot();
-    if (snapshot) {
-      sensors.snapshot = std::move(*snapshot);
-    } else if (sensors.source) {
-      sensors.limits = "scans read /proc (" + snapshot.error().message +
-                       "): executables of other users' processes that started before are not seen";
-    }
-  }
-  if (!sensors.snapshot) {
-    DE_TRY(sensors.snapshot, sensor::open_procfs_snapshot());
-  }
-  return sensors;
-}
 
 std::size_t table_size(const config::Settings& settings) {
   // About 1 KiB a process with its image; an eighth of the budget of both daemons.
@@ -86,126 +48,88 @@ Result<collector::Collector::Options> collector_options(const config::Settings& 
     options.tracker.exclude.push_back(std::move(*predicate));
   }
   options.scan_interval = std::chrono::milliseconds(settings.app.scan_interval_ms);
+  options.source_reason = sensors.reason;
   options.source_limits = sensors.limits;
   return options;
 }
 
-observe::ComponentHealth capability_health(const sandbox::Reached& reached, const config::Settings& settings) {
-  observe::ComponentHealth health{
-      .component = "capabilities", .state = observe::HealthState::ok, .reason = {}, .details = reached.details()};
-  for (const auto& missing : reached.missing) health.reason += (health.reason.empty() ? "" : "; ") + missing;
-  if (settings.collection.hash_executables) {
-    health.details["hashing"] = "executables are not hashed: this build has no hashing helper";
-    health.reason += std::string(health.reason.empty() ? "" : "; ") + "executables are not hashed by this build";
-  }
-  if (!health.reason.empty()) health.state = observe::HealthState::degraded;
-  return health;
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return path.substr(0, slash == 0 ? 1 : slash);
 }
 
-// Connects to the agent's socket, again whenever the connection is gone. Under a supervisor it waits a while first: a
-// restarted agent is handed to us; a line that broke while both live is not.
-class Connector {
- public:
-  Connector(EventLoop& loop, std::string path, collector::Collector& collector, std::chrono::milliseconds head_start)
-      : loop_(loop), path_(std::move(path)), collector_(collector), head_start_(head_start) {}
-  Result<void> start() {
-    DE_TRY(const auto timer, loop_.add_timer(std::chrono::milliseconds(1), reconnect_first, [this] { attempt(); }));
-    static_cast<void>(timer);  // for the life of the loop
-    return {};
-  }
-
- private:
-  void attempt() {
-    if (collector_.connected()) {
-      not_before_ = base::SteadyClock::now() + head_start_;
-      return;
-    }
-    if (base::SteadyClock::now() < not_before_) return;
-    auto socket = ipc::connect_to(path_, Deadline::after(connect_timeout));
-    if (!socket) {
-      if (failures_ == 0) observe::log(Level::warn, "ipc", "agent not reachable", {{"error", socket.error().message}});
-      const auto wait = std::min(reconnect_max, reconnect_first * (1 << std::min(failures_, 6)));
-      ++failures_;
-      not_before_ = base::SteadyClock::now() + wait;
-      return;
-    }
-    failures_ = 0;
-    not_before_ = base::SteadyClock::now() + reconnect_max;  // the greeting needs its time
-    collector_.attach(std::move(*socket));
-  }
-  EventLoop& loop_;
-  std::string path_;
-  collector::Collector& collector_;
-  std::chrono::milliseconds head_start_;
-  int failures_ = 0;
-  base::SteadyClock::time_point not_before_ = base::SteadyClock::now() + head_start_;
-};
+// As root it is made for the collector's user, who is asked whether it can be used.
+Result<void> prepare_audit_folder(const config::Settings& settings, const std::string& folder) {
+  if (::geteuid() != 0) return sandbox::prepare_folder(folder, "", "", 0750);
+  DE_CHECK(sandbox::prepare_folder(folder, settings.app.collector_user, reader_group, 0750));
+  return sandbox::check_access_as(settings.app.collector_user,
+                                  {{folder, "audit ledger", sandbox::Access::write_folder}});
+}
 
 int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   const auto& settings = loaded.settings;
   const bool root = ::geteuid() == 0;
-  const auto slash = settings.audit.path.rfind('/');
-  const std::string audit_folder = settings.audit.path.substr(0, slash == 0 ? 1 : slash);
-  const std::string group = "daemoneye";
-
-  if (root) {
-    if (auto made = sandbox::prepare_folder(audit_folder, settings.app.collector_user, group, 0750); !made) {
-      return give_up(program, "audit folder: " + made.error().message, apps::exit_unavailable);
-    }
-    if (auto reachable = sandbox::check_access_as(settings.app.collector_user,
-                                                  {{audit_folder, "audit ledger", sandbox::Access::write_folder}});
-        !reachable) {
-      return give_up(program, reachable.error().message, apps::exit_unavailable);
-    }
-  } else if (auto made = sandbox::prepare_folder(audit_folder, "", "", 0750); !made) {
-    return give_up(program, "audit folder: " + made.error().message, apps::exit_unavailable);
+  const std::string audit_folder = folder_of(settings.audit.path);
+  const std::string failures_path = audit_folder + "/source-failures.json";
+  if (auto prepared = prepare_audit_folder(settings, audit_folder); !prepared) {
+    return give_up(program, "audit folder: " + prepared.error().message, apps::exit_unavailable);
   }
-
-  auto sensors = open_sensors(settings);
-  if (!sensors) return give_up(program, sensors.error().message, apps::exit_unavailable);
   auto boot = sensor::read_boot_id();
   auto boot_time = sensor::read_boot_time();
   if (!boot || !boot_time) return give_up(program, "boot id and time cannot be read", apps::exit_failed);
+  auto sensors = open_sensors(settings, failures_path, *boot);
+  if (!sensors) return give_up(program, sensors.error().message, apps::exit_unavailable);
 
-  // Everything privileged is open; from here on there is no way back.
-  auto reached = sandbox::drop_privileges(
-      {.user = root ? settings.app.collector_user : "", .own_network = root, .drop_capabilities = true});
-  if (!reached) return give_up(program, "privileges: " + reached.error().message, apps::exit_unavailable);
+  // Everything privileged is open; from here on there is no way back. The ledger is the collector's user's, and is
+  // opened before that user, too, can open little else.
+  std::unique_ptr<ledger::Ledger> ledger;
+  auto reached = confine(settings, {.audit_folder = audit_folder,
+                                    .reads_proc_alone = sensors->snapshot->name() == "procfs",
+                                    .once_unprivileged = [&]() -> Result<void> {
+                                      auto opened = ledger::Ledger::open(
+                                          {.path = settings.audit.path, .reader_group = root ? "" : reader_group});
+                                      if (!opened) {
+                                        return fail(opened.error().code, "audit ledger: " + opened.error().message);
+                                      }
+                                      ledger = std::move(*opened);
+                                      return {};
+                                    }});
+  if (!reached) return give_up(program, reached.error().message, apps::exit_unavailable);
 
-  auto ledger = ledger::Ledger::open({.path = settings.audit.path, .reader_group = root ? "" : group});
-  if (!ledger) return give_up(program, "audit ledger: " + ledger.error().message, apps::exit_unavailable);
   const auto note = [&](const std::string& action, const json& payload) -> Result<void> {
-    DE_CHECK((*ledger)->append(program, action, payload.dump(-1, ' ', false, json::error_handler_t::replace)));
+    DE_CHECK(ledger->append(program, action, payload.dump(-1, ' ', false, json::error_handler_t::replace)));
     return {};
   };
   const std::string source_name = sensors->source ? std::string(sensors->source->name()) : "none";
   auto noted = note("start", {{"version", DAEMONEYE_VERSION},
                               {"pid", ::getpid()},
                               {"source", source_name},
+                              {"reason", sensors->reason},
                               {"snapshot", sensors->snapshot->name()},
                               {"limits", sensors->limits},
                               {"configuration", config::digest_hex(loaded)}});
   if (noted) noted = note("privileges", reached->details());
   if (!noted) return give_up(program, "audit ledger: " + noted.error().message, apps::exit_unavailable);
-  observe::log(Level::info, program, "privileges given up",
-               {{"uid", std::uint64_t{reached->uid}},
-                {"capabilities", reached->capabilities_effective},
-                {"own_network", reached->own_network},
-                {"no_new_privs", reached->no_new_privs}});
 
   auto options = collector_options(settings, *sensors);
   if (!options) return give_up(program, options.error().message, apps::exit_invalid);
-  options->fixed_health.push_back(capability_health(*reached, settings));
+  options->own_health = [&reached, &settings] { return std::vector{capability_health(*reached, settings)}; };
 
   auto loop = EventLoop::create();
   if (!loop) return give_up(program, loop.error().message, apps::exit_failed);
   int exit_code = apps::exit_ok;
   collector::Collector collector(
       **loop, std::move(*options),
-      {std::move(sensors->source), std::move(sensors->snapshot), std::move(*ledger), *boot, *boot_time},
-      [details = reached->details()] { return details; });
+      {std::move(sensors->source), std::move(sensors->snapshot), std::move(ledger), *boot, *boot_time},
+      [&reached] { return reached->details(); });
   collector.on_source_failure = [&](const Error& error) {
-    observe::log(Level::error, program, "the real-time source failed", {{"error", error.message}});
+    observe::log(Level::error, program, "the real-time source failed",
+                 {{"source", source_name}, {"error", error.message}});
+    const sensor::SourceFailure failure{source_name, sensor::uptime_now(), error.message};
+    if (auto kept = sensor::remember_failure(failures_path, *boot, failure); !kept) {
+      observe::log(Level::error, program, "the failure cannot be remembered: the same source is tried again",
+                   {{"error", kept.error().message}});
+    }
     exit_code = apps::exit_source_failed;
     (*loop)->stop();
   };
@@ -218,8 +142,10 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
       stop();
     }
   });
+  if (prepared) prepared = watch_refused_calls(**loop);
   std::unique_ptr<Connector> connector;
   if (prepared) prepared = collector.start();
+  if (exit_code != apps::exit_ok) return exit_code;  // the source failed at its very start
   const bool supervised = command_line.role == "supervised";
   if (prepared && supervised) {
     prepared = supervise::receive_sockets(
@@ -227,7 +153,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   }
   if (prepared) {
     connector = std::make_unique<Connector>(**loop, settings.ipc.socket_path, collector,
-                                            supervised ? reconnect_max : std::chrono::milliseconds(0));
+                                            supervised ? supervised_head_start : std::chrono::milliseconds(0));
     prepared = connector->start();
   }
   if (!prepared) return give_up(program, prepared.error().message, apps::exit_failed);

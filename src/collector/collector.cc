@@ -60,12 +60,16 @@ void Collector::record(const std::string& action, const std::string& payload) {
 Result<void> Collector::start() {
   losses_checked_ = base::wall_now();
   if (parts_.source) {
-    DE_CHECK(parts_.source->start(
-        loop_, [this](const sensor::RawEvent& raw) { on_raw(raw); },
-        [this](const Error& error) {
-          record("source_failed", json{{"source", parts_.source->name()}, {"error", error.message}}.dump());
-          if (on_source_failure) on_source_failure(error);
-        }));
+    const auto failed = [this](const Error& error) {
+      record("source_failed", json{{"source", parts_.source->name()}, {"error", error.message}}.dump());
+      if (on_source_failure) on_source_failure(error);
+    };
+    if (auto started = parts_.source->start(
+            loop_, [this](const sensor::RawEvent& raw) { on_raw(raw); }, failed);
+        !started) {
+      failed(started.error());
+      return started;
+    }
   }
   scan();
   if (!last_scan_.error.empty() && !parts_.source) return fail(Errc::unavailable, "first scan: " + last_scan_.error);
@@ -164,10 +168,12 @@ void Collector::beat() {
 }
 
 std::vector<observe::ComponentHealth> Collector::health() const {
-  auto report = options_.fixed_health;
+  auto report = options_.own_health ? options_.own_health() : std::vector<observe::ComponentHealth>{};
   observe::ComponentHealth collector{.component = "collector", .state = HealthState::ok, .reason = {}, .details = {}};
   auto& details = collector.details;
   details["realtime"] = parts_.source ? std::string(parts_.source->name()) : "off";
+  if (!options_.source_reason.empty()) details["realtime_reason"] = options_.source_reason;
+  if (!options_.source_limits.empty()) details["realtime_limits"] = options_.source_limits;
   details["snapshot"] = parts_.snapshot->name();
   details["processes"] = std::to_string(tracker_.size());
   details["last_scan"] = base::to_iso(last_scan_.time);

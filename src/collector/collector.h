@@ -31,8 +31,9 @@ class Collector {
     Uplink::Options uplink;
     Tracker::Options tracker;
     std::chrono::milliseconds scan_interval{30000};
+    std::string source_reason;  // why this source, for health
     std::string source_limits;  // why there is no better source, for health; empty when it is the best
-    std::vector<observe::ComponentHealth> fixed_health;  // e.g. capabilities: known since start
+    std::function<std::vector<observe::ComponentHealth>()> own_health;  // of the program around it: capabilities
   };
 
   Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capabilities capabilities);
@@ -46,7 +47,7 @@ class Collector {
   // is no agent.
   void stop(std::chrono::milliseconds grace, std::function<void()> done);
 
-  // The source died while running: what to exit with. Set before start().
+  // The source died while running, or did not start: what to exit with. Set before start().
   std::function<void(const Error&)> on_source_failure;
 
  private:

@@ -45,6 +45,7 @@ void allow_running(List& list) {
                SYS_gettimeofday,
                SYS_getrandom,
                SYS_getpid,
+               SYS_getppid,
                SYS_gettid,
                SYS_getuid,
                SYS_geteuid,
@@ -78,15 +79,16 @@ void allow_running(List& list) {
   allow_values(list, SYS_prctl, 0, {PR_GET_NO_NEW_PRIVS, PR_GET_DUMPABLE, PR_GET_SECCOMP, PR_GET_PDEATHSIG});
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   // The sanitizers' own: they name their threads and memory, and look at what is mapped before they report.
-  allow(list, {SYS_readlink, SYS_mincore, SYS_getppid, SYS_set_tid_address});
+  allow(list, {SYS_readlink, SYS_mincore, SYS_set_tid_address});
   allow_values(list, SYS_prctl, 0, {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA});
 #endif
 }
 
 // Descriptors that are there already.
 void allow_descriptors(List& list) {
-  allow(list, {SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_close, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs,
-               SYS_readlinkat, SYS_ppoll, SYS_recvfrom, SYS_recvmsg, SYS_sendto, SYS_sendmsg, SYS_fadvise64});
+  allow(list,
+        {SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_close, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs,
+         SYS_readlinkat, SYS_ppoll, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_sendto, SYS_sendmsg, SYS_fadvise64});
 #ifdef SYS_poll
   allow(list, {SYS_poll});
 #endif

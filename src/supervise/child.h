@@ -24,7 +24,8 @@ struct Child {
   UniqueFd control;  // our end
   base::Backoff backoff;
   base::SteadyClock::time_point started;
-  bool proven = false;  // one of its lives lasted healthy_after
+  bool proven = false;   // one of its lives lasted healthy_after
+  bool hurried = false;  // it was started again at once since it last was healthy
   std::optional<EventLoop::TimerId> respawn;
 
   [[nodiscard]] bool running() const { return pid > 0; }

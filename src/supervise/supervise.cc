@@ -162,7 +162,16 @@ class Supervisor {
       stop(code);
       return;
     }
-    if (healthy) child.backoff.reset();
+    if (healthy) {
+      child.backoff.reset();
+      child.hurried = false;
+    }
+    const bool at_once = std::ranges::find(options_.at_once_exit_codes, code) != options_.at_once_exit_codes.end();
+    if (exited && at_once && !child.hurried) {
+      child.hurried = true;
+      start(child);
+      return;
+    }
     schedule(child);
   }
 

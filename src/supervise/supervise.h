@@ -28,6 +28,9 @@ struct Options {
   // A child that never ran for healthy_after and ends with one of these is not started again: configuration and
   // privileges do not heal by themselves.
   std::vector<int> final_exit_codes{2, 4};
+  // One that ends with one of these asks to be started again at once: procmond, whose real-time source died, goes on
+  // with the next one. Once; when it ends so again before it lived for healthy_after, with the usual pause.
+  std::vector<int> at_once_exit_codes{10};
 };
 
 // Runs until SIGTERM/SIGINT or until a child ends with a final code; then the first child gets SIGTERM (it flushes to

@@ -1,0 +1,49 @@
+#include "procmond/sensors.h"
+
+#include "observe/log.h"
+#include "sensor/source_chain.h"
+
+namespace daemoneye::procmond {
+namespace {
+
+constexpr std::size_t ring_bytes = 8 * 1024 * 1024;
+constexpr std::size_t netlink_bytes = 16 * 1024 * 1024;
+
+}  // namespace
+
+Result<Sensors> open_sensors(const config::Settings& settings, const std::string& failures_path,
+                             const event::BootId& boot) {
+  const auto uptime = sensor::uptime_now();
+  auto failures = sensor::recent_failures(failures_path, boot, uptime);
+  if (!failures) {
+    observe::log(observe::Level::warn, "procmond", "earlier failures of sources are not known",
+                 {{"error", failures.error().message}});
+    failures.emplace();
+  }
+  // The best first.
+  const std::vector<sensor::Candidate> candidates{
+      {"ebpf", [] { return sensor::open_bpf_source(ring_bytes); }},
+      {"netlink", [] { return sensor::open_netlink_source(netlink_bytes); }}};
+  DE_TRY(auto choice, sensor::choose_source(settings.collection.realtime, candidates, *failures, uptime));
+  Sensors sensors{.source = std::move(choice.source),
+                  .snapshot = nullptr,
+                  .reason = std::move(choice.reason),
+                  .limits = std::move(choice.limits)};
+  // `off` reads /proc alone: it is what is left where the kernel's programs must not run at all.
+  if (settings.collection.realtime != "off") {
+    auto snapshot = sensor::open_bpf_snapshot();
+    if (snapshot) {
+      sensors.snapshot = std::move(*snapshot);
+    } else if (sensors.source) {
+      sensors.limits += (sensors.limits.empty() ? "" : "; ") + std::string("scans read /proc (") +
+                        snapshot.error().message +
+                        "): executables of other users' processes that started before are not seen";
+    }
+  }
+  if (!sensors.snapshot) {
+    DE_TRY(sensors.snapshot, sensor::open_procfs_snapshot());
+  }
+  return sensors;
+}
+
+}  // namespace daemoneye::procmond
