@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -66,6 +67,10 @@ class Program {
       struct stat info{};
       if (::fstat(starts.get(), &info) != 0 || !base::write_all(starts.get(), ".")) return 71;
       if (info.st_size < 5) return 1;
+    }
+    if (mode_.starts_with("lost-source-once=")) {
+      const UniqueFd mark(::open(mode_.substr(17).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+      if (mark) return 10;
     }
     auto loop = EventLoop::create();
     if (!loop) return 72;
@@ -286,6 +291,33 @@ TEST_F(Supervise, StartsAProgramAgainThatCrashesAtOnceSeveralTimes) {
   start(options("crash-until=" + folder_ + "/starts"));
   ASSERT_TRUE(wait_until_connected());
   EXPECT_EQ(std::filesystem::file_size(folder_ + "/starts"), 6U);
+}
+
+// With a pause that no test would wait for.
+TEST_F(Supervise, StartsAtOnceAgainWhatLostItsSource) {
+  auto wanted = options("lost-source-once=" + folder_ + "/lost");
+  wanted.backoff_first = wanted.backoff_max = 1h;
+  start(wanted);
+  ASSERT_TRUE(wait_until_connected());
+  EXPECT_TRUE(std::filesystem::exists(folder_ + "/lost"));
+}
+
+TEST_F(Supervise, PausesWhenTheSourceIsLostAgain) {
+  auto wanted = options("exit=10");
+  wanted.backoff_first = wanted.backoff_max = 1h;
+  start(wanted);
+  const auto exits = [&] {
+    return std::ranges::count_if(seen_, [](const std::string& text) { return text.ends_with(" exiting"); });
+  };
+  ASSERT_TRUE(wait_for([&] { return exits() == 2 && pid_.contains("second"); }));
+  ::kill(supervisor_, SIGTERM);
+  EXPECT_EQ(end_of_supervisor(), 0);
+  // Whatever was started beyond these has reported by now.
+  std::array<char, 512> bytes{};
+  for (ssize_t count = 0; (count = ::recv(reports_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT)) > 0;) {
+    seen_.emplace_back(bytes.data(), static_cast<std::size_t>(count));
+  }
+  EXPECT_EQ(exits(), 2);
 }
 
 TEST_F(Supervise, StopsTheFirstBeforeTheSecond) {
