@@ -2,11 +2,10 @@
 
 namespace daemoneye::base {
 
-std::uint64_t ByteReader::varint() {
+std::uint64_t ByteReader::long_varint() {
   std::uint64_t value = 0;
-  for (unsigned shift = 0; shift < 64; shift += 7) {
-    const std::uint8_t byte = u8();
-    if (!ok_) return 0;
+  for (unsigned shift = 0; ok_ && position_ < in_.size() && shift < 64; shift += 7) {
+    const auto byte = static_cast<std::uint8_t>(in_[position_++]);
     if (shift == 63 && byte > 1) break;  // more than 64 bits
     value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
     if ((byte & 0x80) == 0) {

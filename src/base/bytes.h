@@ -21,11 +21,15 @@ class ByteWriter {
     fixed(bits);
   }
   void varint(std::uint64_t value) {
+    if (value < 0x80) return u8(static_cast<std::uint8_t>(value));
+    char buffer[10];
+    std::size_t size = 0;
     while (value >= 0x80) {
-      u8(static_cast<std::uint8_t>(value | 0x80));
+      buffer[size++] = static_cast<char>(static_cast<std::uint8_t>(value | 0x80));
       value >>= 7;
     }
-    u8(static_cast<std::uint8_t>(value));
+    buffer[size++] = static_cast<char>(static_cast<std::uint8_t>(value));
+    out_.append(buffer, size);
   }
   void zigzag(std::int64_t value) {
     varint((static_cast<std::uint64_t>(value) << 1) ^ static_cast<std::uint64_t>(value >> 63));
@@ -40,9 +44,11 @@ class ByteWriter {
  private:
   template <class T>
   void fixed(T value) {
+    char buffer[sizeof(T)];
     for (std::size_t i = 0; i < sizeof(T); ++i) {
-      out_.push_back(static_cast<char>(static_cast<std::uint8_t>(value >> (8 * i))));
+      buffer[i] = static_cast<char>(static_cast<std::uint8_t>(value >> (8 * i)));
     }
+    out_.append(buffer, sizeof(T));
   }
   std::string& out_;
 };
@@ -67,7 +73,17 @@ class ByteReader {
     std::memcpy(&value, &bits, sizeof value);
     return value;
   }
-  std::uint64_t varint();
+  std::uint64_t varint() {
+    // Most are one byte, and a call for each would cost more than the byte.
+    if (ok_ && position_ < in_.size()) {
+      const auto first = static_cast<std::uint8_t>(in_[position_]);
+      if (first < 0x80) {
+        ++position_;
+        return first;
+      }
+    }
+    return long_varint();
+  }
   std::int64_t zigzag() {
     const std::uint64_t value = varint();
     return static_cast<std::int64_t>(value >> 1) ^ -static_cast<std::int64_t>(value & 1);
@@ -86,9 +102,12 @@ class ByteReader {
     if (size > remaining()) ok_ = false;
     return raw(ok_ ? static_cast<std::size_t>(size) : 0);
   }
+  // What is not read yet.
+  [[nodiscard]] std::string_view rest() const { return in_.substr(position_); }
   void set_failed() { ok_ = false; }
 
  private:
+  std::uint64_t long_varint();
   template <class T>
   T fixed() {
     const auto view = raw(sizeof(T));

@@ -85,11 +85,13 @@ Result<std::string> encode_batch(const BatchId& id, std::size_t event_count, std
   return bytes;
 }
 
-Result<Batch> decode_batch(std::string_view bytes) {
+namespace {
+
+template <class AnyBatch>
+Result<void> decode(std::string_view bytes, AnyBatch& batch) {
   DE_CHECK(check_bounds(0, bytes.size(), Errc::corrupt));
   base::ByteReader in(bytes);
   if (in.raw(batch_magic.size()) != batch_magic) return fail(Errc::corrupt, "batch: wrong magic or version");
-  Batch batch;
   batch.id.source = in.bytes().substr(0, max_source_bytes + 1);
   const auto epoch = in.raw(batch.id.epoch.size());
   std::copy(epoch.begin(), epoch.end(), batch.id.epoch.begin());
@@ -102,6 +104,7 @@ Result<Batch> decode_batch(std::string_view bytes) {
     return fail(Errc::corrupt, "batch: " + std::to_string(count) + " events cannot fit the " +
                                    std::to_string(in.remaining()) + " bytes that follow");
   }
+  batch.events.clear();
   batch.events.reserve(static_cast<std::size_t>(count));
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::size_t at = in.position();
@@ -112,8 +115,18 @@ Result<Batch> decode_batch(std::string_view bytes) {
   }
   if (!in.at_end())
     return fail(Errc::corrupt, "batch: " + std::to_string(in.remaining()) + " bytes after the last event");
+  return {};
+}
+
+}  // namespace
+
+Result<Batch> decode_batch(std::string_view bytes) {
+  Batch batch;
+  DE_CHECK(decode(bytes, batch));
   return batch;
 }
+
+Result<void> decode_batch(std::string_view bytes, BatchView& batch) { return decode(bytes, batch); }
 
 base::Sha256Digest batch_digest(std::string_view canonical_bytes) { return base::sha256(canonical_bytes); }
 

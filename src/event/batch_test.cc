@@ -6,6 +6,8 @@
 #include <limits>
 
 #include "base/bytes.h"
+#include "event/event_codec.h"
+#include "event/event_view.h"
 #include "event/testing/random_event.h"
 
 namespace daemoneye::event {
@@ -34,6 +36,52 @@ std::string encoded(const Batch& batch) {
   const auto bytes = encode_batch(batch);
   EXPECT_TRUE(bytes) << (bytes ? "" : bytes.error().message);
   return bytes.value_or("");
+}
+
+// A view, as the event of its own that it stands for.
+ProcessEvent event_of(const EventView& view) {
+  const auto text = [](const std::optional<std::string_view>& seen) {
+    return seen ? std::optional<std::string>(*seen) : std::nullopt;
+  };
+  const auto& from = view.process;
+  ProcessEvent event;
+  event.time = view.time;
+  event.kind = view.kind;
+  event.source = view.source;
+  event.detail = view.detail;
+  auto& to = event.process;
+  to.key = from.key;
+  to.ppid = from.ppid;
+  to.parent_key = from.parent_key;
+  to.name = from.name;
+  to.comm = text(from.comm);
+  to.executable_path = text(from.executable_path);
+  if (from.arguments) to.arguments = Arguments::from_nul_separated(from.arguments->bytes);
+  to.cwd = text(from.cwd);
+  to.uid = from.uid;
+  to.gid = from.gid;
+  to.euid = from.euid;
+  to.loginuid = from.loginuid;
+  to.user = text(from.user);
+  to.session_id = from.session_id;
+  to.tty = text(from.tty);
+  to.start_time = from.start_time;
+  to.exit_time = from.exit_time;
+  to.exit_code = from.exit_code;
+  to.exit_signal = from.exit_signal;
+  to.cpu_usage = from.cpu_usage;
+  to.memory_usage = from.memory_usage;
+  to.status = from.status;
+  if (from.executable_hash) to.executable_hash = base::to_hex(*from.executable_hash);
+  to.executable_state = from.executable_state;
+  to.cgroup = text(from.cgroup);
+  to.container_id = text(from.container_id);
+  to.collection_time = from.collection_time;
+  to.scan_id = from.scan_id;
+  event.parent_name = text(view.parent_name);
+  event.parent_executable_path = text(view.parent_executable_path);
+  event.parent_command_line = text(view.parent_command_line);
+  return event;
 }
 
 // The one event of a batch with these body bytes, as the decoder sees it.
@@ -352,6 +400,43 @@ TEST(Scan, SummaryComesBack) {
     ASSERT_FALSE(decode_scan(std::string_view(bytes).substr(0, size))) << size;
   }
   EXPECT_FALSE(decode_scan(bytes + 'x'));
+}
+
+TEST(BatchView, ShowsWhatDecodingGives) {
+  RandomEvents random(11);
+  BatchView view;  // used again: nothing of the batch before may be left
+  for (int round = 0; round < 200; ++round) {
+    Batch batch;
+    batch.id = {"procmond", Epoch{1, 2, 3}, 7};
+    for (std::uint64_t i = random.number(0, 5); i > 0; --i) batch.events.push_back(random.next());
+    const auto bytes = encoded(batch);
+    const auto whole = decode_batch(bytes);
+    ASSERT_TRUE(whole);
+    ASSERT_TRUE(decode_batch(bytes, view));
+    EXPECT_EQ(view.id, whole->id);
+    ASSERT_EQ(view.events.size(), whole->events.size());
+    for (std::size_t i = 0; i < view.events.size(); ++i) {
+      EXPECT_EQ(event_of(view.events[i]), whole->events[i]);
+      std::string event_bytes;
+      encode_event(whole->events[i], event_bytes);
+      EXPECT_EQ(view.events[i].bytes, event_bytes);
+    }
+  }
+}
+
+TEST(BatchView, RefusesWhatDecodingRefuses) {
+  auto bytes = encoded(sample(3));
+  BatchView view;
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    auto damaged = bytes;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x81);
+    const auto whole = decode_batch(damaged);
+    const auto viewed = decode_batch(damaged, view);
+    ASSERT_EQ(viewed.has_value(), whole.has_value()) << "byte " << at;
+    if (!whole) {
+      EXPECT_EQ(viewed.error().message, whole.error().message);
+    }
+  }
 }
 
 }  // namespace

@@ -14,6 +14,10 @@ namespace {
 
 constexpr std::uint64_t largest_sql_integer = std::numeric_limits<std::int64_t>::max();
 
+// What is read into an event of its own, and into one that looks into the bytes.
+template <class Text>
+constexpr bool is_text = std::is_same_v<Text, std::string> || std::is_same_v<Text, std::string_view>;
+
 // What the canonical form leaves out, so that the columns of SQL can hold every value that is sent.
 bool representable(const std::string&) { return true; }
 bool representable(const Arguments&) { return true; }
@@ -202,8 +206,9 @@ class Reader {
     key.start_ticks = in_.varint();
     check(Column::process_key);
   }
-  void optional_if_empty(Column column, std::string& text) {
-    text.clear();
+  template <class Text>
+  void optional_if_empty(Column column, Text& text) {
+    text = {};
     if (!take()) return;
     required(column, text);
     if (!failed() && text.empty()) refuse(column, "present but empty");
@@ -217,6 +222,11 @@ class Reader {
   void digest(Column column, std::optional<std::string>& hex) {
     hex.reset();
     if (take()) hex = base::to_hex(in_.raw(sizeof(base::Sha256Digest)));
+    check(column);
+  }
+  void digest(Column column, std::optional<std::string_view>& bytes) {
+    bytes.reset();
+    if (take()) bytes = in_.raw(sizeof(base::Sha256Digest));
     check(column);
   }
   template <class T>
@@ -258,12 +268,18 @@ class Reader {
     }
     return in_.raw(static_cast<std::size_t>(size));
   }
-  void get(Column column, std::string& text) { text = bounded_text(column); }
-  void get(Column column, Arguments& arguments) {
-    const auto bytes = bounded_text(column);
-    if (!bytes.empty() && bytes.back() != '\0') return refuse(column, "does not end in NUL");
-    arguments = Arguments::from_nul_separated(bytes);
+  template <class Text>
+    requires is_text<Text>
+  void get(Column column, Text& text) {
+    text = bounded_text(column);
   }
+  std::string_view nul_terminated(Column column) {
+    const auto bytes = bounded_text(column);
+    if (!bytes.empty() && bytes.back() != '\0') refuse(column, "does not end in NUL");
+    return bytes;
+  }
+  void get(Column column, Arguments& arguments) { arguments = Arguments::from_nul_separated(nul_terminated(column)); }
+  void get(Column column, ArgumentsView& arguments) { arguments.bytes = nul_terminated(column); }
   void get(Column, Timestamp& time) {
     time.ns =
         static_cast<std::int64_t>(static_cast<std::uint64_t>(in_.zigzag()) + static_cast<std::uint64_t>(base_.ns));
@@ -332,7 +348,10 @@ void encode_event(const ProcessEvent& event, std::string& out) {
   out.insert(begin, length);
 }
 
-Result<void> decode_event(base::ByteReader& in, ProcessEvent& event) {
+namespace {
+
+template <class Event>
+Result<void> decode(base::ByteReader& in, Event& event) {
   const auto bytes = in.bytes();
   if (!in.ok()) return fail(Errc::corrupt, "length: short or malformed");
   base::ByteReader body(bytes);
@@ -340,6 +359,18 @@ Result<void> decode_event(base::ByteReader& in, ProcessEvent& event) {
   visit(reader, event);
   DE_CHECK(reader.finish());
   if (!body.at_end()) return fail(Errc::corrupt, std::to_string(body.remaining()) + " bytes after the last field");
+  return {};
+}
+
+}  // namespace
+
+Result<void> decode_event(base::ByteReader& in, ProcessEvent& event) { return decode(in, event); }
+
+Result<void> decode_event(base::ByteReader& in, EventView& event) {
+  const std::size_t begin = in.position();
+  const auto rest = in.rest();
+  DE_CHECK(decode(in, event));
+  event.bytes = rest.substr(0, in.position() - begin);
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "event/event_view.h"
 #include "event/process_event.h"
 
 namespace daemoneye::event {
@@ -18,6 +19,8 @@ inline constexpr std::size_t min_event_bytes = 1 + 1 + 8 + 1 + 1 + 1;
 
 // One event with its length in front. The error names the column.
 Result<void> decode_event(base::ByteReader& in, ProcessEvent& event);
+// The same checks and the same errors, but nothing is copied: the view looks into the input.
+Result<void> decode_event(base::ByteReader& in, EventView& event);
 
 // A key after one with boot id `before`: the boot id is written only when it differs.
 void put_key(base::ByteWriter& out, const ProcessKey& key, const BootId& before);

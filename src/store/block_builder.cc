@@ -1,5 +1,6 @@
 #include "store/block_builder.h"
 
+#include "base/hash.h"
 #include "store/block_header.h"
 #include "store/column_writers.h"
 
@@ -10,13 +11,6 @@ using event::Column;
 
 constexpr std::size_t at(Column column) { return static_cast<std::size_t>(column); }
 
-std::optional<std::string_view> view(const std::optional<std::string>& text) {
-  return text ? std::optional<std::string_view>(*text) : std::nullopt;
-}
-template <class T>
-std::optional<std::int64_t> number(const std::optional<T>& value) {
-  return value ? std::optional(static_cast<std::int64_t>(*value)) : std::nullopt;
-}
 std::optional<std::int64_t> number(const std::optional<Timestamp>& value) {
   return value ? std::optional(value->ns) : std::nullopt;
 }
@@ -30,69 +24,75 @@ struct BlockBuilder::State {
   KeyWriter process_key, parent_key;
   BlockHeader header;
   std::vector<BatchEntry> batches;
-  IntegerRange times;
   std::uint64_t kinds = 0;  // bit an enumerator that occurs
   std::vector<std::uint64_t> ppid_hashes;
 
-  void add(const event::ProcessEvent& event) {
+  void add(const event::EventView& event) {
     const auto& process = event.process;
     const std::int64_t time = event.time.ns;
     if (event.kind == event::EventKind::gap) header.gap_rows.push_back(header.rows);
     ++header.rows;
-    times.add(time);
     kinds |= std::uint64_t{1} << static_cast<unsigned>(event.kind);
 
-    integer(Column::time, time);
-    enumerator(Column::kind, static_cast<std::int64_t>(event.kind));
-    enumerator(Column::source, static_cast<std::int64_t>(event.source));
+    integer(Column::time, std::optional(time));
+    integer(Column::kind, std::optional(event.kind));
+    integer(Column::source, std::optional(event.source));
     text(Column::detail, event.detail);
     process_key.add(process.key);
     if (process.ppid && (ppid_hashes.empty() || process.ppid != last_ppid)) {
       ppid_hashes.push_back(filter_hash(std::int64_t{*process.ppid}));
       last_ppid = process.ppid;
     }
-    integer(Column::ppid, number(process.ppid));
+    integer(Column::ppid, process.ppid);
     parent_key.add(process.parent_key);
     text(Column::name, process.name);
-    text(Column::comm, view(process.comm));
-    text(Column::executable_path, view(process.executable_path));
+    text(Column::comm, process.comm);
+    text(Column::executable_path, process.executable_path);
     text(Column::arguments,
-         process.arguments ? std::optional<std::string_view>(process.arguments->nul_terminated()) : std::nullopt);
-    text(Column::cwd, view(process.cwd));
-    integer(Column::uid, number(process.uid));
-    integer(Column::gid, number(process.gid));
-    integer(Column::euid, number(process.euid));
-    integer(Column::loginuid, number(process.loginuid));
-    text(Column::user, view(process.user));
-    integer(Column::session_id, number(process.session_id));
-    text(Column::tty, view(process.tty));
-    integer(Column::start_time, number(process.start_time), time);
-    integer(Column::exit_time, number(process.exit_time), time);
-    integer(Column::exit_code, number(process.exit_code));
-    integer(Column::exit_signal, number(process.exit_signal));
+         process.arguments ? std::optional<std::string_view>(process.arguments->bytes) : std::nullopt);
+    text(Column::cwd, process.cwd);
+    integer(Column::uid, process.uid);
+    integer(Column::gid, process.gid);
+    integer(Column::euid, process.euid);
+    integer(Column::loginuid, process.loginuid);
+    text(Column::user, process.user);
+    integer(Column::session_id, process.session_id);
+    text(Column::tty, process.tty);
+    difference(Column::start_time, number(process.start_time), time);
+    difference(Column::exit_time, number(process.exit_time), time);
+    integer(Column::exit_code, process.exit_code);
+    integer(Column::exit_signal, process.exit_signal);
     cpu_usage.add(process.cpu_usage);
-    integer(Column::memory_usage, number(process.memory_usage));
-    enumerator(Column::status, static_cast<std::int64_t>(process.status));
-    text(Column::executable_hash, view(process.executable_hash));
-    enumerator(Column::executable_state, process.executable_state
-                                             ? std::optional(static_cast<std::int64_t>(*process.executable_state))
-                                             : std::nullopt);
-    text(Column::cgroup, view(process.cgroup));
-    text(Column::container_id, view(process.container_id));
-    integer(Column::collection_time, process.collection_time.ns, time);
-    integer(Column::scan_id, number(process.scan_id));
-    text(Column::parent_name, view(event.parent_name));
-    text(Column::parent_executable_path, view(event.parent_executable_path));
-    text(Column::parent_command_line, view(event.parent_command_line));
+    integer(Column::memory_usage, process.memory_usage);
+    integer(Column::status, std::optional(process.status));
+    text(Column::executable_hash, process.executable_hash);
+    integer(Column::executable_state, process.executable_state);
+    text(Column::cgroup, process.cgroup);
+    text(Column::container_id, process.container_id);
+    difference(Column::collection_time, process.collection_time.ns, time);
+    integer(Column::scan_id, process.scan_id);
+    text(Column::parent_name, event.parent_name);
+    text(Column::parent_executable_path, event.parent_executable_path);
+    text(Column::parent_command_line, event.parent_command_line);
   }
 
-  void integer(Column column, std::optional<std::int64_t> value, std::optional<std::int64_t> base = std::nullopt) {
-    integers[at(column)].add(value, base);
-    if (value) header.ranges[at(column)].add(*value);
+  template <class T>
+  void integer(Column column, const std::optional<T>& value) {
+    integers[at(column)].add(value);
   }
-  void enumerator(Column column, std::optional<std::int64_t> value) { integers[at(column)].add(value); }
+  void difference(Column column, std::optional<std::int64_t> value, std::int64_t time) {
+    integers[at(column)].add_difference(value, time);
+  }
   void text(Column column, std::optional<std::string_view> value) { texts[at(column)].add(value); }
 
+  // What a digest is in SQL, in filters and, so far, at rest.
+  static std::string hex(std::string_view digest) { return base::to_hex(digest); }
+
+  void finish_ranges() {
+    for (std::size_t i = 0; i < event::column_count; ++i) {
+      if (has_number(encoding_of(static_cast<Column>(i)))) header.ranges[i] = integers[i].range();
+    }
+  }
   void finish_filters() {
     const auto filter = [&](Column column, const std::vector<std::uint64_t>& hashes) {
       header.filters[at(column)].emplace(hashes);
@@ -102,6 +102,10 @@ struct BlockBuilder::State {
       if (is_filtered(column) && encoding_of(column) == Encoding::text) filter(column, texts[i].hashes());
     }
     std::vector<std::uint64_t> hashes, pids;
+    const auto& digests = texts[at(Column::executable_hash)];
+    for (std::size_t i = 0; i < digests.size(); ++i) hashes.push_back(filter_hash(hex(digests.text(i))));
+    filter(Column::executable_hash, hashes);
+    hashes.clear();
     for (const auto& key : process_key.keys()) {
       hashes.push_back(filter_hash(key));
       pids.push_back(filter_hash(std::int64_t{key.pid}));
@@ -131,7 +135,9 @@ struct BlockBuilder::State {
       case Encoding::time_based:
       case Encoding::enumerator: return integers[at(column)].finish();
       case Encoding::real: return cpu_usage.finish();
-      case Encoding::text: return texts[at(column)].finish();
+      case Encoding::text:
+        if (column == Column::executable_hash) return texts[at(column)].finish(hex);
+        return texts[at(column)].finish([](std::string_view text) { return text; });
       case Encoding::key: return column == Column::process_key ? process_key.finish() : parent_key.finish();
     }
     return {};
@@ -143,7 +149,7 @@ struct BlockBuilder::State {
 BlockBuilder::BlockBuilder() : state_(std::make_unique<State>()) {}
 BlockBuilder::~BlockBuilder() = default;
 
-void BlockBuilder::add(const BatchEntry& batch, const std::vector<event::ProcessEvent>& events) {
+void BlockBuilder::add(const BatchEntry& batch, std::span<const event::EventView> events) {
   for (const auto& event : events) state_->add(event);
   state_->batches.push_back(batch);
 }
@@ -154,10 +160,11 @@ std::size_t BlockBuilder::batches() const { return state_->batches.size(); }
 SealedBlock BlockBuilder::finish() {
   SealedBlock block;
   block.events = state_->header.rows;
-  if (state_->times.any) {
-    block.first_time = Timestamp{state_->times.min};
-    block.last_time = Timestamp{state_->times.max};
+  if (const auto& times = state_->integers[at(Column::time)].range(); times.any) {
+    block.first_time = Timestamp{times.min};
+    block.last_time = Timestamp{times.max};
   }
+  state_->finish_ranges();
   state_->finish_filters();
   for (std::size_t i = 0; i < event::column_count; ++i) {
     const auto column = static_cast<Column>(i);

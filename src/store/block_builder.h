@@ -4,11 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "event/process_event.h"
+#include "event/event_view.h"
 #include "store/block_format.h"
 
 namespace daemoneye::store {
@@ -24,7 +25,8 @@ class BlockBuilder {
  public:
   BlockBuilder();
   ~BlockBuilder();
-  void add(const BatchEntry& batch, const std::vector<event::ProcessEvent>& events);
+  // Copies what it needs.
+  void add(const BatchEntry& batch, std::span<const event::EventView> events);
   [[nodiscard]] std::size_t events() const;
   [[nodiscard]] std::size_t batches() const;
   // The block of all that was added; the builder is empty afterwards.

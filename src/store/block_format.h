@@ -101,7 +101,9 @@ inline constexpr unsigned filter_probes = 7;
 // A chunk as stored: codec, uncompressed size, checksum, payload.
 enum class Codec : std::uint8_t { stored = 0, lz4 = 1 };
 inline constexpr std::size_t chunk_frame_bytes = 1 + 4 + 8;
-std::string seal_chunk(std::string_view body, std::int64_t id);
+// `acceleration` is LZ4's: more is faster and bigger. What soon goes again is not worth the time.
+inline constexpr int fast_acceleration = 8;
+std::string seal_chunk(std::string_view body, std::int64_t id, int acceleration = 1);
 // corrupt when the checksum (which covers the id: a chunk in another's place is found out), a size or LZ4 disagrees.
 Result<std::string> open_chunk(std::string_view chunk, std::int64_t id);
 

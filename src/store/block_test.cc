@@ -28,7 +28,10 @@ struct Sealed {
 
 Sealed seal(const std::vector<ProcessEvent>& events) {
   BlockBuilder builder;
-  builder.add({1, 1, static_cast<std::uint32_t>(events.size()), {}}, events);
+  const auto canonical = *event::encode_batch(event::Batch{{"test", {}, 1}, events});
+  event::BatchView batch;
+  EXPECT_TRUE(event::decode_batch(canonical, batch));
+  builder.add({1, 1, static_cast<std::uint32_t>(events.size()), {}}, batch.events);
   auto block = builder.finish();
   Sealed sealed;
   sealed.rows = block.events;

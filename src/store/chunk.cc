@@ -1,4 +1,5 @@
 #include <lz4.h>
+#define XXH_INLINE_ALL  // most of what is hashed is shorter than a call is dear
 #include <xxhash.h>
 
 #include "base/bytes.h"
@@ -13,20 +14,26 @@ std::uint64_t checksum(std::string_view payload, std::uint32_t raw_size, std::in
 
 }  // namespace
 
-std::string seal_chunk(std::string_view body, std::int64_t id) {
+std::string seal_chunk(std::string_view body, std::int64_t id, int acceleration) {
   const int size = static_cast<int>(body.size());
-  std::string compressed(static_cast<std::size_t>(LZ4_compressBound(size)), '\0');
-  const int written = LZ4_compress_default(body.data(), compressed.data(), size, static_cast<int>(compressed.size()));
-  const bool smaller = written > 0 && static_cast<std::size_t>(written) < body.size();
-  const std::string_view payload =
-      smaller ? std::string_view(compressed).substr(0, static_cast<std::size_t>(written)) : body;
+  const auto bound = static_cast<std::size_t>(LZ4_compressBound(size));
   std::string chunk;
-  chunk.reserve(payload.size() + chunk_frame_bytes);
-  base::ByteWriter out(chunk);
+  bool smaller = false;
+  // Not filled with zeros first, and without a copy after.
+  chunk.resize_and_overwrite(chunk_frame_bytes + bound, [&](char* out, std::size_t) {
+    char* payload = out + chunk_frame_bytes;
+    const int written = LZ4_compress_fast(body.data(), payload, size, static_cast<int>(bound), acceleration);
+    smaller = written > 0 && written < size;
+    if (!smaller) std::copy(body.begin(), body.end(), payload);
+    return chunk_frame_bytes + (smaller ? static_cast<std::size_t>(written) : body.size());
+  });
+  const auto raw_size = static_cast<std::uint32_t>(body.size());
+  std::string frame;
+  base::ByteWriter out(frame);
   out.u8(static_cast<std::uint8_t>(smaller ? Codec::lz4 : Codec::stored));
-  out.u32(static_cast<std::uint32_t>(body.size()));
-  out.u64(checksum(payload, static_cast<std::uint32_t>(body.size()), id));
-  out.raw(payload);
+  out.u32(raw_size);
+  out.u64(checksum(std::string_view(chunk).substr(chunk_frame_bytes), raw_size, id));
+  std::copy(frame.begin(), frame.end(), chunk.begin());
   return chunk;
 }
 
@@ -49,9 +56,12 @@ Result<std::string> open_chunk(std::string_view chunk, std::int64_t id) {
   if (codec != static_cast<std::uint8_t>(Codec::lz4)) return bad("unknown codec");
   // LZ4 cannot give more than 255 bytes for one: a size beyond that is a lie, found before memory is taken.
   if (raw_size / 255 > payload.size()) return bad("wrong size");
-  std::string body(raw_size, '\0');
-  const int read =
-      LZ4_decompress_safe(payload.data(), body.data(), static_cast<int>(payload.size()), static_cast<int>(raw_size));
+  std::string body;
+  int read = -1;
+  body.resize_and_overwrite(raw_size, [&](char* out, std::size_t) {  // g++ 12 gives the capacity here
+    read = LZ4_decompress_safe(payload.data(), out, static_cast<int>(payload.size()), static_cast<int>(raw_size));
+    return raw_size;
+  });
   if (read < 0 || static_cast<std::uint32_t>(read) != raw_size) return bad("LZ4 data damaged");
   return body;
 }
@@ -59,17 +69,19 @@ Result<std::string> open_chunk(std::string_view chunk, std::int64_t id) {
 std::uint64_t filter_hash(std::string_view value) { return XXH3_64bits(value.data(), value.size()); }
 
 std::uint64_t filter_hash(std::int64_t value) {
-  std::string bytes;
-  base::ByteWriter(bytes).u64(static_cast<std::uint64_t>(value));
-  return filter_hash(bytes);
+  char bytes[8];
+  for (unsigned i = 0; i < sizeof bytes; ++i)
+    bytes[i] = static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i));
+  return filter_hash(std::string_view(bytes, sizeof bytes));
 }
 
 std::uint64_t filter_hash(const event::ProcessKey& key) {
-  std::string bytes(reinterpret_cast<const char*>(key.boot.data()), key.boot.size());
-  base::ByteWriter out(bytes);
-  out.u32(key.pid);
-  out.u64(key.start_ticks);
-  return filter_hash(bytes);
+  char bytes[sizeof key.boot + 4 + 8];
+  std::copy(key.boot.begin(), key.boot.end(), bytes);
+  char* at = bytes + key.boot.size();
+  for (unsigned i = 0; i < 4; ++i) *at++ = static_cast<char>(key.pid >> (8 * i));
+  for (unsigned i = 0; i < 8; ++i) *at++ = static_cast<char>(key.start_ticks >> (8 * i));
+  return filter_hash(std::string_view(bytes, sizeof bytes));
 }
 
 std::string encode_batches(const std::vector<BatchEntry>& batches) {

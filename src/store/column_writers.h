@@ -3,15 +3,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/bytes.h"
-#include "store/block_format.h"
+#include "store/block_header.h"
 
 namespace daemoneye::store {
 
@@ -40,13 +38,16 @@ class PresenceWriter {
 // Differences wrap, so that any two values have one.
 class IntegerWriter {
  public:
-  void add(std::optional<std::int64_t> value, std::optional<std::int64_t> base = std::nullopt) {
+  template <class T>
+  void add(const std::optional<T>& value) {
     presence_.add(value.has_value());
-    if (!value) return;
-    const auto from = static_cast<std::uint64_t>(base ? *base : before_);
-    base::ByteWriter(differences_).zigzag(static_cast<std::int64_t>(static_cast<std::uint64_t>(*value) - from));
-    before_ = *value;
+    if (value) put(static_cast<std::int64_t>(*value), before_);
   }
+  void add_difference(std::optional<std::int64_t> value, std::int64_t base) {
+    presence_.add(value.has_value());
+    if (value) put(*value, base);
+  }
+  [[nodiscard]] const IntegerRange& range() const { return range_; }
   std::string finish() const {
     std::string out;
     presence_.finish(out);
@@ -54,8 +55,15 @@ class IntegerWriter {
   }
 
  private:
+  void put(std::int64_t value, std::int64_t from) {
+    base::ByteWriter(differences_)
+        .zigzag(static_cast<std::int64_t>(static_cast<std::uint64_t>(value) - static_cast<std::uint64_t>(from)));
+    before_ = value;
+    range_.add(value);
+  }
   PresenceWriter presence_;
   std::string differences_;
+  IntegerRange range_;
   std::int64_t before_ = 0;
 };
 
@@ -76,58 +84,85 @@ class RealWriter {
   std::string values_;
 };
 
-// Numbers texts in order of first appearance. Open addressing over hashes: one allocation a growth, none a value.
+// Finds the number of a value by its hash. Open addressing over hash and number in one word: what differs is seldom
+// looked at, and a growth is the only allocation.
+class EntryTable {
+ public:
+  // The number of the entry for which `same` is true, or `next`, which then is in the table.
+  template <class Same>
+  std::uint32_t find_or_add(std::uint64_t hash, std::uint32_t next, Same same) {
+    if ((used_ + 1) * 2 > slots_.size()) grow();
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t at = static_cast<std::size_t>(hash) & mask;
+    for (; slots_[at].number != 0; at = (at + 1) & mask) {
+      if (slots_[at].hash == hash && same(slots_[at].number - 1)) return slots_[at].number - 1;
+    }
+    slots_[at] = {hash, next + 1};
+    ++used_;
+    return next;
+  }
+
+ private:
+  struct Slot {
+    std::uint64_t hash = 0;
+    std::uint32_t number = 0;  // of the entry, plus 1; 0: free
+  };
+  void grow() {
+    const auto before = std::exchange(slots_, std::vector<Slot>(std::max<std::size_t>(64, slots_.size() * 2)));
+    const std::size_t mask = slots_.size() - 1;
+    for (const auto& slot : before) {
+      if (slot.number == 0) continue;
+      std::size_t at = static_cast<std::size_t>(slot.hash) & mask;
+      while (slots_[at].number != 0) at = (at + 1) & mask;
+      slots_[at] = slot;
+    }
+  }
+  std::vector<Slot> slots_;
+  std::size_t used_ = 0;
+};
+
+// Numbers texts in order of first appearance.
 class TextWriter {
  public:
   void add(std::optional<std::string_view> value) {
     base::ByteWriter codes(codes_);
     if (!value) return codes.varint(code_null);
-    if ((hashes_.size() + 1) * 2 > slots_.size()) grow();
     const std::uint64_t hash = filter_hash(*value);
-    std::size_t slot = static_cast<std::size_t>(hash) & (slots_.size() - 1);
-    for (; slots_[slot] != 0; slot = (slot + 1) & (slots_.size() - 1)) {
-      const std::uint32_t entry = slots_[slot] - 1;
-      if (hashes_[entry] == hash && text(entry) == *value) return codes.varint(code_first + entry);
-    }
-    slots_[slot] = static_cast<std::uint32_t>(hashes_.size() + 1);
+    const auto next = static_cast<std::uint32_t>(hashes_.size());
+    const std::uint32_t entry = table_.find_or_add(hash, next, [&](std::uint32_t at) { return text(at) == *value; });
+    if (entry != next) return codes.varint(code_first + entry);
     hashes_.push_back(hash);
-    base::ByteWriter entries(entries_);
-    entries.varint(value->size());
-    places_.push_back({entries_.size(), value->size()});
-    entries.raw(*value);
-    entries.u8(0);
+    ends_.push_back(texts_.size() + value->size());
+    texts_.append(*value);
     codes.varint(code_next);
   }
+  [[nodiscard]] std::size_t size() const { return hashes_.size(); }
+  [[nodiscard]] std::string_view text(std::size_t entry) const {
+    const std::size_t begin = entry == 0 ? 0 : ends_[entry - 1];
+    return std::string_view(texts_).substr(begin, ends_[entry] - begin);
+  }
+  // Of the entries, as they are added.
   [[nodiscard]] const std::vector<std::uint64_t>& hashes() const { return hashes_; }
-  std::string finish() const {
+  // `shown` is what an entry is stored as.
+  template <class Shown>
+  std::string finish(Shown shown) const {
     std::string out;
-    out.reserve(entries_.size() + codes_.size() + 10);
+    out.reserve(texts_.size() + hashes_.size() * 4 + codes_.size() + 10);
     base::ByteWriter writer(out);
     writer.varint(hashes_.size());
-    writer.raw(entries_);
+    for (std::size_t entry = 0; entry < hashes_.size(); ++entry) {
+      writer.bytes(shown(text(entry)));
+      writer.u8(0);
+    }
     writer.raw(codes_);
     return out;
   }
 
  private:
-  struct Place {
-    std::size_t offset, size;
-  };
-  [[nodiscard]] std::string_view text(std::uint32_t entry) const {
-    return std::string_view(entries_).substr(places_[entry].offset, places_[entry].size);
-  }
-  void grow() {
-    slots_.assign(std::max<std::size_t>(64, slots_.size() * 2), 0);
-    for (std::size_t entry = 0; entry < hashes_.size(); ++entry) {
-      std::size_t slot = static_cast<std::size_t>(hashes_[entry]) & (slots_.size() - 1);
-      while (slots_[slot] != 0) slot = (slot + 1) & (slots_.size() - 1);
-      slots_[slot] = static_cast<std::uint32_t>(entry + 1);
-    }
-  }
-  std::string entries_, codes_;
+  EntryTable table_;
+  std::string texts_, codes_;
   std::vector<std::uint64_t> hashes_;
-  std::vector<Place> places_;
-  std::vector<std::uint32_t> slots_;  // entry number + 1; 0: free
+  std::vector<std::size_t> ends_;
 };
 
 class KeyWriter {
@@ -135,8 +170,10 @@ class KeyWriter {
   void add(const std::optional<event::ProcessKey>& key) {
     base::ByteWriter codes(codes_);
     if (!key) return codes.varint(code_null);
-    const auto [found, inserted] = entries_.try_emplace(*key, static_cast<std::uint32_t>(order_.size()));
-    if (!inserted) return codes.varint(code_first + found->second);
+    const auto next = static_cast<std::uint32_t>(order_.size());
+    const std::uint32_t entry = table_.find_or_add(std::hash<event::ProcessKey>()(*key), next,
+                                                   [&](std::uint32_t at) { return order_[at] == *key; });
+    if (entry != next) return codes.varint(code_first + entry);
     order_.push_back(*key);
     codes.varint(code_next);
   }
@@ -165,8 +202,8 @@ class KeyWriter {
   }
 
  private:
+  EntryTable table_;
   std::string codes_;
-  std::unordered_map<event::ProcessKey, std::uint32_t> entries_;
   std::vector<event::ProcessKey> order_;
 };
 

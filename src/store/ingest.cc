@@ -13,7 +13,7 @@ std::string_view bytes_of(const event::Epoch& epoch) {
   return {reinterpret_cast<const char*>(epoch.data()), epoch.size()};
 }
 
-std::string hashes_of_ended(const std::vector<event::ProcessEvent>& events) {
+std::string hashes_of_ended(const std::vector<event::EventView>& events) {
   std::string hashes;
   base::ByteWriter out(hashes);
   for (const auto& event : events) {
@@ -25,10 +25,11 @@ std::string hashes_of_ended(const std::vector<event::ProcessEvent>& events) {
 }  // namespace
 
 Result<void> decode(IncomingBatch& batch) {
-  auto decoded = event::decode_batch(batch.canonical);
+  const auto decoded = event::decode_batch(batch.canonical, batch.decoded);
   if (!decoded) return fail(Errc::invalid_input, decoded.error().message);
-  if (decoded->id != batch.id) return fail(Errc::invalid_input, "batch: its bytes carry another id than it came with");
-  batch.decoded = std::move(*decoded);
+  if (batch.decoded.id != batch.id) {
+    return fail(Errc::invalid_input, "batch: its bytes carry another id than it came with");
+  }
   if (batch.scan.empty()) return {};
   auto summary = event::decode_scan(batch.scan);
   if (!summary) return fail(Errc::invalid_input, summary.error().message);
@@ -70,6 +71,7 @@ Result<void> Ingest::load() {
   tail_batches_ = static_cast<std::size_t>(select->integer(5));
   tail_bytes_ = static_cast<std::size_t>(select->integer(6));
   builder_ = tail_batches_ == 0 ? std::make_unique<BlockBuilder>() : nullptr;
+  DE_CHECK(live_.load());
   loaded_ = true;
   return {};
 }
@@ -126,7 +128,7 @@ Result<Commit> Ingest::write(const IncomingBatch& batch, Timestamp now) {
 
 Result<void> Ingest::write_tail(const IncomingBatch& batch, const EpochState& epoch_state) {
   const auto& events = batch.decoded.events;
-  const auto blob = seal_chunk(batch.canonical, next_batch_);
+  const auto blob = seal_chunk(batch.canonical, next_batch_, fast_acceleration);
   const auto ended = hashes_of_ended(events);
   DE_TRY(auto* insert, statements_.get("INSERT INTO tail VALUES(?,?,?,?,?,?,?,?,?,?)"));
   insert->bind(1, next_batch_).bind(2, epoch_state.id).bind(3, static_cast<std::int64_t>(batch.id.sequence));

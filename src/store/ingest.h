@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "db/statement_cache.h"
+#include "event/event_view.h"
 #include "store/block_builder.h"
 #include "store/live_table.h"
 #include "store/writer.h"
@@ -25,8 +26,8 @@ struct IncomingBatch {
   std::string scan;
   std::optional<event::Gap> missing;
 
-  // Decoded once, before its first attempt.
-  event::Batch decoded;
+  // Decoded once, before its first attempt; looks into `canonical`.
+  event::BatchView decoded;
   std::optional<event::ScanSummary> summary;
 };
 // invalid_input when it is not what its id says; then it can never be stored.

@@ -1,11 +1,15 @@
 #include "store/live_table.h"
 
+#include <algorithm>
+#include <tuple>
+
 #include "event/event_codec.h"
 
 namespace daemoneye::store {
 namespace {
 
 using event::EventKind;
+using event::EventView;
 using event::ProcessEvent;
 using event::ProcessKey;
 
@@ -17,6 +21,15 @@ db::Statement& bind_key(db::Statement& statement, int first, const ProcessKey& k
   return statement.bind(first, std::int64_t{key.pid})
       .bind(first + 1, static_cast<std::int64_t>(key.start_ticks))
       .bind_blob(first + 2, bytes_of(key.boot));
+}
+
+ProcessKey read_key(const db::Statement& row) {
+  ProcessKey key;
+  key.pid = static_cast<event::Pid>(row.integer(0));
+  key.start_ticks = static_cast<std::uint64_t>(row.integer(1));
+  const auto boot = row.blob(2);
+  std::copy_n(boot.begin(), std::min(boot.size(), key.boot.size()), key.boot.begin());
+  return key;
 }
 
 template <class T>
@@ -58,58 +71,110 @@ void merge(ProcessEvent& now, const ProcessEvent& before) {
 
 }  // namespace
 
-void LiveTable::stage(const ProcessEvent& event, std::int64_t epoch) {
-  if (event.kind == EventKind::gap) return;
-  auto& staged = staged_[event.process.key];
-  staged.events.push_back(&event);
-  staged.epoch = epoch;
-}
-
-void LiveTable::remember_end(const ProcessKey& key) {
-  if (!ended_.insert(key).second) return;
-  ended_order_.push_back(key);
-  if (ended_order_.size() > max_remembered_ends) {
-    ended_.erase(ended_order_.front());
-    ended_order_.pop_front();
+Result<void> LiveTable::load() {
+  staged_.clear();
+  rows_.clear();
+  DE_TRY(auto* select, statements_.get("SELECT pid, start_ticks, boot FROM live"));
+  const db::StatementReset reset(*select);
+  while (true) {
+    DE_TRY(const bool row, select->step());
+    if (!row) return {};
+    rows_.insert(read_key(*select));
   }
 }
 
+void LiveTable::stage(const EventView& event, std::int64_t epoch) {
+  if (event.kind == EventKind::gap) return;
+  staged_.push_back({event.process.key, event.kind, epoch, event.bytes});
+}
+
+void LiveTable::remember_end(const ProcessKey& key) {
+  ended_.insert(key);
+  if (ended_.size() < max_remembered_ends) return;
+  ended_before_ = std::move(ended_);
+  ended_.clear();
+}
+
 Result<void> LiveTable::flush() {
-  for (const auto& [key, staged] : staged_) DE_CHECK(write(key, staged));
+  // One process after the other, in the order of the table's key; stable, so that each one's events stay in order.
+  const auto place = [](const Staged& staged) {
+    return std::tie(staged.key.pid, staged.key.start_ticks, staged.key.boot);
+  };
+  std::stable_sort(staged_.begin(), staged_.end(), [&](const auto& a, const auto& b) { return place(a) < place(b); });
+  for (auto begin = staged_.begin(); begin != staged_.end();) {
+    const auto end = std::find_if(begin, staged_.end(), [&](const auto& staged) { return staged.key != begin->key; });
+    DE_CHECK(write({begin, end}));
+    begin = end;
+  }
   staged_.clear();
   return {};
 }
 
-Result<void> LiveTable::write(const ProcessKey& key, const Staged& staged) {
-  for (const auto* event : staged.events) {
-    if (event->kind == EventKind::exit) remember_end(key);
+Result<void> LiveTable::write(Events events) {
+  const auto& key = events.front().key;
+  for (const auto& staged : events) {
+    if (staged.kind == EventKind::exit) remember_end(key);
   }
-  if (ended_.contains(key)) {
+  if (has_ended(key)) {
+    if (rows_.erase(key) == 0) return {};
     DE_TRY(auto* remove, statements_.get("DELETE FROM live WHERE pid=? AND start_ticks=? AND boot=?"));
     return bind_key(*remove, 1, key).run();
   }
-  std::optional<ProcessEvent> row;
+  if (events.size() > 1 || rows_.contains(key)) return fold(events);
+  // The first that is heard of it, which is most of what is written: the row is the event as it came.
+  if (events.front().kind == EventKind::change) return {};
+  EventView event;
+  base::ByteReader in(events.front().bytes);
+  DE_CHECK(event::decode_event(in, event));
+  return insert(key, events.front().epoch, event);
+}
+
+Result<void> LiveTable::insert(const ProcessKey& key, std::int64_t epoch, const EventView& event) {
+  const auto& process = event.process;
+  DE_TRY(auto* statement,
+         statements_.get("INSERT OR REPLACE INTO live(pid, start_ticks, boot, parent_pid, epoch_id, time, "
+                         "cpu_usage, memory_usage, status, event) VALUES(?,?,?,?,?,?,?,?,?,?)"));
+  bind_key(*statement, 1, key);
+  if (process.parent_key)
+    statement->bind(4, std::int64_t{process.parent_key->pid});
+  else if (process.ppid)
+    statement->bind(4, std::int64_t{*process.ppid});
+  statement->bind(5, epoch).bind(6, event.time.ns);
+  if (process.cpu_usage) statement->bind(7, *process.cpu_usage);
+  if (process.memory_usage) statement->bind(8, static_cast<std::int64_t>(*process.memory_usage));
+  statement->bind(9, std::int64_t{static_cast<std::uint8_t>(process.status)}).bind_blob_static(10, event.bytes);
+  DE_CHECK(statement->run());
+  rows_.insert(key);
+  return {};
+}
+
+Result<std::optional<ProcessEvent>> LiveTable::read(const ProcessKey& key) {
+  if (!rows_.contains(key)) return std::nullopt;
+  DE_TRY(auto* select, statements_.get("SELECT cpu_usage, memory_usage, status, event FROM live "
+                                       "WHERE pid=? AND start_ticks=? AND boot=?"));
+  const db::StatementReset reset(*select);
+  DE_TRY(const bool found, bind_key(*select, 1, key).step());
+  if (!found) return std::nullopt;
+  ProcessEvent row;
+  base::ByteReader in(select->blob(3));
+  // A damaged row is as good as none: the next look at the process replaces it.
+  if (!event::decode_event(in, row)) return std::nullopt;
+  if (!select->is_null(0)) row.process.cpu_usage = select->real(0);
+  if (!select->is_null(1)) row.process.memory_usage = static_cast<std::uint64_t>(select->integer(1));
+  return row;
+}
+
+// What is known of the process and what is new of it, as one event.
+Result<void> LiveTable::fold(Events events) {
+  const auto& key = events.front().key;
+  DE_TRY(auto row, read(key));
   bool changed = false;
-  {
-    DE_TRY(auto* select, statements_.get("SELECT cpu_usage, memory_usage, status, event FROM live "
-                                         "WHERE pid=? AND start_ticks=? AND boot=?"));
-    const db::StatementReset reset(*select);
-    DE_TRY(const bool found, bind_key(*select, 1, key).step());
-    if (found) {
-      base::ByteReader in(select->blob(3));
-      // A damaged row is as good as none: the next look at the process replaces it.
-      if (event::decode_event(in, row.emplace())) {
-        if (!select->is_null(0)) row->process.cpu_usage = select->real(0);
-        if (!select->is_null(1)) row->process.memory_usage = static_cast<std::uint64_t>(select->integer(1));
-      } else {
-        row.reset();
-      }
-    }
-  }
-  for (const auto* event : staged.events) {
-    if (!row && event->kind == EventKind::change) continue;
-    if (row && event->time < row->time) continue;
-    ProcessEvent next = *event;
+  for (const auto& staged : events) {
+    if (!row && staged.kind == EventKind::change) continue;
+    ProcessEvent next;
+    base::ByteReader in(staged.bytes);
+    DE_CHECK(event::decode_event(in, next));
+    if (row && next.time < row->time) continue;
     if (row) merge(next, *row);
     row = std::move(next);
     changed = true;
@@ -117,20 +182,10 @@ Result<void> LiveTable::write(const ProcessKey& key, const Staged& staged) {
   if (!changed) return {};
   std::string bytes;
   event::encode_event(*row, bytes);
-  const auto& process = row->process;
-  DE_TRY(auto* insert,
-         statements_.get("INSERT OR REPLACE INTO live(pid, start_ticks, boot, parent_pid, epoch_id, time, "
-                         "cpu_usage, memory_usage, status, event) VALUES(?,?,?,?,?,?,?,?,?,?)"));
-  bind_key(*insert, 1, key);
-  if (process.parent_key)
-    insert->bind(4, std::int64_t{process.parent_key->pid});
-  else if (process.ppid)
-    insert->bind(4, std::int64_t{*process.ppid});
-  insert->bind(5, staged.epoch).bind(6, row->time.ns);
-  if (process.cpu_usage) insert->bind(7, *process.cpu_usage);
-  if (process.memory_usage) insert->bind(8, static_cast<std::int64_t>(*process.memory_usage));
-  insert->bind(9, std::int64_t{static_cast<std::uint8_t>(process.status)}).bind_blob_static(10, bytes);
-  return insert->run();
+  EventView whole;
+  base::ByteReader in(bytes);
+  DE_CHECK(event::decode_event(in, whole));
+  return insert(key, events.back().epoch, whole);
 }
 
 Result<void> LiveTable::apply(const event::ScanSummary& scan, const std::string& source, std::int64_t epoch) {
@@ -152,9 +207,16 @@ Result<void> LiveTable::apply(const event::ScanSummary& scan, const std::string&
   DE_TRY(auto* remember, statements_.get("UPDATE epochs SET last_scan_id=?, last_scan_time=? WHERE epoch_id=?"));
   DE_CHECK(remember->bind(1, static_cast<std::int64_t>(scan.scan_id)).bind(2, scan.time.ns).bind(3, epoch).run());
   if (scan.updates.empty()) return {};  // a scan that failed says nothing of who is gone
-  DE_TRY(auto* purge, statements_.get("DELETE FROM live WHERE epoch_id<>?1 AND time<?2 AND epoch_id IN "
-                                      "(SELECT epoch_id FROM epochs WHERE source=?3)"));
-  return purge->bind(1, epoch).bind(2, scan.time.ns).bind_text(3, source).run();
+  DE_TRY(auto* purge,
+         statements_.get("DELETE FROM live WHERE epoch_id<>?1 AND time<?2 AND epoch_id IN "
+                         "(SELECT epoch_id FROM epochs WHERE source=?3) RETURNING pid, start_ticks, boot"));
+  purge->bind(1, epoch).bind(2, scan.time.ns).bind_text(3, source);
+  const db::StatementReset reset(*purge);
+  while (true) {
+    DE_TRY(const bool row, purge->step());
+    if (!row) return {};
+    rows_.erase(read_key(*purge));
+  }
 }
 
 }  // namespace daemoneye::store

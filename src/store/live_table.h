@@ -1,24 +1,29 @@
 // The live processes: an indexed table, updated in place in the transaction of the batch that tells of a change.
 // Events come twice and out of order; what happens to one process within a transaction is folded before it is written,
-// so that a process that lives for less than a batch costs the table nothing.
+// so that a process that lives for less than a batch costs the table nothing. Which processes it holds is kept in
+// memory: an exit of one that never got there needs no statement.
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <unordered_map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
 #include "db/statement_cache.h"
-#include "event/batch.h"
+#include "event/event_view.h"
 
 namespace daemoneye::store {
 
 class LiveTable {
  public:
   explicit LiveTable(db::StatementCache& statements) : statements_(statements) {}
-  // `event` must live until flush(). Gap events are ignored.
-  void stage(const event::ProcessEvent& event, std::int64_t epoch);
+  // Reads which processes the table holds. Before anything else, and again after a rollback.
+  Result<void> load();
+  // The event's bytes must live until flush(). Gap events are ignored.
+  void stage(const event::EventView& event, std::int64_t epoch);
   // Writes what is staged. Call before the transaction's commit.
   Result<void> flush();
   // The counters of the living; those of earlier epochs of this source that the scan no longer saw are gone without
@@ -29,18 +34,27 @@ class LiveTable {
 
  private:
   struct Staged {
-    std::vector<const event::ProcessEvent*> events;
-    std::int64_t epoch = 0;
+    event::ProcessKey key;
+    event::EventKind kind;
+    std::int64_t epoch;
+    std::string_view bytes;  // the event, as decode_event() takes it
   };
-  Result<void> write(const event::ProcessKey& key, const Staged& staged);
+  using Events = std::span<const Staged>;  // of one process, in order of arrival
+  Result<void> write(Events events);
+  Result<void> insert(const event::ProcessKey& key, std::int64_t epoch, const event::EventView& event);
+  Result<void> fold(Events events);
+  Result<std::optional<event::ProcessEvent>> read(const event::ProcessKey& key);
   void remember_end(const event::ProcessKey& key);
+  [[nodiscard]] bool has_ended(const event::ProcessKey& key) const {
+    return ended_.contains(key) || ended_before_.contains(key);
+  }
 
   static constexpr std::size_t max_remembered_ends = 16384;
   db::StatementCache& statements_;
-  std::unordered_map<event::ProcessKey, Staged> staged_;
-  // Ended lately: a late exec or seen must not bring them back.
-  std::unordered_set<event::ProcessKey> ended_;
-  std::deque<event::ProcessKey> ended_order_;
+  std::vector<Staged> staged_;
+  std::unordered_set<event::ProcessKey> rows_;  // whom the table holds
+  // Ended lately: a late exec or seen must not bring them back. Two generations, of which the older is dropped whole.
+  std::unordered_set<event::ProcessKey> ended_, ended_before_;
 };
 
 }  // namespace daemoneye::store

@@ -20,6 +20,7 @@ Result<void> Ingest::rebuild_block() {
     auto builder = std::make_unique<BlockBuilder>();
     std::int64_t damaged = 0;
     std::string why;
+    event::BatchView batch;
     {
       DE_TRY(auto* select, statements_.get("SELECT batch_no, epoch_id, sequence, digest, events, canonical FROM tail "
                                            "ORDER BY batch_no"));
@@ -29,17 +30,17 @@ Result<void> Ingest::rebuild_block() {
         if (!row) break;
         const std::int64_t batch_no = select->integer(0);
         auto bytes = open_chunk(select->blob(5), batch_no);
-        auto batch = bytes ? event::decode_batch(*bytes) : Result<event::Batch>(std::unexpected(bytes.error()));
+        const auto decoded = bytes ? event::decode_batch(*bytes, batch) : Result<void>(std::unexpected(bytes.error()));
         BatchEntry entry{select->integer(1), static_cast<std::uint64_t>(select->integer(2)), 0, {}};
         const auto digest = select->blob(3);
-        if (batch && static_cast<std::int64_t>(batch->events.size()) == select->integer(4) &&
+        if (decoded && static_cast<std::int64_t>(batch.events.size()) == select->integer(4) &&
             digest.size() == entry.digest.size()) {
           std::copy(digest.begin(), digest.end(), entry.digest.begin());
-          entry.events = static_cast<std::uint32_t>(batch->events.size());
-          builder->add(entry, batch->events);
+          entry.events = static_cast<std::uint32_t>(batch.events.size());
+          builder->add(entry, batch.events);
         } else {
           damaged = batch_no;
-          why = batch ? "the row disagrees with the batch" : batch.error().message;
+          why = decoded ? "the row disagrees with the batch" : decoded.error().message;
         }
       }
     }

@@ -46,7 +46,7 @@ class EventGenerator {
     process.start_time = event.time;
     process.collection_time = event.time;
     process.session_id = 1 + program % 50;
-    process.executable_hash = std::string(61, 'a') + std::to_string(100 + program);
+    process.executable_hash = hash_of(program);
     process.executable_state = event::ExecutableState::ok;
     process.cgroup = "/system.slice/service" + std::to_string(program % 60) + ".service";
     if (!alive_.empty()) {
@@ -75,6 +75,14 @@ class EventGenerator {
     process.cpu_usage = static_cast<double>(random_() % 1000) / 10;
     process.memory_usage = random_() % 100'000'000;
     return event;
+  }
+
+  // As hard to compress as a real one.
+  static std::string hash_of(unsigned program) {
+    std::mt19937_64 bits(program);
+    std::string hex;
+    while (hex.size() < 64) hex += "0123456789abcdef"[bits() >> 60];
+    return hex;
   }
 
   std::mt19937_64 random_;
