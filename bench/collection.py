@@ -15,6 +15,8 @@ Prints one JSON list of {name, value, unit}. Method, figure by figure:
   reaction is part of the figure.
 - resident_*, rescan_*: with 10,000 processes asleep; CPU of procmond and helpers a scan, one scan a second, less what
   the same time costs without scans.
+- netlink_*: the proc connector by force; how many of 2,000 /bin/true, one after the other, have their arguments, and how
+  many of 500 processes that live 50 ms.
 - idle_*: with 500 processes asleep, default scan interval, 65 s. `events`: what else happened on this machine.
 """
 
@@ -238,6 +240,21 @@ def size_and_rescan():
         report("rescan_10000_cpu", 1000 * (used - quiet) / max(count, 1), "ms")
 
 
+def netlink():
+    with harness.daemon(settings={"collection.realtime": "netlink"}) as instance:
+        instance.start()
+        marker = f"short-{os.getpid()}"
+        for number in range(2000):
+            harness.exact_arguments("true", marker, str(number))
+        load = storm.Storm(500, life_ms=50, jobs=20)
+        load.wait()
+        storm.settle(instance)
+        rows = instance.query("SELECT count(*) AS n FROM process_events WHERE kind = 'exec' AND command_line LIKE :m",
+                              "--param", f"m=true {marker} %")
+        report("netlink_true_with_arguments", rows[0]["n"] / 20, "%")
+        report("netlink_50_ms_with_arguments", 100 * storm.account(instance, load)["exact"] / load.count, "%")
+
+
 def idle():
     with storm.Sleepers(500), harness.daemon() as instance:
         instance.start()
@@ -256,7 +273,7 @@ def idle():
 
 
 PARTS = {"storms": storms, "stopped": stopped_agent, "cpu": cpu, "latency": latency, "size": size_and_rescan,
-         "idle": idle}
+         "netlink": netlink, "idle": idle}
 
 
 def main():

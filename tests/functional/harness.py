@@ -116,8 +116,9 @@ class Daemon:
             return command
         return ["setpriv", "--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--clear-groups", *command]
 
-    def start(self, wait=True, arguments=()):
-        command = [os.path.join(BIN, "daemoneye-agent"), "--config", self.config, *arguments]
+    def start(self, wait=True, arguments=(), within=()):
+        """`within`: a command that runs the agent, with it as its last arguments, in the same process."""
+        command = [*within, os.path.join(BIN, "daemoneye-agent"), "--config", self.config, *arguments]
         with open(self.out_path, "ab") as out, open(self.err_path, "ab") as err:
             self.process = subprocess.Popen(
                 self._as_user(command, self.user), stdout=out, stderr=err, stdin=subprocess.DEVNULL
@@ -182,6 +183,10 @@ class Daemon:
             return None
         components = report.get("components", report) if isinstance(report, dict) else report
         return {item["component"]: item for item in components}
+
+    def collector(self):
+        """Health of the collector: its state, reason and details."""
+        return self.health()["collector"]
 
     def alerts(self):
         """Alerts on stdout so far, as objects."""
