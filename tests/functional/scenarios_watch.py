@@ -202,9 +202,9 @@ scenario_rules_reload_while_it_runs.needs_root = True
 
 
 def scenario_unprivileged():
-    """Without root it runs, sees what it can, and says what is missing."""
+    """Without root and by scans alone it runs, sees what it can, and says what is missing."""
     user = "nobody" if ROOT else None
-    with daemon(user=user, settings={"app.scan_interval_ms": 500}, rules={}) as instance:
+    with daemon(user=user, settings={"app.scan_interval_ms": 500, "collection.realtime": "off"}, rules={}) as instance:
         instance.start()
         sleeper = subprocess.Popen(["sleep", "300"])
         try:
