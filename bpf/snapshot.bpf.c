@@ -180,17 +180,16 @@ static __always_inline int write_task(struct bpf_iter__task* ctx, enum depth dep
   if (mm && !(record->flags & DE_KERNEL_THREAD)) {
     record->resident_pages = resident_pages(mm);
     record->flags |= DE_HAS_MEMORY;
-    if (depth != COUNTERS) {
-      __u64 start = mm->arg_start;
-      __u64 bytes = mm->arg_end - start;
+    __u64 start = mm->arg_start, end = mm->arg_end;
+    /* Between the two of them being set the process is on its way into another program. */
+    if (depth != COUNTERS && start && end >= start) {
+      __u64 bytes = end - start;
       record->arguments_bytes = bytes;
-      __u32 got = 0;
       if (depth == WITH_ARGUMENTS) {
-        got = copy_arguments(scratch->variable, start, bytes > DE_MAX_ARGUMENTS ? DE_MAX_ARGUMENTS : bytes, task);
-        if (got || !bytes) record->flags |= DE_HAS_ARGUMENTS;
+        walk.used = copy_arguments(scratch->variable, start, bytes > DE_MAX_ARGUMENTS ? DE_MAX_ARGUMENTS : bytes, task);
+        record->lengths[DE_ARGUMENTS] = walk.used;
+        if (walk.used || !bytes) record->flags |= DE_HAS_ARGUMENTS;
       }
-      record->lengths[DE_ARGUMENTS] = got;
-      walk.used = got;
     }
     struct file* file = mm->exe_file;
     if (file) {

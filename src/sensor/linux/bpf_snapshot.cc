@@ -1,10 +1,12 @@
 // The snapshot by task iterator (bpf/snapshot.bpf.c), reconciled with /proc.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "base/unique_fd.h"
 #include "sensor/linux/bpf_log.h"
@@ -18,6 +20,8 @@ namespace daemoneye::sensor {
 namespace {
 
 constexpr std::size_t kReadBuffer = 128 * 1024;
+// After so long /proc is listed whatever the number of processes says.
+constexpr std::chrono::minutes kListAge{5};
 static_assert(kReadBuffer > 2 * DE_MAX_RECORD);
 
 struct CloseSkeleton {
@@ -44,15 +48,37 @@ class BpfSnapshot final : public Snapshot {
                      : sleepable_             ? links.each_task
                                               : links.each_task_plain,
                      each, result));
-    DE_CHECK(reader_.list(listed_));
-    std::ranges::sort(seen_);
-    for (const auto pid : listed_) {
-      if (!std::ranges::binary_search(seen_, pid)) read_from_proc(pid, each, result);
-    }
+    DE_CHECK(reconcile(each, result));
     return result;
   }
 
  private:
+  // Listing /proc costs nearly as much as the counters of all processes do. But the kernel counts its processes, and
+  // /proc tells by its links: as long as that is what was found plus what it was more by after the last listing, only
+  // the processes that the iterator hid then are looked for. Who comes or goes meanwhile leads to a listing too many.
+  Result<void> reconcile(const std::function<void(const RawProcess&)>& each, SnapshotResult& result) {
+    std::ranges::sort(seen_);
+    const auto is_seen = [&](event::Pid pid) { return std::ranges::binary_search(seen_, pid); };
+    std::erase_if(hidden_, [&](event::Pid pid) { return is_seen(pid) || !read_from_proc(pid, each, result); });
+    struct stat proc{};
+    const bool counted = ::stat("/proc", &proc) == 0;
+    const auto more = [&] {
+      return static_cast<std::int64_t>(proc.st_nlink) - std::ssize(seen_) - std::ssize(hidden_);
+    };
+    const auto now = std::chrono::steady_clock::now();
+    if (counted && listed_at_ && now - *listed_at_ < kListAge && more() == more_links_) return {};
+
+    DE_CHECK(reader_.list(listed_));
+    const auto known = hidden_;
+    for (const auto pid : listed_) {
+      if (is_seen(pid) || std::ranges::find(known, pid) != known.end()) continue;
+      if (read_from_proc(pid, each, result)) hidden_.push_back(pid);
+    }
+    listed_at_ = now;
+    more_links_ = more();
+    return {};
+  }
+
   Result<void> iterate(const bpf_link* link, const std::function<void(const RawProcess&)>& each,
                        SnapshotResult& result) {
     const UniqueFd stream(::bpf_iter_create(::bpf_link__fd(link)));
@@ -95,11 +121,12 @@ class BpfSnapshot final : public Snapshot {
     each(process_);
   }
 
-  void read_from_proc(event::Pid pid, const std::function<void(const RawProcess&)>& each, SnapshotResult& result,
+  // Whether it still lives.
+  bool read_from_proc(event::Pid pid, const std::function<void(const RawProcess&)>& each, SnapshotResult& result,
                       RawProcess* known = nullptr) {
     switch (reader_.read(pid, process_)) {
-      case ProcReader::Outcome::vanished: ++result.vanished; return;
-      case ProcReader::Outcome::failed: ++result.errors; return;
+      case ProcReader::Outcome::vanished: ++result.vanished; return false;
+      case ProcReader::Outcome::failed: ++result.errors; return true;
       case ProcReader::Outcome::forbidden: ++result.forbidden; break;
       case ProcReader::Outcome::complete: break;
     }
@@ -108,21 +135,28 @@ class BpfSnapshot final : public Snapshot {
       if (!process_.executable_path && known->executable_path) {
         process_.executable_path = std::move(known->executable_path);
         process_.executable_state = known->executable_state;
-        process_.file.inode = known->file.inode;
-        process_.file.device = known->file.device;
       }
+      const auto &here = process_.file, &there = known->file;
+      if (here.inode == 0 || (here.inode == there.inode && here.device == there.device)) {
+        process_.file = known->file;
+        process_.links = known->links;
+      }
+      complete(process_.namespaces, known->namespaces);
       complete(process_.cwd, known->cwd);
       complete(process_.loginuid, known->loginuid);
     }
     ++result.processes;
     each(process_);
+    return true;
   }
 
   Skeleton skeleton_;
   bool sleepable_;
   ProcReader reader_;
   std::string buffer_;
-  std::vector<event::Pid> seen_, listed_;
+  std::vector<event::Pid> seen_, listed_, hidden_;
+  std::optional<std::chrono::steady_clock::time_point> listed_at_;
+  std::int64_t more_links_ = 0;  // of /proc than there are processes
   RawProcess process_;
 };
 

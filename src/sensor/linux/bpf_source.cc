@@ -138,30 +138,33 @@ class BpfSource final : public Source {
     return taken_;
   }
 
-  // Said once; nothing is read any more. The owner may destroy us in answer, so this is always the last step.
+  // Said once, in the loop's next turn: the owner may destroy us in answer. Nothing is read any more.
   void give_up(const Error& error) {
+    if (failed_) return;
     failed_ = true;
+    if (loop_ == nullptr) return;
+    if (on_failure_) loop_->post([tell = on_failure_, error] { tell(error); });
     stop();
-    if (on_failure_) on_failure_(error);
   }
 
   void on_wakeup() {
-    const auto taken = drain(kMaxRecordsAtOnce);
+    drain(kMaxRecordsAtOnce);
     if (loop_ == nullptr) return;
     const bool resting = empty_looks_ >= kEmptyLooks;
-    if (taken > 0) empty_looks_ = 0;
+    empty_looks_ = 0;
     if (resting) look_again_after(kRecheck);
   }
 
   void on_timer() {
     const auto taken = drain(kMaxRecordsAtOnce);
     if (loop_ == nullptr) return;
-    const bool resting = empty_looks_ >= kEmptyLooks;
+    const bool was_resting = empty_looks_ >= kEmptyLooks;
     if (taken > 0)
       empty_looks_ = 0;
-    else if (!resting)
+    else if (!was_resting)
       ++empty_looks_;
-    if (resting != (empty_looks_ >= kEmptyLooks)) look_again_after(resting ? kRecheck : kIdleRecheck);
+    const bool resting = empty_looks_ >= kEmptyLooks;
+    if (resting != was_resting) look_again_after(resting ? kIdleRecheck : kRecheck);
   }
 
   // The one timer: often while there is something to expect, otherwise seldom.

@@ -115,7 +115,7 @@ TEST_F(BpfSource, SeesEveryOneOfManyShortLivedProcesses) {
   // Most of them come without a wake-up; nothing calls poll() here.
   for (std::size_t i = 0; i < pids.size(); ++i) {
     const auto seen = wait_for(RawKind::exec, pids[i]);
-    ASSERT_TRUE(seen) << i;
+    ASSERT_TRUE(seen) << i << ", lost: " << source_->counters().lost;
     EXPECT_EQ(seen->process.arguments, joined({"true", std::to_string(i)}));
     ASSERT_TRUE(wait_for(RawKind::exit, pids[i])) << i;
   }
@@ -359,7 +359,7 @@ TEST_F(BpfSource, NumbersProcessesOfOtherPidNamespacesAsTheHostDoes) {
 
 class SmallRing : public KernelTest {
  protected:
-  SmallRing() { ring_bytes_ = 4096; }
+  SmallRing() { options_.ring_bytes = 4096; }
 };
 
 TEST_F(SmallRing, CountsWhatDidNotFit) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "sensor/linux/bpf_options.h"
 #include "sensor/source.h"
 
 namespace daemoneye::sensor {
@@ -50,6 +51,33 @@ class Child {
  private:
   pid_t pid_;
   bool reaped_ = false;
+};
+
+// A pipe through which a child tells that it is where the test wants it.
+class Signpost {
+ public:
+  Signpost() {
+    if (::pipe(ends_) != 0) std::abort();
+  }
+  ~Signpost() {
+    for (const int end : ends_) ::close(end);
+  }
+  Signpost(const Signpost&) = delete;
+  Signpost& operator=(const Signpost&) = delete;
+  // In the child. `value` is for whom it may concern: a pid, say.
+  [[nodiscard]] bool reached(std::int64_t value = 0) const {
+    return ::write(ends_[1], &value, sizeof value) == sizeof value;
+  }
+  // In the parent; nothing when the child has ended instead.
+  [[nodiscard]] std::optional<std::int64_t> wait() {
+    ::close(std::exchange(ends_[1], -1));
+    std::int64_t value = 0;
+    if (::read(ends_[0], &value, sizeof value) != sizeof value) return std::nullopt;
+    return value;
+  }
+
+ private:
+  int ends_[2] = {-1, -1};
 };
 
 // Executes a file with these arguments; for the body of a Child.
@@ -123,7 +151,7 @@ inline Namespaces namespaces_of(event::Pid pid) {
 // Fixture: a started source (the eBPF one, unless told otherwise) whose events are gathered in the loop.
 class KernelTest : public ::testing::Test {
  protected:
-  virtual Result<std::unique_ptr<Source>> open() { return open_bpf_source(ring_bytes_); }
+  virtual Result<std::unique_ptr<Source>> open() { return open_bpf_source(options_); }
   void SetUp() override {
     auto source = open();
     if (!source) {
@@ -140,7 +168,11 @@ class KernelTest : public ::testing::Test {
           events_.push_back(seen);
           if (until_ && until_(seen)) loop_->stop();
         },
-        [](const Error& error) { ADD_FAILURE() << error.message; }));
+        [this](const Error& error) {
+          failures_.push_back(error.message);
+          if (!failing_) ADD_FAILURE() << error.message;
+          loop_->stop();
+        }));
   }
   void TearDown() override {
     if (source_) source_->stop();
@@ -173,10 +205,13 @@ class KernelTest : public ::testing::Test {
     return found;
   }
 
-  std::size_t ring_bytes_ = 1 << 20;
+  // Room for what the rest of the machine does while a test does not read.
+  BpfOptions options_{.ring_bytes = 16 << 20, .consume = {}};
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Source> source_;
   std::vector<RawEvent> events_;
+  std::vector<std::string> failures_;
+  bool failing_ = false;  // a failure is what the test is about
   std::function<bool(const RawEvent&)> until_;
 };
 

@@ -1,3 +1,5 @@
+#include "sensor/linux/snapshot_test.h"
+
 #include <fcntl.h>
 #include <pty.h>
 #include <sched.h>
@@ -9,7 +11,6 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
-#include <map>
 #include <thread>
 
 #include "sensor/linux/kernel_test.h"
@@ -18,63 +19,7 @@
 namespace daemoneye::sensor {
 namespace {
 
-using Processes = std::map<event::Pid, RawProcess>;
-
-Processes scan(Snapshot& snapshot) {
-  Processes found;
-  const auto result = snapshot.scan(Depth::full, [&](const RawProcess& process) {
-    EXPECT_FALSE(found.contains(process.pid)) << "twice: " << process.pid;
-    found[process.pid] = process;
-  });
-  EXPECT_TRUE(result) << result.error().message;
-  if (result) {
-    EXPECT_EQ(result->processes, found.size());
-    EXPECT_EQ(result->errors, 0U);
-  }
-  return found;
-}
-
-class BpfSnapshot : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto opened = open_bpf_snapshot();
-    if (!opened) {
-      std::printf("not run: %s\n", opened.error().message.c_str());
-      GTEST_SKIP() << opened.error().message;
-    }
-    snapshot_ = std::move(*opened);
-  }
-  std::unique_ptr<Snapshot> snapshot_;
-};
-
-// A child that has executed this and come to rest.
-class Sleeper : public Child {
- public:
-  explicit Sleeper(const std::string& path = "/bin/sleep", std::vector<std::string> arguments = {"sleep", "1000"},
-                   event::ProcessStatus at_rest = event::ProcessStatus::sleeping)
-      : Child([=] { return execute(path, arguments); }) {
-    const auto bytes = joined(arguments);
-    const auto deadline = Deadline::after(kPatience);
-    for (;;) {
-      const auto seen = read_process("/proc", pid());
-      if (seen && seen->arguments == bytes.substr(0, kMaxArguments) && seen->status == at_rest) return;
-      if (deadline.expired()) std::abort();
-      std::this_thread::yield();
-    }
-  }
-};
-
-// A shell that takes any arguments and stops itself.
-class Stopped : public Sleeper {
- public:
-  explicit Stopped(const std::vector<std::string>& more)
-      : Sleeper("/bin/sh", with(more), event::ProcessStatus::stopped) {}
-  static std::vector<std::string> with(const std::vector<std::string>& more) {
-    std::vector<std::string> all = {"sh", "-c", "kill -STOP $$; exit"};
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
-  }
-};
+using BpfSnapshot = SnapshotTest;
 
 TEST_F(BpfSnapshot, AgreesWithProc) {
   const Sleeper sleeper;
