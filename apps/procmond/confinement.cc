@@ -70,7 +70,7 @@ Result<sandbox::Reached> confine(const config::Settings& settings, Confinement c
   return reached;
 }
 
-observe::ComponentHealth capability_health(const sandbox::Reached& reached, const config::Settings& settings) {
+observe::ComponentHealth capability_health(const sandbox::Reached& reached) {
   observe::ComponentHealth health{
       .component = "capabilities", .state = observe::HealthState::ok, .reason = {}, .details = reached.details()};
   const auto degrade = [&](const std::string& reason) {
@@ -78,10 +78,6 @@ observe::ComponentHealth capability_health(const sandbox::Reached& reached, cons
     health.reason += (health.reason.empty() ? "" : "; ") + reason;
   };
   for (const auto& missing : reached.missing) degrade(missing);
-  if (settings.collection.hash_executables) {
-    health.details["hashing"] = "executables are not hashed: this build has no hashing helper";
-    degrade("executables are not hashed by this build");
-  }
   std::string refused;
   for (const auto& [name, count] : sandbox::refused_system_calls()) {
     refused += (refused.empty() ? "" : ", ") + name + " " + std::to_string(count);

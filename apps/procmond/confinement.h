@@ -20,7 +20,7 @@ struct Confinement {
 Result<sandbox::Reached> confine(const config::Settings& settings, Confinement confinement);
 
 // Health of "capabilities": what was reached, what is missing, what was refused since.
-observe::ComponentHealth capability_health(const sandbox::Reached& reached, const config::Settings& settings);
+observe::ComponentHealth capability_health(const sandbox::Reached& reached);
 
 // Looks now and then for system calls that were refused: metric and log, a line when a call is refused for the first
 // time and then at most once a minute for each.

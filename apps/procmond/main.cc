@@ -10,6 +10,7 @@
 #include "observe/log.h"
 #include "procmond/confinement.h"
 #include "procmond/connector.h"
+#include "procmond/hashing.h"
 #include "procmond/sensors.h"
 #include "sandbox/sandbox.h"
 #include "sensor/source_chain.h"
@@ -74,6 +75,8 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   if (auto prepared = prepare_audit_folder(settings, audit_folder); !prepared) {
     return give_up(program, "audit folder: " + prepared.error().message, apps::exit_unavailable);
   }
+  // First, while little is open that a helper would have to close.
+  auto hashing = open_hashing(settings, root);
   auto boot = sensor::read_boot_id();
   auto boot_time = sensor::read_boot_time();
   if (!boot || !boot_time) return give_up(program, "boot id and time cannot be read", apps::exit_failed);
@@ -109,19 +112,20 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
                               {"limits", sensors->limits},
                               {"configuration", config::digest_hex(loaded)}});
   if (noted) noted = note("privileges", reached->details());
+  if (noted && settings.collection.hash_executables) noted = note("hashing_helper", hashing.details);
   if (!noted) return give_up(program, "audit ledger: " + noted.error().message, apps::exit_unavailable);
 
   auto options = collector_options(settings, *sensors);
   if (!options) return give_up(program, options.error().message, apps::exit_invalid);
-  options->own_health = [&reached, &settings] { return std::vector{capability_health(*reached, settings)}; };
+  options->own_health = [&reached] { return std::vector{capability_health(*reached)}; };
 
   auto loop = EventLoop::create();
   if (!loop) return give_up(program, loop.error().message, apps::exit_failed);
   int exit_code = apps::exit_ok;
-  collector::Collector collector(
-      **loop, std::move(*options),
-      {std::move(sensors->source), std::move(sensors->snapshot), std::move(ledger), *boot, *boot_time},
-      [&reached] { return reached->details(); });
+  collector::Collector collector(**loop, std::move(*options),
+                                 {std::move(sensors->source), std::move(sensors->snapshot), std::move(ledger), *boot,
+                                  *boot_time, std::move(hashing.hashes)},
+                                 [&reached] { return reached->details(); });
   collector.on_source_failure = [&](const Error& error) {
     observe::log(Level::error, program, "the real-time source failed",
                  {{"source", source_name}, {"error", error.message}});

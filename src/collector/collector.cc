@@ -32,7 +32,9 @@ Collector::Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capab
                .on_gap = [this](const event::Gap& gap) { on_gap(gap); },
                .on_connected = [this] { beat(); },  // so that health is known at once
                .on_acknowledged = [this] { finish_stop(); }}),
-      tasks_(tracker_, *parts_.ledger, std::move(capabilities)) {}
+      tasks_(tracker_, *parts_.ledger, std::move(capabilities)) {
+  if (parts_.hashes) tracker_.use_hashes(*parts_.hashes);
+}
 
 Collector::~Collector() {
   for (const auto timer : timers_) loop_.remove_timer(timer);
@@ -70,6 +72,10 @@ Result<void> Collector::start() {
       failed(started.error());
       return started;
     }
+  }
+  if (parts_.hashes) {
+    DE_CHECK(parts_.hashes->start(
+        loop_, [this](const Hashes::Outcome& outcome) { tracker_.on_hash(outcome, base::wall_now()); }));
   }
   scan();
   if (!last_scan_.error.empty() && !parts_.source) return fail(Errc::unavailable, "first scan: " + last_scan_.error);
@@ -164,6 +170,7 @@ void Collector::beat() {
     parts_.source->poll();
     check_losses();
   }
+  if (parts_.hashes) parts_.hashes->publish_metrics();
   uplink_.heartbeat(until, observe::to_json(health()), observe::metrics_text());
 }
 
@@ -205,6 +212,7 @@ std::vector<observe::ComponentHealth> Collector::health() const {
             base::to_iso(recent_loss_->to));
   }
   report.push_back(std::move(collector));
+  if (parts_.hashes) report.push_back(parts_.hashes->health());
 
   observe::ComponentHealth ledger{.component = "ledger", .state = HealthState::ok, .reason = {}, .details = {}};
   ledger.details["entries"] = std::to_string(parts_.ledger->size());
@@ -230,6 +238,7 @@ void Collector::stop(std::chrono::milliseconds grace, std::function<void()> done
     check_losses();
     parts_.source->stop();
   }
+  if (parts_.hashes) parts_.hashes->stop();
   uplink_.flush();
   stop_done_ = std::move(done);
   auto timer = loop_.add_timer(grace, std::chrono::nanoseconds(0), [this] {

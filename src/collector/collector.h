@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/event_loop.h"
+#include "collector/hashes.h"
 #include "collector/tasks.h"
 #include "collector/tracker.h"
 #include "collector/uplink.h"
@@ -26,6 +27,7 @@ class Collector {
     std::unique_ptr<ledger::Ledger> ledger;      // never null
     event::BootId boot{};
     Timestamp boot_time;
+    std::unique_ptr<Hashes> hashes = nullptr;  // null: executables are not to be hashed
   };
   struct Options {
     Uplink::Options uplink;

@@ -43,12 +43,15 @@ std::optional<std::string> state_name(std::optional<ExecutableState> state) {
 Tracker::Tracker(Options options, event::BootId boot, Timestamp boot_time, Emit emit)
     : options_(std::move(options)), boot_(boot), boot_time_(boot_time), emit_(std::move(emit)) {}
 
-std::shared_ptr<const Tracker::Image> Tracker::make_image(const sensor::RawProcess& raw) {
+std::shared_ptr<Tracker::Image> Tracker::make_image(const sensor::RawProcess& raw) {
   auto image = std::make_shared<Image>();
   image->name = process_name(raw);
   image->comm = raw.comm;
   image->executable_path = raw.executable_path;
   image->state = raw.executable_state;
+  image->id = ++last_image_;
+  image->file = raw.file;
+  if (hashes_ != nullptr && !raw.kernel_thread) image->hash = hashes_->find(raw.file);
   if (raw.arguments) {
     std::string arguments = *raw.arguments;
     if (options_.mask_arguments && sensor::mask_arguments(image->name, arguments)) ++counters_.masked;
@@ -165,6 +168,7 @@ void Tracker::on_exec(const sensor::RawEvent& raw, EventSource source) {
   const bool told = emit(event, EventKind::exec, source, raw.time, {});
   entry->announced |= told;  // what was told before stays told: its end must follow
   entry->retell = !told;
+  follow_hash(*entry, raw.time, source);
 }
 
 bool Tracker::remember_end(const event::ProcessKey& key) {
@@ -201,6 +205,7 @@ void Tracker::on_exit(const sensor::RawEvent& raw, EventSource source) {
     else
       event.process.exit_code = raw.exit_code;
     told = emit(event, EventKind::exit, source, raw.time, {});
+    if (told && entry->hash_awaited) keep_for_hash(*entry, event);
   }
   // A refused end stays in the table: the next scan does not find the process and tells it then.
   if (told && entry != &unknown) entries_.erase(raw.process.pid);
@@ -221,6 +226,7 @@ void Tracker::announce_ancestors(const Entry& entry, Timestamp now, EventSource 
   for (auto it = silent.rbegin(); it != silent.rend(); ++it) {
     auto event = describe(**it, now);
     (*it)->announced = emit(event, EventKind::seen, source, now, {});
+    follow_hash(**it, now, source);
   }
 }
 
@@ -283,7 +289,10 @@ void Tracker::on_scanned(const sensor::RawProcess& raw, Timestamp now) {
   if (entry != nullptr) announce_ancestors(*entry, now, EventSource::scan);
   auto event = describe(entry != nullptr ? *entry : fresh, now);
   const bool told = emit(event, EventKind::seen, EventSource::scan, now, {});
-  if (entry != nullptr) entry->announced = told;
+  if (entry != nullptr) {
+    entry->announced = told;
+    follow_hash(*entry, now, EventSource::scan);
+  }
 }
 
 void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp now) {
@@ -292,7 +301,8 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp n
   changes.note("uid", entry.uid, raw.uid);
   changes.note("gid", entry.gid, raw.gid);
   changes.note("euid", entry.euid, raw.euid);
-  changes.note("executable_state", state_name(entry.image->state), state_name(raw.executable_state));
+  const auto state = newer_state(*entry.image, raw);
+  changes.note("executable_state", state_name(entry.image->state), state_name(state));
   const bool other_file = raw.executable_path && entry.image->executable_path != raw.executable_path;
   // A name that a program gave itself (prctl) or arguments that it overwrote are not a new image; another file is.
   const bool missed_exec = other_file && raw.file.inode != 0 && raw.executable_state == ExecutableState::ok &&
@@ -306,11 +316,12 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp n
     const bool told = emit(event, EventKind::exec, EventSource::scan, now, R"({"missed":true})");
     entry.announced |= told;
     entry.retell = !told;
+    follow_hash(entry, now, EventSource::scan);
     return;
   }
-  if (raw.executable_state != entry.image->state || (!entry.image->executable_path && raw.executable_path)) {
+  if (state != entry.image->state || (!entry.image->executable_path && raw.executable_path)) {
     auto image = std::make_shared<Image>(*entry.image);
-    if (raw.executable_state) image->state = raw.executable_state;
+    if (state) image->state = state;
     if (!image->executable_path) image->executable_path = raw.executable_path;
     entry.image = std::move(image);
   }
@@ -324,6 +335,7 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp n
     auto event = describe(entry, now);
     emit(event, EventKind::change, EventSource::scan, now, changes.text());
   }
+  refresh_hash(entry, raw, now);
 }
 
 std::vector<event::LiveUpdate> Tracker::end_scan(Timestamp now) {
@@ -364,6 +376,7 @@ event::ProcessEvent Tracker::describe(const Entry& entry, Timestamp now) const {
   process.executable_path = image.executable_path;
   process.arguments = image.arguments;
   process.executable_state = image.state;
+  process.executable_hash = image.hash;
   process.cwd = entry.cwd;
   process.uid = entry.uid;
   process.gid = entry.gid;

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "collector/hashes.h"
 #include "collector/names.h"
 #include "event/batch.h"
 #include "event/process_event.h"
@@ -45,25 +46,33 @@ class Tracker {
   void on_scanned(const sensor::RawProcess& raw, Timestamp now);
   std::vector<event::LiveUpdate> end_scan(Timestamp now);
 
+  // From now on executables are hashed. `hashes` must outlive the tracker; its outcomes go to on_hash().
+  void use_hashes(Hashes& hashes) { hashes_ = &hashes; }
+  void on_hash(const Hashes::Outcome& outcome, Timestamp now);
+
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
   [[nodiscard]] const Counters& counters() const { return counters_; }
   // Every living process as last known; for tasks.
   void for_each(const std::function<void(const event::ProcessEvent&)>& each) const;
 
  private:
-  // What an exec determines. Shared, and never changed once made: forked children run their parent's image, and keep
-  // the one their parent had when it forked.
+  // What an exec determines. Shared: forked children run their parent's image, and keep the one their parent had when
+  // it forked. Never changed once made, but for what the hashing helper finds out of it (tracker_hash.cc).
   struct Image {
     std::string name, comm;
     std::optional<std::string> executable_path;
     std::optional<event::Arguments> arguments;
     std::uint64_t arguments_bytes = 0;  // true length before truncation
     std::optional<event::ExecutableState> state;
+    std::uint64_t id = 0;  // of this execution; a copy keeps it
+    sensor::FileIdentity file;
+    std::optional<std::string> hash;
+    bool hash_settled = false;  // asked and answered
   };
   struct Entry {
     event::ProcessKey key;
     std::optional<event::ProcessKey> parent;
-    std::shared_ptr<const Image> image, parent_image;
+    std::shared_ptr<Image> image, parent_image;
     std::optional<std::string> cwd, tty, cgroup, container;
     std::optional<std::uint32_t> uid, gid, euid, loginuid, session_id;
     std::optional<event::ProcessStatus> status;
@@ -74,10 +83,12 @@ class Tracker {
     bool announced = false;     // a start of it was emitted
     bool retell = false;        // what it is now was refused: the next scan tells it
     bool kernel_thread = false;
+    bool hash_awaited = false;  // its outcome will name this process and image
+    bool hash_told = false;     // the last event carried it
   };
 
   [[nodiscard]] event::ProcessKey make_key(event::Pid pid, std::uint64_t ticks) const { return {boot_, pid, ticks}; }
-  std::shared_ptr<const Image> make_image(const sensor::RawProcess& raw);
+  std::shared_ptr<Image> make_image(const sensor::RawProcess& raw);
   void take_fields(Entry& entry, const sensor::RawProcess& raw) const;
   void take_parent(Entry& entry, const sensor::RawProcess& raw) const;
   Entry* find(event::Pid pid, std::uint64_t ticks);
@@ -96,7 +107,25 @@ class Tracker {
   bool emit(event::ProcessEvent& event, event::EventKind kind, event::EventSource source, Timestamp time,
             std::string detail);
 
+  // tracker_hash.cc. After a start was told: asks for the hash when it was not known, and tells of another one than the
+  // path held before.
+  void follow_hash(Entry& entry, Timestamp now, event::EventSource source);
+  // After a scan looked again: what changed of the file since.
+  void refresh_hash(Entry& entry, const sensor::RawProcess& raw, Timestamp now);
+  // `event` told the end of a process whose hash is still to come: it is told then.
+  void keep_for_hash(const Entry& entry, const event::ProcessEvent& event);
+  [[nodiscard]] static std::optional<event::ExecutableState> newer_state(const Image& image,
+                                                                         const sensor::RawProcess& raw);
+
   Options options_;
+  Hashes* hashes_ = nullptr;
+  std::uint64_t last_image_ = 0;
+  // Ended, and waiting for their hash. As many as may wait (Hashes::Options::waiting).
+  struct Ended {
+    std::uint64_t image = 0;
+    event::ProcessEvent event;
+  };
+  std::unordered_map<event::ProcessKey, Ended> ended_unhashed_;
   event::BootId boot_;
   Timestamp boot_time_;
   Emit emit_;

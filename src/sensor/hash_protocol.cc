@@ -9,7 +9,7 @@ namespace {
 
 enum class Type : std::uint8_t { request = 1, hello = 2, reply = 3 };
 
-constexpr std::uint8_t has_state = 1, has_digest = 2, has_path = 4;
+constexpr std::uint8_t has_state = 1, has_digest = 2, has_path = 4, is_hopeless = 8;
 
 void put_text(base::ByteWriter& out, std::string_view text, std::size_t bound) {
   text = text.substr(0, bound);
@@ -77,7 +77,7 @@ HashReply get_reply(base::ByteReader& in) {
   reply.file = get_identity(in);
   const auto path = get_text(in, max_hash_path_bytes);
   reply.error = get_text(in, max_hash_error_bytes);
-  if ((flags & ~(has_state | has_digest | has_path)) != 0) in.set_failed();
+  if ((flags & ~(has_state | has_digest | has_path | is_hopeless)) != 0) in.set_failed();
   if ((flags & has_state) != 0) {
     if (state < 1 || state > static_cast<std::uint8_t>(event::ExecutableState::kernel)) in.set_failed();
     reply.state = static_cast<event::ExecutableState>(state);
@@ -89,6 +89,7 @@ HashReply get_reply(base::ByteReader& in) {
   } else if (std::ranges::any_of(digest, [](char byte) { return byte != 0; })) {
     in.set_failed();
   }
+  reply.hopeless = (flags & is_hopeless) != 0;
   if ((flags & has_path) != 0)
     reply.path = path;
   else if (!path.empty())
@@ -156,7 +157,7 @@ std::string encode_hash_reply(const HashReply& reply) {
   const bool path_fits = reply.path && reply.path->size() <= max_hash_path_bytes;
   writer.u64(reply.id);
   writer.u8(static_cast<std::uint8_t>((reply.state ? has_state : 0) | (reply.digest ? has_digest : 0) |
-                                      (path_fits ? has_path : 0)));
+                                      (path_fits ? has_path : 0) | (reply.hopeless ? is_hopeless : 0)));
   writer.u8(reply.state ? static_cast<std::uint8_t>(*reply.state) : 0);
   writer.raw(base::as_bytes(reply.digest.value_or(base::Sha256Digest{})));
   put_identity(writer, reply.file);

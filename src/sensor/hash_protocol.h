@@ -41,6 +41,7 @@ struct HashReply {
   FileIdentity file;
   std::optional<std::string> path;
   std::string error;
+  bool hopeless = false;
 };
 struct HashMessage {
   std::optional<HashHello> hello;

@@ -35,6 +35,7 @@ struct HashAnswer {
   FileIdentity file;                // what the hash may be kept under; inode 0: it counts for this process alone
   std::optional<std::string> path;  // the executable's, as /proc shows it
   std::string error;                // why there is no hash; empty with one
+  bool hopeless = false;            // asking for this file again would end so again: too large, or it hung the helper
 };
 
 struct HasherCounters {

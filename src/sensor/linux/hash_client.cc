@@ -208,7 +208,7 @@ class HelperHasher final : public Hasher {
     for (auto& [wire, pending] : lost) {
       if (wire == hello.previous || pending.attempts >= max_attempts) {
         if (wire == hello.previous) on = " on " + base::printable(pending.request.path);
-        answer(pending, nullptr, "the hashing helper ended on it");
+        answer(pending, nullptr, "the hashing helper ended on it", true);
       } else {
         queue_.push_front(std::move(pending));
       }
@@ -225,13 +225,15 @@ class HelperHasher final : public Hasher {
     answer(pending, &reply, base::printable(reply.error));
   }
 
-  void answer(const Pending& pending, HashReply* reply, std::string error) {
+  void answer(const Pending& pending, HashReply* reply, std::string error, bool hopeless = false) {
     HashAnswer answer;
     answer.id = pending.request.id;
+    answer.hopeless = hopeless;
     if (reply != nullptr) {
       answer.state = reply->state;
       answer.file = reply->file;
       answer.path = std::move(reply->path);
+      answer.hopeless = reply->hopeless;
       if (reply->digest) answer.hash = base::to_hex(*reply->digest);
     }
     if (!answer.hash) answer.error = error.empty() ? "no reason given" : std::move(error);
@@ -257,7 +259,7 @@ class HelperHasher final : public Hasher {
     for (const auto wire : late) {
       const auto node = sent_.extract(wire);
       ++counters_.late;
-      answer(node.mapped(), nullptr, "not answered within its deadline");
+      answer(node.mapped(), nullptr, "not answered within its deadline", true);
     }
     if (!sent_.empty() && now - moved_ > options_.stall_timeout) {
       const auto at = sent_.find(progress.current.load(std::memory_order_relaxed));

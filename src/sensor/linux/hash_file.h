@@ -23,6 +23,7 @@ struct OpenedFile {
   bool at_path = false;  // opened by its path, the process being gone: counts only while nothing of it changes
   std::optional<std::string> path;
   std::string error;
+  bool hopeless = false;  // another time it would end so again
 };
 
 // Opens at once, before the process can end: /proc/PID/exe of exactly this process and image; or, when it is gone,

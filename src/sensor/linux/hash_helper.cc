@@ -114,6 +114,7 @@ class Worker {
     auto opened = opener_.open(request);
     if (opened.fd && opened.seen.size > options_.max_file_bytes) {
       opened.error = "larger than " + std::to_string(options_.max_file_bytes) + " bytes";
+      opened.hopeless = true;
       opened.fd.reset();
     }
     if (!opened.fd) return reply(request.id, opened, {});
@@ -171,6 +172,7 @@ class Worker {
     if (digest) answer.file = opened.key;
     answer.path = opened.path;
     answer.error = opened.error;
+    answer.hopeless = opened.hopeless;
     return send_message(socket_, encode_hash_reply(answer));
   }
 
@@ -210,7 +212,7 @@ void die_with_parent(pid_t parent) {
   if (confinement.filter) {
     auto filtered = confinement.filter();
     if (!filtered) refuse(socket, "the system call filter: " + filtered.error().message, previous);
-    details.merge(*filtered);
+    for (auto& [key, value] : *filtered) details.insert_or_assign(key, std::move(value));
   }
   HashHello hello;
   hello.pid = static_cast<std::uint32_t>(::getpid());
