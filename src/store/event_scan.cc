@@ -74,7 +74,13 @@ Result<bool> EventScan::Impl::next() {
       DE_TRY(const bool opened, open_part());
       if (!opened) continue;
     }
-    DE_TRY(const bool found, statement->step());
+    auto stepped = statement->step();
+    if (!stepped && stepped.error().code == Errc::corrupt) {
+      // A page of the catalogue itself: which events its rows stand for is not known any more.
+      stats.damage.push_back({"corrupt_block", {}, {}, {}});
+      stepped = false;
+    }
+    DE_TRY(const bool found, std::move(stepped));
     if (!found) {
       statement.reset();
       const Part last = request.newest_first ? Part::blocks : Part::tail;

@@ -1,5 +1,7 @@
 #include "store/retention.h"
 
+#include <sqlite3.h>
+
 #include <algorithm>
 
 #include "store/block_format.h"
@@ -27,11 +29,13 @@ Result<Retention::Size> Retention::size() {
   DE_TRY(size.page_size, pragma("PRAGMA page_size"));
   DE_TRY(const std::uint64_t pages, pragma("PRAGMA page_count"));
   DE_TRY(size.free_pages, pragma("PRAGMA freelist_count"));
-  size.used = (pages - size.free_pages) * size.page_size + file_size(database.path() + "-wal");
+  size.wal = file_size(database.path() + "-wal");
+  size.used = (pages - size.free_pages) * size.page_size + (wal_pinned_ ? 0 : size.wal);
   return size;
 }
 
 Result<bool> Retention::wants_seal(Timestamp now) {
+  if (tail_only_) return true;
   if (limits_.days == 0) return false;
   DE_TRY(auto* select, statements_.get("SELECT min(last_time) FROM tail"));
   const db::StatementReset reset(*select);
@@ -40,65 +44,122 @@ Result<bool> Retention::wants_seal(Timestamp now) {
 }
 
 Result<bool> Retention::step(Timestamp now) {
+  tail_only_ = false;
   if (limits_.days != 0) {
     const Timestamp cutoff{now.ns - std::int64_t{limits_.days} * ns_per_day};
-    DE_TRY(const bool block, remove_oldest_block(&cutoff));
+    DE_TRY(const bool block, remove_block(cutoff, {}));
     if (block) return true;
-    DE_TRY(const bool rows, remove_old_rows(cutoff));
-    if (rows) return true;
+    DE_TRY(const auto rows, remove_rows(cutoff));
+    if (rows > 0) return true;
   }
+  over_size_ = false;
   if (limits_.max_bytes == 0) return false;
-  DE_TRY(const auto before, size());
-  if (before.used <= limits_.max_bytes) return false;
-  return remove_oldest_block(nullptr);
+  DE_TRY(auto now_used, size());
+  if (now_used.used > limits_.max_bytes && now_used.wal > 0 && !wal_pinned_) {
+    // What is in the WAL may be in the file twice. Nobody is waited for.
+    sqlite3_busy_timeout(statements_.database().raw(), 0);
+    sqlite3_wal_checkpoint_v2(statements_.database().raw(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+    sqlite3_busy_timeout(statements_.database().raw(), writer_busy_ms);
+    DE_TRY(now_used, size());
+  }
+  if (now_used.used <= limits_.max_bytes) return false;
+  return make_room();
 }
 
-Result<bool> Retention::remove_oldest_block(const Timestamp* cutoff) {
-  std::int64_t block = 0, events = 0, batches = 0;
+// Whatever is oldest, of whichever table.
+Result<bool> Retention::make_room() {
+  std::optional<Timestamp> oldest_block;
+  bool tail = false;
   {
-    // Blocks lie in the order of commit; an old one behind a younger one waits for its turn.
     DE_TRY(auto* select,
-           statements_.get("SELECT block_id, events, last_time, batches FROM blocks ORDER BY block_id LIMIT 1"));
+           statements_.get("SELECT (SELECT coalesce(last_time, 0) FROM blocks ORDER BY block_id LIMIT 1), "
+                           "EXISTS (SELECT 1 FROM tail)"));
     const db::StatementReset reset(*select);
-    DE_TRY(const bool row, select->step());
-    if (!row || (cutoff != nullptr && !select->is_null(2) && select->integer(2) >= cutoff->ns)) return false;
+    DE_CHECK(select->step());
+    if (!select->is_null(0)) oldest_block = Timestamp{select->integer(0)};
+    tail = select->integer(1) != 0;
+  }
+  DE_TRY(const auto rows, remove_rows(oldest_block.value_or(Timestamp{INT64_MAX})));
+  if (rows > 0) return true;
+  if (oldest_block) return remove_block(std::nullopt, cut_by_size);
+  tail_only_ = tail;  // it is sealed before the next step
+  over_size_ = !tail;
+  return tail;
+}
+
+Result<bool> Retention::remove_block(const std::optional<Timestamp>& cutoff, std::string_view reason) {
+  std::int64_t block = 0, events = 0, batches = 0;
+  std::optional<Timestamp> first, last;
+  {
+    // Blocks lie in the order of commit: by age an old one behind a younger one waits for its turn.
+    DE_TRY(auto* select,
+           statements_.get("SELECT block_id, events, batches, first_time, last_time FROM blocks WHERE ?1 OR "
+                           "coalesce(last_time, 0)<?2 ORDER BY block_id LIMIT 1"));
+    const db::StatementReset reset(*select);
+    const bool any = !cutoff || reason.empty();
+    DE_TRY(const bool row, select->bind(1, std::int64_t{any}).bind(2, cutoff.value_or(Timestamp{}).ns).step());
+    if (!row) return false;
     block = select->integer(0);
     events = select->integer(1);
-    batches = select->integer(3);
+    batches = select->integer(2);
+    if (!select->is_null(3)) first = Timestamp{select->integer(3)};
+    if (!select->is_null(4)) last = Timestamp{select->integer(4)};
+    if (cutoff && last && !(*last < *cutoff)) return false;
   }
   DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
   DE_TRY(auto* chunks, statements_.get("DELETE FROM chunks WHERE chunk_id>=? AND chunk_id<?"));
   DE_CHECK(chunks->bind(1, chunk_id(block, 0)).bind(2, chunk_id(block + 1, 0)).run());
   DE_TRY(auto* row, statements_.get("DELETE FROM blocks WHERE block_id=?"));
   DE_CHECK(row->bind(1, block).run());
+  if (!reason.empty() && first && last) DE_CHECK(remember_cut(reason, *first, *last, events));
   DE_CHECK(transaction.commit());
   removed_.events += static_cast<std::uint64_t>(events);
   removed_.batches += static_cast<std::uint64_t>(batches);
-  ++removed_.blocks;
+  removed_.blocks += 1;
+  if (reason == cut_by_size) removed_.events_by_size += static_cast<std::uint64_t>(events);
   return true;
 }
 
-Result<bool> Retention::remove_old_rows(Timestamp cutoff) {
+// One row a reason, which grows: what was cut is a stretch without holes.
+Result<void> Retention::remember_cut(std::string_view reason, Timestamp from, Timestamp to, std::int64_t events) {
+  DE_TRY(auto* update, statements_.get("UPDATE gaps SET from_time=min(from_time, ?2), to_time=max(to_time, ?3), "
+                                       "count=count+?4 WHERE reason=?1 AND source='store'"));
+  DE_CHECK(update->bind_text(1, reason).bind(2, from.ns).bind(3, to.ns).bind(4, events).run());
+  if (statements_.database().changes() > 0) return {};
+  DE_TRY(auto* insert, statements_.get("INSERT INTO gaps(from_time, to_time, reason, count, source) "
+                                       "VALUES(?2, ?3, ?1, ?4, 'store')"));
+  return insert->bind_text(1, reason).bind(2, from.ns).bind(3, to.ns).bind(4, events).run();
+}
+
+Result<std::uint64_t> Retention::remove_rows(Timestamp cutoff) {
   // An alert that still waits for delivery stays, and so do its attempts.
   static constexpr std::string_view deletions[] = {
       "DELETE FROM alert_state WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
-      "(SELECT alert_id FROM outbox) LIMIT ?2)",
+      "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)",
       "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
-      "(SELECT alert_id FROM outbox) LIMIT ?2)",
+      "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)",
       "DELETE FROM alert_deliveries WHERE delivery_id IN (SELECT delivery_id FROM alert_deliveries WHERE time<?1 AND "
-      "alert_id NOT IN (SELECT alert_id FROM alerts) LIMIT ?2)",
-      "DELETE FROM gaps WHERE gap_id IN (SELECT gap_id FROM gaps WHERE to_time<?1 LIMIT ?2)",
-      "DELETE FROM scans WHERE rowid IN (SELECT rowid FROM scans WHERE time<?1 LIMIT ?2)",
+      "alert_id NOT IN (SELECT alert_id FROM alerts) ORDER BY delivery_id LIMIT ?2)",
+      "DELETE FROM gaps WHERE gap_id IN (SELECT gap_id FROM gaps WHERE to_time<?1 AND source<>'store' ORDER BY gap_id "
+      "LIMIT ?2)",
+      "DELETE FROM scans WHERE rowid IN (SELECT rowid FROM scans WHERE time<?1 ORDER BY time LIMIT ?2)",
   };
   DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
-  bool more = false;
+  std::uint64_t rows = 0;
   for (const auto sql : deletions) {
     DE_TRY(auto* statement, statements_.get(sql));
     DE_CHECK(statement->bind(1, cutoff.ns).bind(2, std::int64_t{rows_per_step}).run());
-    more = more || statements_.database().changes() >= rows_per_step;
+    rows += static_cast<std::uint64_t>(statements_.database().changes());
+  }
+  // Our own notes of what is missing go when retention by age has passed them.
+  if (limits_.days != 0) {
+    const Timestamp aged{base::wall_now().ns - std::int64_t{limits_.days} * ns_per_day};
+    DE_TRY(auto* notes, statements_.get("DELETE FROM gaps WHERE to_time<? AND source='store'"));
+    DE_CHECK(notes->bind(1, aged.ns).run());
   }
   DE_CHECK(transaction.commit());
-  return more;
+  removed_.rows += rows;
+  return rows;
 }
 
 Result<bool> Retention::vacuum_step() {

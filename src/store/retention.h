@@ -1,13 +1,18 @@
-// Keeps the file within its bounds: whole blocks go, the oldest first, in small transactions. Writer's thread.
+// Keeps the file within its bounds: whole blocks, and alerts, deliveries and scans, the oldest first, in small
+// transactions. Writer's thread.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/time.h"
 #include "db/statement_cache.h"
 
 namespace daemoneye::store {
+
+inline constexpr int writer_busy_ms = 5000;  // as db::Database sets it; where it is lowered, it is put back
 
 class Retention {
  public:
@@ -19,26 +24,42 @@ class Retention {
 
   // One small step; true when there may be more to do at once.
   Result<bool> step(Timestamp now);
-  // The oldest event of the tail is older than allowed: it must be sealed to go.
+  // The oldest event of the tail is older than allowed, or nothing but the tail is left to make room: it must be sealed
+  // to go.
   Result<bool> wants_seal(Timestamp now);
   // Gives freed pages back to the file system, a few at a time; true when there are more than are worth keeping.
   Result<bool> vacuum_step();
+  // A reader keeps the WAL from being reset: no history is given up for its sake, since that would only make it grow.
+  void set_wal_pinned(bool pinned) { wal_pinned_ = pinned; }
+  [[nodiscard]] bool over_size() const { return over_size_; }  // at the last step, and nothing left that may go
+
+  // Why events are gone before their time; they leave a row of `gaps` with this reason, so that answers say so.
+  static constexpr std::string_view cut_by_size = "retention_size";
+  static constexpr std::string_view purged = "purged";
+  // The oldest block that ends before `cutoff` (none: any). `reason` as above; empty: their time had come.
+  Result<bool> remove_block(const std::optional<Timestamp>& cutoff, std::string_view reason);
+  // Alerts, deliveries, gaps and scans of before `cutoff`, the oldest first, some of each; how many.
+  Result<std::uint64_t> remove_rows(Timestamp cutoff);
+
   struct Removed {
     std::uint64_t events = 0, batches = 0, blocks = 0;
+    std::uint64_t rows = 0;            // of alerts, alert_deliveries, gaps, scans
+    std::uint64_t events_by_size = 0;  // of `events`
   };
   [[nodiscard]] Removed removed() const { return removed_; }
 
  private:
   struct Size {
-    std::uint64_t used = 0, free_pages = 0, page_size = 0;
+    std::uint64_t used = 0, free_pages = 0, page_size = 0, wal = 0;
   };
   Result<Size> size();
-  Result<bool> remove_oldest_block(const Timestamp* cutoff);
-  Result<bool> remove_old_rows(Timestamp cutoff);
+  Result<bool> make_room();
+  Result<void> remember_cut(std::string_view reason, Timestamp from, Timestamp to, std::int64_t events);
 
   db::StatementCache& statements_;
   Limits limits_;
   Removed removed_;
+  bool wal_pinned_ = false, over_size_ = false, tail_only_ = false;
 };
 
 }  // namespace daemoneye::store

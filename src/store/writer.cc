@@ -20,6 +20,7 @@ Result<void> Writer::Impl::open() {
   DE_CHECK(ingest->load());
   retention = std::make_unique<Retention>(
       *statements, Retention::Limits{options.retention_days, std::uint64_t{options.max_size_mb} * 1024 * 1024});
+  wal_watch = std::make_unique<WalWatch>(*database);
   // Whoever was connected to the agent before us is not connected to us.
   DE_CHECK(database->execute("UPDATE collectors SET connected=0 WHERE connected<>0"));
   DE_TRY(auto* select, statements->get("SELECT source, covered_until FROM collectors"));
@@ -105,6 +106,29 @@ void Writer::replace_rules(std::vector<RuleRow> rules, std::function<void(Result
   impl_->submit(RulesOperation{std::move(rules), {}, std::move(done)});
 }
 
+void Writer::probe(std::function<void(Result<void>)> done) { impl_->submit(ProbeOperation{{}, std::move(done)}); }
+
+Result<std::uint64_t> Writer::start_maintenance(const MaintenanceRequest& request) {
+  std::uint64_t id = 0;
+  {
+    const std::scoped_lock held(impl_->mutex);
+    if (impl_->closing) return fail(Errc::unavailable, "the store is closing");
+    if (impl_->maintenance_state.running) return fail(Errc::unavailable, "another maintenance of the store is running");
+    id = impl_->maintenance_state.id + 1;
+    impl_->maintenance_state = {};
+    impl_->maintenance_state.id = id;
+    impl_->maintenance_state.running = true;
+    impl_->maintenance_wanted = request;
+  }
+  impl_->work.notify_one();
+  return id;
+}
+
+MaintenanceState Writer::maintenance() const {
+  const std::scoped_lock held(impl_->mutex);
+  return impl_->maintenance_state;
+}
+
 void Writer::set_collector(const std::string& source, bool connected, Timestamp until) {
   {
     const std::scoped_lock held(impl_->mutex);
@@ -119,6 +143,9 @@ void Writer::set_collector(const std::string& source, bool connected, Timestamp 
 Writer::State Writer::state() const {
   const std::scoped_lock held(impl_->mutex);
   auto state = impl_->state;
+  if (impl_->pinned_since) {
+    state.wal_pinned_s = std::chrono::duration<double>(SteadyClock::now() - *impl_->pinned_since).count();
+  }
   const auto count = std::min(impl_->commits_measured, measured_commits);
   if (count > 0) {
     std::vector<double> sorted(impl_->commit_ms.begin(), impl_->commit_ms.begin() + static_cast<std::ptrdiff_t>(count));
@@ -151,6 +178,8 @@ void Writer::close(Deadline deadline) {
     finish(operation);
   }
   impl_->queue.clear();
+  impl_->maintenance.reset();
+  impl_->wal_watch.reset();
   impl_->retention.reset();
   impl_->ingest.reset();
   impl_->statements.reset();

@@ -14,6 +14,7 @@
 #include "event/batch.h"
 #include "event/completeness.h"
 #include "store/alert.h"
+#include "store/maintenance_state.h"
 
 namespace daemoneye::store {
 
@@ -93,14 +94,26 @@ class Writer {
   // next commit or within heartbeat_flush.
   void set_collector(const std::string& source, bool connected, Timestamp until);
 
+  // A small durable commit of its own, to see that it works and how long it takes.
+  void probe(std::function<void(Result<void>)> done);
+
+  // Begins what an operator asks for; done between batches. unavailable while another one runs.
+  Result<std::uint64_t> start_maintenance(const MaintenanceRequest& request);
+  [[nodiscard]] MaintenanceState maintenance() const;  // of the last one
+
   // The state that health shows. Any thread.
   struct State {
     bool paused = false;  // writes fail at the moment
     std::string reason;
     std::uint64_t events = 0, batches = 0, blocks = 0, duplicates = 0, commits = 0;
-    std::uint64_t retention_events_removed = 0;
+    std::uint64_t retention_events_removed = 0, retention_rows_removed = 0;
+    std::uint64_t retention_events_by_size = 0;  // of those: removed before their time, to keep to max_size_mb
+    bool over_size = false;                      // larger than allowed, and nothing left that may go
     double commit_p50_ms = 0, commit_p99_ms = 0;
     std::uint64_t file_bytes = 0, wal_bytes = 0;
+    // Readers keep the WAL from being reset, for so many seconds: "pid 123 (name)" each.
+    std::optional<double> wal_pinned_s;
+    std::vector<std::string> wal_pinned_by;
   };
   [[nodiscard]] State state() const;
   // Waits until everything queued before is committed, or the deadline.

@@ -72,6 +72,10 @@ Result<void> Writer::Impl::apply(Operation& operation, Timestamp now) {
     for (const auto& record : deliveries->records) DE_CHECK(write_delivery(*statements, record));
     return {};
   }
+  if (std::holds_alternative<ProbeOperation>(operation)) {
+    DE_TRY(auto* write, statements->get("INSERT OR REPLACE INTO meta VALUES('probe', ?)"));
+    return write->bind(1, now.ns).run();
+  }
   return write_rules(*statements, std::get<RulesOperation>(operation).rules);
 }
 

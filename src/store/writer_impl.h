@@ -12,14 +12,17 @@
 #include "base/backoff.h"
 #include "observe/metrics.h"
 #include "store/ingest.h"
+#include "store/maintenance.h"
 #include "store/retention.h"
 #include "store/store_file.h"
+#include "store/wal_watch.h"
 #include "store/writer.h"
 
 namespace daemoneye::store {
 
 using base::SteadyClock;
 
+inline constexpr auto first_optimize = std::chrono::minutes(10);
 inline constexpr std::size_t measured_commits = 512;
 inline constexpr auto first_retry = std::chrono::milliseconds(20), last_retry = std::chrono::milliseconds(2000);
 
@@ -45,7 +48,11 @@ struct RulesOperation {
   Result<void> result;
   std::function<void(Result<void>)> done;
 };
-using Operation = std::variant<BatchOperation, RaiseOperation, DeliveriesOperation, RulesOperation>;
+struct ProbeOperation {
+  Result<void> result;
+  std::function<void(Result<void>)> done;
+};
+using Operation = std::variant<BatchOperation, RaiseOperation, DeliveriesOperation, RulesOperation, ProbeOperation>;
 
 void finish(Operation& operation);  // gives its result to who waits for it
 void set_error(Operation& operation, const Error& error);
@@ -63,6 +70,8 @@ struct Writer::Impl {
   std::unique_ptr<db::StatementCache> statements;
   std::unique_ptr<Ingest> ingest;
   std::unique_ptr<Retention> retention;
+  std::unique_ptr<WalWatch> wal_watch;
+  std::unique_ptr<Maintenance> maintenance;  // while one runs
   std::string store_id;
 
   mutable std::mutex mutex;
@@ -75,6 +84,9 @@ struct Writer::Impl {
   SteadyClock::time_point collectors_written{}, watermark_since{};
   std::map<Ingest::EpochKey, std::uint64_t> sequences;
   State state;
+  MaintenanceState maintenance_state;
+  std::optional<MaintenanceRequest> maintenance_wanted;
+  std::optional<SteadyClock::time_point> pinned_since;
   std::array<double, measured_commits> commit_ms{};
   std::size_t commits_measured = 0;
 
@@ -83,6 +95,7 @@ struct Writer::Impl {
   observe::Counter removed = observe::counter("daemoneye_store_retention_events_removed_total",
                                               "Events removed because of their age or the size of the store.");
   SteadyClock::time_point next_housekeeping = SteadyClock::now() + std::chrono::seconds(1);
+  SteadyClock::time_point next_wal_look = SteadyClock::now(), next_optimize = SteadyClock::now() + first_optimize;
   SteadyClock::time_point seal_again{};
   std::thread::id writer_thread;
   std::thread thread;  // last: it uses everything above
@@ -99,6 +112,9 @@ struct Writer::Impl {
   void resume();
   void seal_if_due();
   void housekeeping();
+  void maintenance_step();
+  void watch_wal();
+  void count_removed(const Retention::Removed& before);
   void after_commit(const std::vector<Operation>& group, std::chrono::nanoseconds took);
   void update_sizes();
   [[nodiscard]] SteadyClock::time_point work_due() const;  // the past: now

@@ -1,4 +1,6 @@
 // The writer's thread: when to commit, to seal, to keep house.
+#include <sqlite3.h>
+
 #include <algorithm>
 
 #include "observe/log.h"
@@ -14,6 +16,8 @@ constexpr auto heartbeat_flush = 2s;  // the collectors' state
 constexpr auto watermark_flush = 1s;  // a watermark that came alone
 constexpr auto housekeeping_every = 30s;
 constexpr auto housekeeping_patience = 50ms;  // how long a step waits for a quiet moment
+constexpr auto optimize_every = 1h;
+constexpr std::uint64_t worth_a_checkpoint = 256 * 1024;  // bytes of WAL, in a quiet moment
 
 }  // namespace
 
@@ -38,7 +42,9 @@ void Writer::Impl::submit(Operation operation) {
 SteadyClock::time_point Writer::Impl::work_due() const {
   const auto now = SteadyClock::time_point::min();
   if (closing || drain_wanted || (collectors_dirty && collectors_urgent)) return now;
+  if (maintenance_state.running) return now;
   auto due = next_housekeeping;
+  if (pinned_since || state.wal_bytes > WalWatch::normal_bytes) due = std::min(due, next_wal_look);
   if (collectors_dirty) due = std::min(due, collectors_written + heartbeat_flush);
   if (std::all_of(queue.begin(), queue.end(), is_watermark_alone)) {
     if (!queue.empty()) due = std::min(due, watermark_since + watermark_flush);
@@ -77,6 +83,8 @@ void Writer::Impl::run() {
       break;
     }
     if (housekeeping_due) unlocked([&] { housekeeping(); });
+    if (!closing && maintenance_state.running) unlocked([&] { maintenance_step(); });
+    if (!closing && now >= next_wal_look) unlocked([&] { watch_wal(); });
     if (queue.empty()) {
       drain_wanted = false;
       idle.notify_all();
@@ -120,7 +128,16 @@ void Writer::Impl::housekeeping() {
     }
     DE_TRY(const bool again, retention->step(now));
     if (again) return true;
-    return retention->vacuum_step();
+    DE_TRY(const bool pages, retention->vacuum_step());
+    if (pages) return true;
+    if (SteadyClock::now() >= next_optimize) {
+      next_optimize = SteadyClock::now() + optimize_every;
+      DE_CHECK(database->execute("PRAGMA analysis_limit=400; PRAGMA optimize"));
+    }
+    if (wal_watch->state().wal_bytes > worth_a_checkpoint) {
+      sqlite3_wal_checkpoint_v2(database->raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    }
+    return false;
   }();
   if (!more) {
     observe::log(Level::warn, "store", "housekeeping failed; it is tried again later",
@@ -130,14 +147,62 @@ void Writer::Impl::housekeeping() {
   }
   next_housekeeping =
       SteadyClock::now() + (*more ? SteadyClock::duration(0) : SteadyClock::duration(housekeeping_every));
-  const auto events = retention->removed().events - before.events;
-  if (events > 0) removed.add(static_cast<double>(events));
   update_sizes();
+  count_removed(before);
+}
+
+void Writer::Impl::count_removed(const Retention::Removed& before) {
+  const auto& after = retention->removed();
+  const auto events = after.events - before.events;
+  if (events > 0) removed.add(static_cast<double>(events));
   const std::scoped_lock held(mutex);
   state.retention_events_removed += events;
+  state.retention_rows_removed += after.rows - before.rows;
+  state.retention_events_by_size += after.events_by_size - before.events_by_size;
+  state.over_size = retention->over_size();
   state.events -= std::min(state.events, events);
-  state.batches -= std::min(state.batches, retention->removed().batches - before.batches);
-  state.blocks -= std::min(state.blocks, retention->removed().blocks - before.blocks);
+  state.batches -= std::min(state.batches, after.batches - before.batches);
+  state.blocks -= std::min(state.blocks, after.blocks - before.blocks);
+}
+
+// One step of what an operator asked for; the next batch waits for no more than that.
+void Writer::Impl::maintenance_step() {
+  if (!maintenance) {
+    const std::scoped_lock held(mutex);
+    maintenance =
+        std::make_unique<Maintenance>(*statements, *ingest, *retention, *maintenance_wanted, maintenance_state.id);
+  }
+  const auto before = retention->removed();
+  const auto stepped = maintenance->step();
+  if (!stepped) {
+    observe::log(Level::error, "store", "maintenance failed", {{"reason", std::string_view(stepped.error().message)}});
+    ingest->rolled_back();
+  }
+  update_sizes();
+  count_removed(before);
+  const std::scoped_lock held(mutex);
+  maintenance_state = maintenance->state();
+  if (!maintenance_state.running) maintenance.reset();
+}
+
+void Writer::Impl::watch_wal() {
+  next_wal_look = SteadyClock::now() + WalWatch::look_every;
+  wal_watch->look();
+  const auto& seen = wal_watch->state();
+  retention->set_wal_pinned(seen.pinned_since.has_value());
+  const std::scoped_lock held(mutex);
+  if (seen.pinned_since && !pinned_since) {
+    for (const auto& [pid, name] : seen.holders) {
+      observe::log(Level::warn, "store", "a reader keeps the write-ahead log from being reset",
+                   {{"pid", std::int64_t{pid}}, {"name", std::string_view(name)}, {"wal_bytes", seen.wal_bytes}});
+    }
+  }
+  pinned_since = seen.pinned_since;
+  state.wal_bytes = seen.wal_bytes;
+  state.wal_pinned_by.clear();
+  for (const auto& [pid, name] : seen.holders) {
+    state.wal_pinned_by.push_back("pid " + std::to_string(pid) + " (" + name + ")");
+  }
 }
 
 void Writer::Impl::update_sizes() {

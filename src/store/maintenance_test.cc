@@ -1,0 +1,283 @@
+// What keeps a store within its bounds and in order while it is used: purge, compact, retention, a stuck reader.
+#include "store/maintenance.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <thread>
+
+#include "event/testing/random_event.h"
+#include "store/check.h"
+#include "store/testing/temp_store.h"
+#include "store/wal_watch.h"
+
+namespace daemoneye::store {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace store::testing;
+using event::EventKind;
+using Kind = MaintenanceRequest::Kind;
+
+class MaintenanceTest : public ::testing::Test {
+ protected:
+  void open(StoreOptions options) {
+    auto writer = Writer::open(options);
+    ASSERT_TRUE(writer) << writer.error().message;
+    writer_ = std::move(*writer);
+  }
+  StoreOptions blocks_of(std::uint32_t events) const {
+    auto options = folder_.options();
+    options.block_events = events;
+    return options;
+  }
+  // Events a microsecond apart, from where the last call ended.
+  void fill(std::uint64_t batches, int events_a_batch = 10) {
+    for (std::uint64_t i = 0; i < batches; ++i) {
+      std::vector<event::ProcessEvent> events;
+      for (int n = 0; n < events_a_batch; ++n) {
+        events.push_back(random_.next());
+        events.back().time.ns = clock_ += 1000;
+      }
+      ASSERT_TRUE(commit(*writer_, make_batch(++sequence_, std::move(events))));
+    }
+  }
+  MaintenanceState maintain(const MaintenanceRequest& request) {
+    const auto id = writer_->start_maintenance(request);
+    EXPECT_TRUE(id) << id.error().message;
+    const auto deadline = Deadline::after(60s);
+    while (writer_->maintenance().running && !deadline.expired()) std::this_thread::yield();
+    EXPECT_EQ(writer_->maintenance().id, *id);
+    return writer_->maintenance();
+  }
+  std::unique_ptr<Reader> reader() const {
+    auto reader = Reader::open(folder_.file());
+    EXPECT_TRUE(reader) << reader.error().message;
+    return reader ? std::move(*reader) : nullptr;
+  }
+  static std::set<std::string> reasons_of(const event::Completeness& completeness) {
+    std::set<std::string> reasons;
+    for (const auto& reason : completeness.reasons) reasons.insert(reason.reason);
+    return reasons;
+  }
+  void raise_alert(const std::string& id, std::int64_t time, bool waits) {
+    ASSERT_TRUE(raise(*writer_, {alert_of(id, time, waits)}));
+  }
+  static Writer::Raise alert_of(const std::string& id, std::int64_t time, bool waits) {
+    Alert alert;
+    alert.alert_id = id;
+    alert.time.ns = alert.last_seen.ns = time;
+    alert.rule_id = "rule";
+    alert.row_json = "{}";
+    alert.description = std::string(2000, 'd');
+    std::vector<std::string> sinks;
+    if (waits) sinks.emplace_back("stdout");
+    return {alert, {}, sinks};
+  }
+
+  TempFolder folder_;
+  std::unique_ptr<Writer> writer_;
+  event::testing::RandomEvents random_{3};
+  std::uint64_t sequence_ = 0;
+  std::int64_t clock_ = 1'700'000'000'000'000'000;
+};
+
+TEST_F(MaintenanceTest, PurgeOfAMomentRemovesWhatIsBeforeItAndSaysSoInAnswers) {
+  open(blocks_of(100));
+  fill(30);                                  // three blocks
+  const auto cut = clock_ - 1000 * 100 + 1;  // just after the second block
+  raise_alert("old", clock_ - 1000 * 150, false);
+  raise_alert("old and waiting", clock_ - 1000 * 150, true);
+  raise_alert("young", clock_, false);
+  const auto state = maintain({Kind::purge, Timestamp{cut}});
+  EXPECT_EQ(state.error, "");
+  EXPECT_EQ(state.events_removed, 200U);
+  EXPECT_EQ(state.done, state.total);
+  EXPECT_EQ(state.blocks_kept, 0U);
+  auto left = reader();
+  const auto found = ids(*left);
+  ASSERT_EQ(found.size(), 100U);
+  EXPECT_EQ(found.front(), 201);
+  std::set<std::string> alerts;
+  const auto listed = left->alerts(10);
+  ASSERT_TRUE(listed);
+  for (const auto& alert : *listed) alerts.insert(alert.alert_id);
+  EXPECT_EQ(alerts, (std::set<std::string>{"old and waiting", "young"})) << "a purge silences no alert";
+  const auto whole = *left->completeness({Timestamp{cut}, Timestamp{clock_}}, Timestamp{clock_});
+  EXPECT_FALSE(reasons_of(whole).contains("purged"));
+  const auto cut_off = *left->completeness({Timestamp{cut - 1'000'000}, Timestamp{clock_}}, Timestamp{clock_});
+  EXPECT_TRUE(reasons_of(cut_off).contains("purged"));
+  EXPECT_EQ(check_store(folder_.file(), {})->damages, 0U);
+}
+
+TEST_F(MaintenanceTest, PurgeKeepsABlockThatIsPartlyYoungerAndTellsIt) {
+  open(blocks_of(100));
+  fill(10);
+  const auto state = maintain({Kind::purge, Timestamp{clock_ - 1000 * 50}});
+  EXPECT_EQ(state.events_removed, 0U);
+  EXPECT_EQ(state.blocks_kept, 1U);
+  EXPECT_EQ(ids(*reader()).size(), 100U);
+}
+
+TEST_F(MaintenanceTest, PurgeOfEverythingTakesTheTailTooAndForgetsNoBatch) {
+  open(blocks_of(100));
+  fill(25);
+  const auto state = maintain({Kind::purge, std::nullopt});
+  EXPECT_EQ(state.events_removed, 250U);
+  EXPECT_TRUE(ids(*reader()).empty());
+  const auto again = commit(*writer_, make_batch(sequence_, {}));
+  ASSERT_TRUE(again);
+  EXPECT_TRUE(again->duplicate) << "a batch that comes again is known still";
+  fill(1);
+  EXPECT_EQ(ids(*reader()).front(), 251) << "numbers of events are not given twice";
+  EXPECT_EQ(check_store(folder_.file(), {})->damages, 0U);
+}
+
+TEST_F(MaintenanceTest, CompactGivesTheSpaceBackWhileBatchesCome) {
+  open(blocks_of(1000));
+  fill(20, 1000);
+  maintain({Kind::purge, std::nullopt});
+  const auto before = writer_->state().file_bytes;
+  std::atomic<bool> stop = false;
+  double longest_ms = 0;
+  std::thread load([&] {
+    std::uint64_t next = sequence_ + 1;
+    while (!stop) {
+      const auto begin = base::SteadyClock::now();
+      EXPECT_TRUE(commit(*writer_, make_batch(next++, {make_event(EventKind::exec, 7, clock_)})));
+      longest_ms =
+          std::max(longest_ms, std::chrono::duration<double, std::milli>(base::SteadyClock::now() - begin).count());
+    }
+  });
+  const auto state = maintain({Kind::compact, {}});
+  stop = true;
+  load.join();
+  EXPECT_EQ(state.error, "");
+  EXPECT_EQ(state.done, state.total);
+  EXPECT_GT(state.bytes_freed, 1024U * 1024);
+  EXPECT_LT(writer_->state().file_bytes, before);
+  EXPECT_EQ(reader()->stats()->free_bytes, 0U);
+  std::cout << "compacted " << before / 1024 << " KiB to " << writer_->state().file_bytes / 1024
+            << " KiB; the longest commit meanwhile took " << longest_ms << " ms\n";
+  EXPECT_EQ(check_store(folder_.file(), {})->damages, 0U);
+}
+
+TEST_F(MaintenanceTest, AnalyzeFillsThePlannersTables) {
+  open(blocks_of(100));
+  fill(20);
+  EXPECT_EQ(maintain({Kind::analyze, {}}).error, "");
+  auto database = reader();
+  auto select = database->database().prepare("SELECT count(*) FROM sqlite_stat1");
+  ASSERT_TRUE(select) << select.error().message;
+  ASSERT_TRUE(*select->step());
+  EXPECT_GT(select->integer(0), 0);
+}
+
+TEST_F(MaintenanceTest, OneAtATime) {
+  open(blocks_of(100));
+  fill(300);
+  ASSERT_TRUE(writer_->start_maintenance({Kind::purge, std::nullopt}));
+  const auto second = writer_->start_maintenance({Kind::compact, {}});
+  if (!second) {
+    EXPECT_EQ(second.error().code, Errc::unavailable);
+  } else {
+    EXPECT_FALSE(writer_->maintenance().id == 1) << "the first was done already";
+  }
+}
+
+TEST_F(MaintenanceTest, AProbeIsADurableCommit) {
+  open(blocks_of(100));
+  std::promise<Result<void>> done;
+  const auto before = writer_->state().commits;
+  writer_->probe([&](auto result) { done.set_value(std::move(result)); });
+  EXPECT_TRUE(done.get_future().get());
+  EXPECT_GT(writer_->state().commits, before);
+}
+
+TEST_F(MaintenanceTest, SizeCutsTheOldestOfEveryTableAndAnswersOverItSaySo) {
+  auto options = blocks_of(500);
+  options.max_size_mb = 4;
+  open(options);
+  // Two thirds of what there is room for are old alerts, which no block can make room for.
+  std::vector<Writer::Raise> alerts;
+  for (int i = 0; i < 1200; ++i) alerts.push_back(alert_of("alert " + std::to_string(i), clock_ + i, false));
+  ASSERT_TRUE(raise(*writer_, std::move(alerts)));
+  raise_alert("waits", clock_, true);
+  clock_ += 1'000'000;
+  const auto first = clock_;
+  const auto deadline = Deadline::after(100s);
+  while (writer_->state().retention_events_by_size == 0 && !deadline.expired()) fill(1, 500);
+  const auto state = writer_->state();
+  EXPECT_GT(state.retention_events_by_size, 0U);
+  EXPECT_GE(state.retention_rows_removed, 1200U) << "older than any event: they went first";
+  auto left = reader();
+  const auto listed = left->alerts(10);
+  ASSERT_TRUE(listed);
+  ASSERT_EQ(listed->size(), 1U);
+  EXPECT_EQ(listed->front().alert_id, "waits");
+  const auto found = ids(*left);
+  ASSERT_FALSE(found.empty());
+  const auto old = *left->completeness({Timestamp{first}, Timestamp{first + 1'000'000}}, Timestamp{clock_});
+  EXPECT_TRUE(reasons_of(old).contains("retention_size"));
+  const auto young = *left->completeness({Timestamp{clock_ - 1000}, Timestamp{clock_}}, Timestamp{clock_});
+  EXPECT_FALSE(reasons_of(young).contains("retention_size"));
+}
+
+TEST(WalWatch, FindsReadersOfTheFileInTheKernelsListOfLocks) {
+  const std::string locks =
+      "1: POSIX  ADVISORY  READ  101 fe:01:5678 124 124\n"
+      "2: POSIX  ADVISORY  READ  102 fe:01:5679 124 124\n"  // another file
+      "3: POSIX  ADVISORY  WRITE 103 fe:01:5678 120 120\n"  // the writer
+      "4: POSIX  ADVISORY  READ  104 fe:01:5678 128 128\n"  // open, but reading nothing
+      "5: OFDLCK ADVISORY  READ  -1 fe:01:5678 125 125\n"
+      "6: FLOCK  ADVISORY  WRITE 105 fe:01:5678 0 EOF\n"
+      "7: POSIX  ADVISORY  READ  106 fe:01:5678 126 127\n"
+      "broken line\n";
+  const auto holders = snapshot_holders(locks, makedev(0xfe, 1), 5678);
+  EXPECT_THAT(holders, ::testing::ElementsAre(SnapshotHolder{101, 1}, SnapshotHolder{106, 3}, SnapshotHolder{106, 4}));
+}
+
+TEST_F(MaintenanceTest, AStoppedReaderIsNamedByItsPidAndTheWalShrinksWhenItIsGone) {
+  open(blocks_of(8192));
+  fill(1);
+  int pipes[2];
+  ASSERT_EQ(pipe(pipes), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto held = Reader::open(folder_.file());
+    if (!held || !(*held)->begin_snapshot() || !(*held)->last_event_id()) _exit(1);
+    if (write(pipes[1], "r", 1) != 1) _exit(2);
+    ::raise(SIGSTOP);
+    _exit(0);
+  }
+  char ready = 0;
+  ASSERT_EQ(read(pipes[0], &ready, 1), 1);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, WUNTRACED), child);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  const auto deadline = Deadline::after(60s);
+  while (!writer_->state().wal_pinned_s && !deadline.expired()) fill(1, 500);
+  const auto state = writer_->state();
+  ASSERT_TRUE(state.wal_pinned_s);
+  EXPECT_GT(state.wal_bytes, WalWatch::normal_bytes);
+  ASSERT_EQ(state.wal_pinned_by.size(), 1U);
+  EXPECT_THAT(state.wal_pinned_by[0], ::testing::HasSubstr("pid " + std::to_string(child)));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  close(pipes[0]);
+  close(pipes[1]);
+  while ((writer_->state().wal_pinned_s || writer_->state().wal_bytes > WalWatch::normal_bytes) &&
+         !deadline.expired()) {
+    fill(1);
+  }
+  EXPECT_FALSE(writer_->state().wal_pinned_s);
+  EXPECT_LT(writer_->state().wal_bytes, WalWatch::normal_bytes);
+}
+
+}  // namespace
+}  // namespace daemoneye::store
