@@ -1,6 +1,7 @@
 // Reading and writing byte layouts. Integers are little-endian; varints are LEB128 (at most 10 bytes).
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -112,6 +113,11 @@ class ByteReader {
   T fixed() {
     const auto view = raw(sizeof(T));
     T value = 0;
+    if (view.empty()) return value;
+    if constexpr (std::endian::native == std::endian::little) {
+      std::memcpy(&value, view.data(), sizeof(T));
+      return value;
+    }
     for (std::size_t i = 0; i < view.size(); ++i) {
       value = static_cast<T>(value | static_cast<T>(static_cast<T>(static_cast<std::uint8_t>(view[i])) << (8 * i)));
     }

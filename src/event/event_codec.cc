@@ -243,9 +243,10 @@ class Reader {
   }
 
  private:
-  [[nodiscard]] bool failed() const { return !error_.empty(); }
+  // Whatever fails stops the input, and every look at it is followed by a check() that says what it was.
+  [[nodiscard]] bool failed() const { return !in_.ok(); }
   void set_failed(std::string_view where, std::string_view what) {
-    if (!failed()) error_.append(where).append(": ").append(what);
+    if (error_.empty()) error_.append(where).append(": ").append(what);
     in_.set_failed();
   }
   void refuse(Column column, std::string_view what) { set_failed(info(column).name, what); }

@@ -1,5 +1,8 @@
 // LIKE and GLOB. SQLite's matcher is recursive; here a mismatch goes back to the last wildcard only, which decides the
 // same and never costs more than pattern x text.
+#include <optional>
+#include <string>
+
 #include "predicate/predicate.h"
 
 namespace daemoneye::predicate {
@@ -100,6 +103,28 @@ bool in_class(Cursor& pattern, char32_t c) {
   return element == ']' && seen != inverted;
 }
 
+// The longest run between `wild` characters. Bytes that are not ASCII end a run too: what SQLite reads there may come
+// from other bytes as well. Whether the pattern is that run between two `any` is told as `enough`.
+std::optional<NecessaryLiteral> longest_run(std::string_view pattern, std::string_view wild, char any, char ends) {
+  pattern = pattern.substr(0, pattern.find('\0'));
+  std::string_view longest;
+  for (std::size_t at = 0; at < pattern.size();) {
+    if (pattern[at] == ends) break;  // what follows is no plain text
+    std::size_t end = at;
+    while (end < pattern.size() && pattern[end] != ends && wild.find(pattern[end]) == std::string_view::npos &&
+           static_cast<unsigned char>(pattern[end]) < 0x80) {
+      ++end;
+    }
+    if (end - at > longest.size()) longest = pattern.substr(at, end - at);
+    at = end == at ? at + 1 : end;
+  }
+  if (longest.empty()) return std::nullopt;
+  const auto begin = pattern.find_first_not_of(any);
+  const auto end = pattern.find_last_not_of(any) + 1;
+  const bool enough = begin > 0 && end < pattern.size() && pattern.substr(begin, end - begin) == longest;
+  return NecessaryLiteral{std::string(longest), false, enough};
+}
+
 }  // namespace
 
 bool like_matches(std::string_view pattern_text, std::string_view subject, char escape) {
@@ -131,5 +156,13 @@ bool glob_matches(std::string_view pattern_text, std::string_view subject) {
     return wanted == found ? Step::matched : Step::mismatched;
   });
 }
+
+std::optional<NecessaryLiteral> like_literal(std::string_view pattern) {
+  auto literal = longest_run(pattern, "%_", '%', '\0');
+  if (literal) literal->any_case = true;
+  return literal;
+}
+
+std::optional<NecessaryLiteral> glob_literal(std::string_view pattern) { return longest_run(pattern, "*?", '*', '['); }
 
 }  // namespace daemoneye::predicate

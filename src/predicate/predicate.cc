@@ -85,6 +85,7 @@ struct Test {
   bool member_is_null = false;
   std::string pattern;  // like, glob
   std::optional<Regexp> regexp;
+  std::optional<NecessaryLiteral> literal;  // like, glob
 };
 
 bool less(const Value& a, const Value& b) { return compare(a, b) < 0; }
@@ -133,6 +134,7 @@ Result<Test> compile_condition(const Condition& condition) {
       if (is_null(test.constant)) return test;
       test.pattern = to_text(test.constant);
       if (condition.op != Operator::regexp) {
+        test.literal = condition.op == Operator::like ? like_literal(test.pattern) : glob_literal(test.pattern);
         if (test.pattern.size() <= max_pattern_bytes) return test;
         return bad(condition, "pattern longer than " + std::to_string(max_pattern_bytes) + " bytes");
       }
@@ -221,6 +223,10 @@ bool Predicate::matches(const event::ProcessEvent& event, event::EventId event_i
 
 bool Predicate::matches_value(std::size_t condition_index, const Value& value) const {
   return is_true(state_->tests.at(condition_index), value);
+}
+
+const std::optional<NecessaryLiteral>& Predicate::literal(std::size_t condition_index) const {
+  return state_->tests.at(condition_index).literal;
 }
 
 const std::vector<Condition>& Predicate::conditions() const { return state_->conditions; }

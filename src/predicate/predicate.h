@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,13 @@ struct Condition {
   bool negated = false;              // NOT IN, NOT LIKE, NOT GLOB, NOT REGEXP
 };
 
+// What every text that a LIKE or GLOB matches must hold.
+struct NecessaryLiteral {
+  std::string text;       // ASCII
+  bool any_case = false;  // letters match either case
+  bool enough = false;    // a text that holds it, before any NUL, is matched
+};
+
 inline constexpr std::size_t max_conditions = 64;
 inline constexpr std::size_t max_in_values = 1000;
 inline constexpr std::size_t max_predicate_bytes = 64 * 1024;  // of the text form
@@ -54,6 +62,8 @@ class Predicate {
   [[nodiscard]] bool matches(const event::ProcessEvent& event, event::EventId event_id = 0) const;
   // The conditions on one column alone, for a scan that evaluates once a distinct value.
   [[nodiscard]] bool matches_value(std::size_t condition_index, const event::Value& value) const;
+  // Of a condition that is a LIKE or GLOB with a literal in its pattern; negation is not looked at.
+  [[nodiscard]] const std::optional<NecessaryLiteral>& literal(std::size_t condition_index) const;
   [[nodiscard]] const std::vector<Condition>& conditions() const;
   [[nodiscard]] std::string text() const;  // parse(text()) gives the same predicate
 
@@ -71,6 +81,9 @@ class Predicate {
 // not UTF-8 are read as SQLite reads them. O(pattern x text).
 bool like_matches(std::string_view pattern, std::string_view text, char escape = '\0');  // ASCII case-insensitive
 bool glob_matches(std::string_view pattern, std::string_view text);                      // case-sensitive
+// The longest there is in the pattern; nothing when it has none that is ASCII.
+std::optional<NecessaryLiteral> like_literal(std::string_view pattern);
+std::optional<NecessaryLiteral> glob_literal(std::string_view pattern);
 
 // REGEXP as predicates and SQL have it: RE2 syntax, linear time, found anywhere in the text. `.` also matches a line
 // break, and bytes that are not UTF-8 count as U+FFFD, so that neither can hide what follows. Thread-safe.

@@ -24,7 +24,9 @@ struct BlockBuilder::State {
   KeyWriter process_key, parent_key;
   BlockHeader header;
   std::vector<BatchEntry> batches;
-  std::uint64_t kinds = 0;  // bit an enumerator that occurs
+  static constexpr std::size_t process_texts = 13;                   // text columns but `detail`
+  std::vector<std::array<std::uint32_t, process_texts>> last_texts;  // an entry of process_key each
+  std::uint64_t kinds = 0;                                           // bit an enumerator that occurs
   std::vector<std::uint64_t> ppid_hashes;
 
   void add(const event::EventView& event) {
@@ -37,8 +39,16 @@ struct BlockBuilder::State {
     integer(Column::time, std::optional(time));
     integer(Column::kind, std::optional(event.kind));
     integer(Column::source, std::optional(event.source));
-    text(Column::detail, event.detail);
-    process_key.add(process.key);
+    texts[at(Column::detail)].add(event.detail);
+    // What the process's last row said, most of which its next one says again.
+    const std::uint32_t entry = process_key.add(process.key);
+    if (entry == last_texts.size()) last_texts.emplace_back().fill(null_entry);
+    auto& last = last_texts[entry];
+    std::size_t next_text = 0;
+    const auto text = [&](Column column, std::optional<std::string_view> value) {
+      auto& likely = last[next_text++];
+      likely = texts[at(column)].add(value, likely);
+    };
     if (process.ppid && (ppid_hashes.empty() || process.ppid != last_ppid)) {
       ppid_hashes.push_back(filter_hash(std::int64_t{*process.ppid}));
       last_ppid = process.ppid;
@@ -83,8 +93,6 @@ struct BlockBuilder::State {
   void difference(Column column, std::optional<std::int64_t> value, std::int64_t time) {
     integers[at(column)].add_difference(value, time);
   }
-  void text(Column column, std::optional<std::string_view> value) { texts[at(column)].add(value); }
-
   // What a digest is in SQL, in filters and, so far, at rest.
   static std::string hex(std::string_view digest) { return base::to_hex(digest); }
 

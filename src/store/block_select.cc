@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "predicate/substring.h"
 #include "store/block.h"
 
 namespace daemoneye::store {
@@ -32,7 +33,49 @@ bool is_dictionary(Column column) {
   return encoding == Encoding::text || encoding == Encoding::key || column == Column::command_line;
 }
 
+enum Verdict : std::uint8_t { unknown, yes, no };
+
+// Half of the entries must be asked for, or to look at each of them alone is cheaper.
+bool is_worth_a_search(std::size_t rows, std::size_t entries) { return entries >= 16 && rows * 2 >= entries; }
+
 }  // namespace
+
+void Block::search(std::vector<std::uint8_t>& verdicts, const predicate::Predicate& predicate,
+                   std::size_t condition_index) {
+  const auto& condition = predicate.conditions()[condition_index];
+  const auto& literal = predicate.literal(condition_index);
+  const auto where = literal ? searchable(condition.column) : std::nullopt;
+  if (!where) return;
+  const predicate::Substring wanted(literal->text, literal->any_case);
+  const auto decide = [&](std::size_t entry, bool holds) {
+    const auto text = where->texts[entry];
+    if (text.empty()) return;  // may be NULL in SQL
+    if (holds && (!literal->enough || text.find('\0') != std::string_view::npos)) return;
+    verdicts[entry] = holds != condition.negated ? yes : no;
+  };
+  const auto begin_of = [&](std::size_t entry) {
+    return static_cast<std::size_t>(where->texts[entry].data() - where->bytes.data());
+  };
+  std::size_t entry = 0, at = 0;
+  while (entry < where->texts.size()) {
+    at = wanted.find(where->bytes, at);
+    if (at == std::string_view::npos) {
+      decide(entry++, false);
+      continue;
+    }
+    // Texts that end before it ends do not hold it, even when they overlap.
+    while (entry < where->texts.size() && begin_of(entry) + where->texts[entry].size() < at + wanted.size()) {
+      decide(entry++, false);
+    }
+    if (entry == where->texts.size()) break;
+    if (begin_of(entry) > at) {
+      ++at;  // it begins between two texts
+    } else {
+      at = begin_of(entry) + where->texts[entry].size();
+      decide(entry++, true);
+    }
+  }
+}
 
 void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition_index,
                    event::EventId first_event) {
@@ -51,9 +94,9 @@ void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate&
   };
   const bool null_matches = matches({});
   if (is_dictionary(column)) {
-    enum : std::uint8_t { unknown, yes, no };
     const auto& column_data = data(column);
     std::vector<std::uint8_t> verdict(std::max(column_data.entries.size(), column_data.keys.size()), unknown);
+    if (is_worth_a_search(rows.size(), verdict.size())) search(verdict, predicate, condition_index);
     std::erase_if(rows, [&](std::uint32_t row) {
       const std::uint32_t entry = column_data.rows[row];
       if (entry == null_entry || is_gap(row)) {

@@ -88,8 +88,12 @@ predicate::Condition random_condition(RandomEvents& random, const std::vector<Pr
       condition.op = Operator::equal;
     } else {
       const auto text = std::get<std::string>(value);
-      const char* any = condition.op == Operator::like ? "%" : "*";
-      condition.values = {text.substr(0, text.find_first_of("[]*?%_")) + any};
+      const std::string any = condition.op == Operator::like ? "%" : "*";
+      const auto begin = text.substr(0, text.find_first_of("[]*?%_"));
+      const auto middle = begin.substr(begin.size() / 3, begin.size() / 3 + 1);
+      const std::string patterns[] = {begin + any, any + middle + any, any + middle,
+                                      any + begin.substr(0, 1) + any + middle + any};
+      condition.values = {patterns[random.number(0, 3)]};
       condition.negated = random.maybe();
       return condition;
     }

@@ -10,6 +10,8 @@
 
 #include "base/bytes.h"
 #include "store/block_header.h"
+#include "store/column_data.h"
+#include "store/entry_table.h"
 
 namespace daemoneye::store {
 
@@ -84,57 +86,33 @@ class RealWriter {
   std::string values_;
 };
 
-// Finds the number of a value by its hash. Open addressing over hash and number in one word: what differs is seldom
-// looked at, and a growth is the only allocation.
-class EntryTable {
- public:
-  // The number of the entry for which `same` is true, or `next`, which then is in the table.
-  template <class Same>
-  std::uint32_t find_or_add(std::uint64_t hash, std::uint32_t next, Same same) {
-    if ((used_ + 1) * 2 > slots_.size()) grow();
-    const std::size_t mask = slots_.size() - 1;
-    std::size_t at = static_cast<std::size_t>(hash) & mask;
-    for (; slots_[at].number != 0; at = (at + 1) & mask) {
-      if (slots_[at].hash == hash && same(slots_[at].number - 1)) return slots_[at].number - 1;
-    }
-    slots_[at] = {hash, next + 1};
-    ++used_;
-    return next;
-  }
-
- private:
-  struct Slot {
-    std::uint64_t hash = 0;
-    std::uint32_t number = 0;  // of the entry, plus 1; 0: free
-  };
-  void grow() {
-    const auto before = std::exchange(slots_, std::vector<Slot>(std::max<std::size_t>(64, slots_.size() * 2)));
-    const std::size_t mask = slots_.size() - 1;
-    for (const auto& slot : before) {
-      if (slot.number == 0) continue;
-      std::size_t at = static_cast<std::size_t>(slot.hash) & mask;
-      while (slots_[at].number != 0) at = (at + 1) & mask;
-      slots_[at] = slot;
-    }
-  }
-  std::vector<Slot> slots_;
-  std::size_t used_ = 0;
-};
-
 // Numbers texts in order of first appearance.
 class TextWriter {
  public:
-  void add(std::optional<std::string_view> value) {
+  // The entry's number, or null_entry. `likely` is what it may well be: the same process had it in its last row. Then
+  // nothing need be hashed or looked for.
+  std::uint32_t add(std::optional<std::string_view> value, std::uint32_t likely = null_entry) {
     base::ByteWriter codes(codes_);
-    if (!value) return codes.varint(code_null);
+    if (!value) {
+      codes.varint(code_null);
+      return null_entry;
+    }
+    if (likely != null_entry && text(likely) == *value) {
+      codes.varint(code_first + likely);
+      return likely;
+    }
     const std::uint64_t hash = filter_hash(*value);
     const auto next = static_cast<std::uint32_t>(hashes_.size());
     const std::uint32_t entry = table_.find_or_add(hash, next, [&](std::uint32_t at) { return text(at) == *value; });
-    if (entry != next) return codes.varint(code_first + entry);
+    if (entry != next) {
+      codes.varint(code_first + entry);
+      return entry;
+    }
     hashes_.push_back(hash);
     ends_.push_back(texts_.size() + value->size());
     texts_.append(*value);
     codes.varint(code_next);
+    return entry;
   }
   [[nodiscard]] std::size_t size() const { return hashes_.size(); }
   [[nodiscard]] std::string_view text(std::size_t entry) const {
@@ -167,15 +145,23 @@ class TextWriter {
 
 class KeyWriter {
  public:
-  void add(const std::optional<event::ProcessKey>& key) {
+  // The entry's number, or null_entry.
+  std::uint32_t add(const std::optional<event::ProcessKey>& key) {
     base::ByteWriter codes(codes_);
-    if (!key) return codes.varint(code_null);
+    if (!key) {
+      codes.varint(code_null);
+      return null_entry;
+    }
     const auto next = static_cast<std::uint32_t>(order_.size());
     const std::uint32_t entry = table_.find_or_add(std::hash<event::ProcessKey>()(*key), next,
                                                    [&](std::uint32_t at) { return order_[at] == *key; });
-    if (entry != next) return codes.varint(code_first + entry);
+    if (entry != next) {
+      codes.varint(code_first + entry);
+      return entry;
+    }
     order_.push_back(*key);
     codes.varint(code_next);
+    return entry;
   }
   [[nodiscard]] const std::vector<event::ProcessKey>& keys() const { return order_; }
   std::string finish() const {

@@ -62,7 +62,9 @@ Result<bool> EventScan::Impl::next() {
   while (true) {
     if (next_selected < selected.size()) {
       current = selected[next_selected++];
-      for (auto& value : values) value.reset();
+      if (part == Part::tail) {
+        for (auto& value : values) value.reset();
+      }
       ++stats.rows;
       return true;
     }
@@ -172,8 +174,7 @@ const ScanStats& EventScan::stats() const { return impl_->stats; }
 
 ValueView EventScan::value(event::Column column) const {
   if (impl_->part == Impl::Part::blocks) {
-    // Already decoded when it was asked for in the request.
-    if (!impl_->block->need(column)) return {};
+    if (!impl_->request.columns[static_cast<std::size_t>(column)] && !impl_->block->need(column)) return {};
     return impl_->block->value(impl_->current, column, impl_->row.first_event);
   }
   auto& value = impl_->values[static_cast<std::size_t>(column)];

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "event/event_codec.h"
 
@@ -91,8 +92,7 @@ void LiveTable::stage(const EventView& event, std::int64_t epoch) {
 void LiveTable::remember_end(const ProcessKey& key) {
   ended_.insert(key);
   if (ended_.size() < max_remembered_ends) return;
-  ended_before_ = std::move(ended_);
-  ended_.clear();
+  ended_before_ = std::exchange(ended_, {});
 }
 
 Result<void> LiveTable::flush() {

@@ -14,6 +14,7 @@
 
 #include "db/statement_cache.h"
 #include "event/event_view.h"
+#include "store/entry_table.h"
 
 namespace daemoneye::store {
 
@@ -49,12 +50,32 @@ class LiveTable {
     return ended_.contains(key) || ended_before_.contains(key);
   }
 
-  static constexpr std::size_t max_remembered_ends = 16384;
+  // Grows only: a process is remembered without an allocation of its own.
+  class KeySet {
+   public:
+    [[nodiscard]] bool contains(const event::ProcessKey& key) const {
+      return table_.contains(hash(key), [&](std::uint32_t at) { return keys_[at] == key; });
+    }
+    void insert(const event::ProcessKey& key) {
+      const auto next = static_cast<std::uint32_t>(keys_.size());
+      if (table_.find_or_add(hash(key), next, [&](std::uint32_t at) { return keys_[at] == key; }) == next) {
+        keys_.push_back(key);
+      }
+    }
+    [[nodiscard]] std::size_t size() const { return keys_.size(); }
+
+   private:
+    static std::uint64_t hash(const event::ProcessKey& key) { return std::hash<event::ProcessKey>()(key); }
+    EntryTable table_;
+    std::vector<event::ProcessKey> keys_;
+  };
+
+  static constexpr std::size_t max_remembered_ends = 8192;
   db::StatementCache& statements_;
   std::vector<Staged> staged_;
   std::unordered_set<event::ProcessKey> rows_;  // whom the table holds
   // Ended lately: a late exec or seen must not bring them back. Two generations, of which the older is dropped whole.
-  std::unordered_set<event::ProcessKey> ended_, ended_before_;
+  KeySet ended_, ended_before_;
 };
 
 }  // namespace daemoneye::store
