@@ -17,23 +17,13 @@ using observe::Level;
 
 constexpr std::chrono::seconds look_interval{1}, log_interval{60};
 
+using sandbox::SystemCalls;
+
 class RefusedCalls {
  public:
   void look() {
-    for (const auto& [name, count] : sandbox::refused_system_calls()) {
-      auto& seen = seen_[name];
-      if (count == seen.counted) continue;
-      observe::counter("daemoneye_seccomp_denied_total", "System calls that the sandbox refused, by name",
-                       {{"syscall", name}})
-          .add(static_cast<double>(count - seen.counted));
-      seen.counted = count;
-      const auto now = base::SteadyClock::now();
-      if (seen.logged != 0 && now < seen.next_line) continue;
-      observe::log(Level::warn, "sandbox", "system call refused",
-                   {{"syscall", name}, {"count", count - seen.logged}, {"total", count}});
-      seen.logged = count;
-      seen.next_line = now + log_interval;
-    }
+    look(SystemCalls::collector, "collector");
+    look(SystemCalls::hasher, "hasher");
   }
 
  private:
@@ -41,8 +31,34 @@ class RefusedCalls {
     std::uint64_t counted = 0, logged = 0;
     base::SteadyClock::time_point next_line;
   };
+
+  void look(SystemCalls list, const std::string& list_name) {
+    for (const auto& [name, count] : sandbox::refused_system_calls(list)) {
+      auto& seen = seen_[list_name + " " + name];
+      if (count <= seen.counted) continue;
+      observe::counter("daemoneye_seccomp_denied_total", "System calls that the sandbox refused, by list and name",
+                       {{"list", list_name}, {"syscall", name}})
+          .add(static_cast<double>(count - seen.counted));
+      seen.counted = count;
+      const auto now = base::SteadyClock::now();
+      if (seen.logged != 0 && now < seen.next_line) continue;
+      observe::log(Level::warn, "sandbox", "system call refused",
+                   {{"list", list_name}, {"syscall", name}, {"count", count - seen.logged}, {"total", count}});
+      seen.logged = count;
+      seen.next_line = now + log_interval;
+    }
+  }
+
   std::map<std::string, Seen> seen_;
 };
+
+std::string refused_text(SystemCalls list) {
+  std::string text;
+  for (const auto& [name, count] : sandbox::refused_system_calls(list)) {
+    text += (text.empty() ? "" : ", ") + name + " " + std::to_string(count);
+  }
+  return text;
+}
 
 }  // namespace
 
@@ -78,12 +94,13 @@ observe::ComponentHealth capability_health(const sandbox::Reached& reached) {
     health.reason += (health.reason.empty() ? "" : "; ") + reason;
   };
   for (const auto& missing : reached.missing) degrade(missing);
-  std::string refused;
-  for (const auto& [name, count] : sandbox::refused_system_calls()) {
-    refused += (refused.empty() ? "" : ", ") + name + " " + std::to_string(count);
-  }
+  const auto refused = refused_text(SystemCalls::collector), to_helper = refused_text(SystemCalls::hasher);
   health.details["system_calls_refused"] = refused.empty() ? "none" : refused;
   if (!refused.empty()) degrade("system calls were refused by the sandbox: " + refused);
+  if (!to_helper.empty()) {
+    health.details["hasher_system_calls_refused"] = to_helper;
+    degrade("system calls of the hashing helper were refused by the sandbox: " + to_helper);
+  }
   return health;
 }
 

@@ -70,6 +70,7 @@ Result<void> prepare_audit_folder(const config::Settings& settings, const std::s
 int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   const auto& settings = loaded.settings;
   const bool root = ::geteuid() == 0;
+  sandbox::share_refusal_counts();  // before anything is forked
   const std::string audit_folder = folder_of(settings.audit.path);
   const std::string failures_path = audit_folder + "/source-failures.json";
   if (auto prepared = prepare_audit_folder(settings, audit_folder); !prepared) {

@@ -46,7 +46,7 @@ std::string_view name_of(SystemCalls list);
 Result<bool> has_filter();
 
 // refusals.cc: the signal by which the kernel tells of a refused call. `names` are those of the numbers from 0.
-Result<void> watch_refusals(std::vector<std::string> names, OnViolation on_violation);
+Result<void> watch_refusals(SystemCalls list, std::vector<std::string> names, OnViolation on_violation);
 // While it lives a refused call is expected: not counted, and ends nothing.
 class ExpectRefusals {
  public:

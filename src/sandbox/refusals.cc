@@ -1,5 +1,6 @@
 // The kernel does not carry out a system call that the filter refuses and sends SIGSYS instead: the handler makes the
 // call give EPERM and counts it, or ends the process with the call's name on standard error.
+#include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <new>
 
 #include "sandbox/mechanisms.h"
 
@@ -16,12 +18,31 @@ namespace {
 
 constexpr std::size_t counted_numbers = 512;  // the kernel's last is below 500; those beyond share one place
 
+using Counts = std::array<std::atomic<std::uint64_t>, counted_numbers + 1>;
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+
+// One of each list. Shared with the processes that are forked after it was made.
+struct SharedCounts {
+  Counts collector{}, hasher{};
+};
+
+SharedCounts& shared_counts() {
+  static SharedCounts* const instance = [] {
+    void* memory = ::mmap(nullptr, sizeof(SharedCounts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? new SharedCounts : new (memory) SharedCounts;
+  }();
+  return *instance;
+}
+
+Counts& counts_of(SystemCalls list) {
+  return list == SystemCalls::hasher ? shared_counts().hasher : shared_counts().collector;
+}
+
 struct Watch {
-  std::array<std::atomic<std::uint64_t>, counted_numbers + 1> counts{};
+  Counts* counts = nullptr;
   std::vector<std::string> names;
   std::atomic<bool> ends{false}, expected{false};
 };
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
 // Never destroyed: a refused call may come until the very end.
 Watch& watch() {
@@ -56,7 +77,7 @@ void on_refusal(int /*signal*/, siginfo_t* info, void* context) {
   auto& state = watch();
   const auto place = place_of(info->si_syscall);
   if (!state.expected.load(std::memory_order_relaxed)) {
-    state.counts[place].fetch_add(1, std::memory_order_relaxed);
+    (*state.counts)[place].fetch_add(1, std::memory_order_relaxed);
     if (state.ends.load(std::memory_order_relaxed)) {
       say("sandbox: ended by a system call that is not in the list: ");
       say(place < state.names.size() ? state.names[place].c_str() : "unknown");
@@ -71,11 +92,13 @@ void on_refusal(int /*signal*/, siginfo_t* info, void* context) {
 
 }  // namespace
 
-Result<void> watch_refusals(std::vector<std::string> names, OnViolation on_violation) {
+void share_refusal_counts() { (void)shared_counts(); }
+
+Result<void> watch_refusals(SystemCalls list, std::vector<std::string> names, OnViolation on_violation) {
   auto& state = watch();
+  state.counts = &counts_of(list);
   state.names = std::move(names);
   state.ends = on_violation == OnViolation::end;
-  for (auto& count : state.counts) count = 0;
   struct sigaction action{};
   action.sa_sigaction = &on_refusal;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
@@ -93,14 +116,15 @@ Result<void> watch_refusals(std::vector<std::string> names, OnViolation on_viola
 ExpectRefusals::ExpectRefusals() { watch().expected = true; }
 ExpectRefusals::~ExpectRefusals() { watch().expected = false; }
 
-std::map<std::string, std::uint64_t> refused_system_calls() {
-  const auto& state = watch();
+std::map<std::string, std::uint64_t> refused_system_calls(SystemCalls list) {
+  const auto& names = watch().names;
+  const auto& counts = counts_of(list);
   std::map<std::string, std::uint64_t> refused;
-  for (std::size_t i = 0; i < state.counts.size(); ++i) {
-    const auto count = state.counts[i].load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const auto count = counts[i].load(std::memory_order_relaxed);
     if (count == 0) continue;
-    const bool named = i < state.names.size() && !state.names[i].empty();
-    refused[named ? state.names[i] : i < counted_numbers ? std::to_string(i) : "unknown"] += count;
+    const bool named = i < names.size() && !names[i].empty();
+    refused[named ? names[i] : i < counted_numbers ? std::to_string(i) : "unknown"] += count;
   }
   return refused;
 }

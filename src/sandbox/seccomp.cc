@@ -69,7 +69,7 @@ Result<void> load_filter(SystemCalls list, OnViolation on_violation) {
   }
   std::vector<std::string> names;
   for (int number = 0; number < named_numbers; ++number) names.push_back(call_name(number));
-  DE_CHECK(watch_refusals(std::move(names), on_violation));
+  DE_CHECK(watch_refusals(list, std::move(names), on_violation));
   return step("seccomp_load", ::seccomp_load(filter.get()));
 }
 

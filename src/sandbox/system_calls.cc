@@ -14,6 +14,14 @@
 
 #include <csignal>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define WITH_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define WITH_SANITIZER
+#endif
+#endif
+
 namespace daemoneye::sandbox {
 namespace {
 
@@ -77,7 +85,7 @@ void allow_running(List& list) {
   // Limits are read, of oneself, and never set.
   list.push_back({SYS_prlimit64, {{0, as_int, 0}, {2, as_is, 0}}});
   allow_values(list, SYS_prctl, 0, {PR_GET_NO_NEW_PRIVS, PR_GET_DUMPABLE, PR_GET_SECCOMP, PR_GET_PDEATHSIG});
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef WITH_SANITIZER
   // The sanitizers' own: they name their threads and memory, and look at what is mapped before they report.
   allow(list, {SYS_readlink, SYS_mincore, SYS_set_tid_address});
   allow_values(list, SYS_prctl, 0, {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA});

@@ -489,11 +489,65 @@ TEST_F(TakenOver, RefusedCallsAreCountedByName) {
                               errno = 0;
                               const bool refused = ::socket(AF_INET, SOCK_STREAM, 0) < 0 && errno == EPERM;
                               std::string text = refused ? "EPERM" : "?";
-                              for (const auto& [name, count] : refused_system_calls())
+                              for (const auto& [name, count] : refused_system_calls(SystemCalls::collector))
                                 text += " " + name + "=" + std::to_string(count);
                               return text;
                             });
   EXPECT_EQ(outcome.also, "EPERM socket=1 unshare=3");
+}
+
+TEST_F(TakenOver, RefusalsOfAForkedHelperAreSeenByWhoForkedIt) {
+  const auto outcome = play([] { return Result<void>{}; }, {},
+                            [&]() -> std::string {
+                              share_refusal_counts();
+                              const pid_t helper = ::fork();
+                              if (helper == 0) {
+                                if (as_helper(OnViolation::deny)) (void)::socket(AF_UNIX, SOCK_STREAM, 0);
+                                ::_exit(0);
+                              }
+                              ::waitpid(helper, nullptr, 0);
+                              if (const auto confined = as_collector(OnViolation::deny); !confined)
+                                return confined.error().message;
+                              std::string text = std::to_string(refused_system_calls(SystemCalls::collector).size());
+                              for (const auto& [name, count] : refused_system_calls(SystemCalls::hasher)) {
+                                text += " " + name + "=" + std::to_string(count);
+                              }
+                              return text;
+                            });
+  EXPECT_EQ(outcome.also, "0 socket=1");
+}
+
+// Who adds a user replaces the file.
+TEST_F(TakenOver, ReadsTheUserDatabaseAlsoAfterItWasReplaced) {
+  const auto etc = target_.folder + "/etc";
+  std::filesystem::create_directory(etc);
+  ASSERT_TRUE(base::write_file_atomic(etc + "/passwd", "old", 0644));
+  std::array<int, 2> ready{}, replaced{};
+  ASSERT_EQ(::pipe(ready.data()), 0);
+  ASSERT_EQ(::pipe(replaced.data()), 0);
+  const auto replacer = ::fork();
+  if (replacer == 0) {
+    char byte = 0;
+    if (::read(ready[0], &byte, 1) == 1) (void)base::write_file_atomic(etc + "/passwd", "new", 0644);
+    (void)!::write(replaced[1], "x", 1);
+    ::_exit(0);
+  }
+  const auto outcome = play(
+      [&]() -> Result<void> {
+        DE_CHECK(drop_privileges(
+            collector_plan({.user = unprivileged, .ledger_folder = target_.ledger_folder, .passwd_folder = etc})));
+        return {};
+      },
+      {},
+      [&]() -> std::string {
+        char byte = 0;
+        if (::write(ready[1], "x", 1) != 1 || ::read(replaced[0], &byte, 1) != 1) return "no answer";
+        const auto text = base::read_file(etc + "/passwd", 100);
+        return text ? *text : text.error().message;
+      });
+  ::waitpid(replacer, nullptr, 0);
+  for (const int fd : {ready[0], ready[1], replaced[0], replaced[1]}) ::close(fd);
+  EXPECT_EQ(outcome.also, "new");
 }
 
 struct Ended {

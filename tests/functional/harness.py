@@ -88,6 +88,7 @@ class Daemon:
         self.config = os.path.join(self.folder, "config.yaml")
         self.write_config()
         self.process = None
+        self.expects_refusals = False
         self.out_path = os.path.join(self.folder, "stdout")
         self.err_path = os.path.join(self.folder, "stderr")
         if user:
@@ -144,6 +145,10 @@ class Daemon:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired as error:
             raise Failure(f"the daemon did not stop within {seconds:g} s of SIGTERM\n{self.errors()[-3000:]}") from error
+        if not self.expects_refusals:
+            refused = [line for line in self.errors().splitlines()
+                       if '"system call refused"' in line or "call that is not in the list" in line]
+            check(not refused, f"the sandbox refuses nothing that procmond needs: {refused[:3]}")
         return code
 
     def close(self):

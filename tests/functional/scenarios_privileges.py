@@ -189,6 +189,7 @@ def scenario_privileges_refused_call_is_seen():
     if not inject.possible:
         raise Failure("needs root and x86-64")
     with daemon(rules={}) as instance:
+        instance.expects_refusals = True
         instance.start()
         pid = instance.children()["procmond"]
         strict = "end the process" in capabilities_of(instance)["system_calls"]
