@@ -19,14 +19,17 @@
 namespace daemoneye::sensor {
 namespace {
 
-// The programs may leave events without a wake-up for up to 10 ms after one (WAKE_WINDOW_NS): so after each wake-up
-// the ring is looked at again at this distance, until it was found empty twice; and seldom ever after, should a
-// virtual CPU have been stopped for longer than that between choosing no wake-up and publishing its record.
+// The programs may leave events without a wake-up for up to two windows of 10 ms after there were some (wake_flags() in
+// collect.bpf.c): so after each find the ring is looked at again at this distance, until it was empty three times, the
+// last of them more than 20 ms after the find; and seldom ever after, should a virtual CPU have been stopped for longer
+// than that between choosing no wake-up and publishing its record.
 constexpr std::chrono::milliseconds kRecheck{10};
-constexpr int kEmptyLooks = 2;
+constexpr int kEmptyLooks = 3;
 constexpr std::chrono::milliseconds kIdleRecheck{1000};
 // The kernel is asked for its recursion misses at most this often: each is a system call.
 constexpr std::chrono::milliseconds kMissesAge{200};
+// Of the ring: so full, it wakes its reader at any rate.
+constexpr std::size_t kWakeFraction = 8;
 // Records handed over before the loop gets its turn again.
 constexpr std::size_t kMaxRecordsAtOnce = 4096;
 constexpr std::size_t kMaxRecordsByPoll = 1 << 20;
@@ -134,7 +137,10 @@ class BpfSource final : public Source {
     taken_ = 0;
     limit_ = limit;
     const int outcome = consume_(ring_.get());
-    if (outcome < 0 && outcome != kEnough) give_up(fail_errno("reading the eBPF ring buffer", -outcome).error());
+    if (outcome < 0 && outcome != kEnough)
+      give_up(fail_errno("reading the eBPF ring buffer", -outcome).error());
+    else if (taken_ > 0)
+      stay_awake();
     return taken_;
   }
 
@@ -149,22 +155,18 @@ class BpfSource final : public Source {
 
   void on_wakeup() {
     drain(kMaxRecordsAtOnce);
-    if (loop_ == nullptr) return;
-    const bool resting = empty_looks_ >= kEmptyLooks;
-    empty_looks_ = 0;
-    if (resting) look_again_after(kRecheck);
+    stay_awake();
   }
 
   void on_timer() {
-    const auto taken = drain(kMaxRecordsAtOnce);
-    if (loop_ == nullptr) return;
-    const bool was_resting = empty_looks_ >= kEmptyLooks;
-    if (taken > 0)
-      empty_looks_ = 0;
-    else if (!was_resting)
-      ++empty_looks_;
-    const bool resting = empty_looks_ >= kEmptyLooks;
-    if (resting != was_resting) look_again_after(resting ? kIdleRecheck : kRecheck);
+    if (drain(kMaxRecordsAtOnce) > 0 || loop_ == nullptr || empty_looks_ == kEmptyLooks) return;
+    if (++empty_looks_ == kEmptyLooks) look_again_after(kIdleRecheck);
+  }
+
+  void stay_awake() {
+    const bool resting = empty_looks_ == kEmptyLooks;
+    empty_looks_ = 0;
+    if (resting && loop_ != nullptr) look_again_after(kRecheck);
   }
 
   // The one timer: often while there is something to expect, otherwise seldom.
@@ -201,6 +203,7 @@ Result<Skeleton> load(std::size_t ring_bytes, int cpus, bool casts) {
   Skeleton skeleton(collect_bpf__open());
   if (!skeleton) return log.fail("opening the eBPF programs", errno);
   skeleton->rodata->can_cast = casts;
+  skeleton->rodata->wake_bytes = ring_bytes / kWakeFraction;
   int outcome = ::bpf_map__set_max_entries(skeleton->maps.events, static_cast<__u32>(ring_bytes));
   if (outcome == 0) outcome = ::bpf_map__set_max_entries(skeleton->maps.scratches, static_cast<__u32>(cpus));
   if (outcome != 0) return log.fail("sizing the eBPF maps", -outcome);
