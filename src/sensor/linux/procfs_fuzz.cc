@@ -4,6 +4,7 @@
 #include <string>
 
 #include "sensor/linux/procfs_parse.h"
+#include "sensor/linux/procfs_reader.h"
 
 namespace {
 
@@ -22,7 +23,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (const auto stat = sensor::parse_stat(text)) {
         if (!within(stat->comm, text)) std::abort();
         sensor::status_of(stat->state);
-        sensor::tty_name(stat->tty_number);
+        const auto tty = sensor::tty_name(stat->tty_number);
+        if (tty && (tty->empty() || tty->size() > 16)) std::abort();
+        sensor::RawProcess process;
+        sensor::ProcReader::take_stat(*stat, process);
+        if (process.pid != stat->pid || process.start_ticks != stat->start_ticks) std::abort();
         // Written again in the kernel's form, it must say the same.
         const auto again_text =
             std::to_string(stat->pid) + " (" + std::string(stat->comm) + ")" + text.substr(text.rfind(')') + 1);
@@ -30,7 +35,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (!again || again->start_ticks != stat->start_ticks || again->comm != stat->comm) std::abort();
       }
       break;
-    case 1: sensor::parse_status(text); break;
+    case 1: {
+      const auto status = sensor::parse_status(text);
+      // Only what stands in lines of its own counts, so a longer name in front changes nothing.
+      const auto again = sensor::parse_status("Name:\tUid:\\n\n" + text);
+      if (again.uid != status.uid || again.egid != status.egid || again.resident_bytes != status.resident_bytes) {
+        std::abort();
+      }
+      break;
+    }
     default:
       if (const auto path = sensor::choose_cgroup(text)) {
         if (!within(*path, text) || path->empty() || path->front() != '/') std::abort();

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <climits>
 
 #include "base/text.h"
@@ -15,9 +16,6 @@
 namespace daemoneye::sensor {
 namespace {
 
-constexpr std::size_t kMaxStat = 4096;
-constexpr std::size_t kMaxStatus = 8192;
-constexpr std::size_t kMaxCgroup = 16384;
 constexpr std::uint64_t kLongestArguments = std::uint64_t{1} << 31;  // more than any kernel takes
 constexpr std::size_t kDirectoryBuffer = 32768;
 constexpr std::string_view kDeleted = " (deleted)";
@@ -67,38 +65,57 @@ ProcReader::Part ProcReader::part_of(int error) {
   }
 }
 
-ProcReader::Part ProcReader::read_part(int folder, const char* name, std::string& buffer, std::size_t bound) {
-  const UniqueFd file(::openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!file) return part_of(errno);
-  return read_open(file.get(), buffer, bound);
+bool ProcReader::Parts::note(Part part) {
+  absent |= part == Part::absent;
+  forbidden |= part == Part::forbidden;
+  gone |= part == Part::gone;
+  failed |= part == Part::failed;
+  return part == Part::read;
 }
 
-ProcReader::Part ProcReader::read_open(int file, std::string& buffer, std::size_t bound) {
-  buffer.resize(bound);
-  std::size_t used = 0;
-  while (used < bound) {
-    const auto got = ::read(file, buffer.data() + used, bound - used);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return part_of(errno);
-    if (got == 0) break;
-    used += static_cast<std::size_t>(got);
-  }
-  buffer.resize(used);
+ProcReader::Part ProcReader::read_part(int folder, const char* name) {
+  const UniqueFd file(::openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!file) return part_of(errno);
+  return read_open(file.get());
+}
+
+ProcReader::Part ProcReader::read_open(int file) {
+  // The kernel hands each of these texts over in one piece, as far as it fits: no second reading has to say that it
+  // was all.
+  ssize_t got = -1;
+  do {
+    got = ::read(file, buffer_.data(), buffer_.size());
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return part_of(errno);
+  text_ = {buffer_.data(), static_cast<std::size_t>(got)};
   return Part::read;
 }
 
 ProcReader::Part ProcReader::read_arguments(int folder, RawProcess& out) {
   const UniqueFd file(::openat(folder, "cmdline", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!file) return part_of(errno);
-  // One byte beyond the bound tells a cut from an exact fit.
-  const auto part = read_open(file.get(), text_, kMaxArguments + 1);
+  // The buffer holds one byte more than the bound, which tells a cut from an exact fit.
+  const auto part = read_open(file.get());
   if (part != Part::read) return part;
   out.arguments_bytes = text_.size();
   if (text_.size() > kMaxArguments) {
     out.arguments_bytes = length_of(file.get(), text_.size());
-    text_.resize(kMaxArguments);
+    text_ = text_.substr(0, kMaxArguments);
   }
   assign(out.arguments, text_);
+  return Part::read;
+}
+
+ProcReader::Part ProcReader::read_file_identity(int folder, RawProcess& out) {
+  struct stat file{};
+  if (::fstatat(folder, "exe", &file, 0) != 0) return part_of(errno);
+  const auto ns_of = [](const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; };
+  out.file.device = file.st_dev;
+  out.file.inode = file.st_ino;
+  out.file.size = static_cast<std::uint64_t>(file.st_size);
+  out.file.mtime_ns = ns_of(file.st_mtim);
+  out.file.ctime_ns = ns_of(file.st_ctim);
+  out.links = static_cast<std::uint32_t>(file.st_nlink);
   return Part::read;
 }
 
@@ -111,23 +128,13 @@ ProcReader::Part ProcReader::read_executable(int folder, RawProcess& out) {
     return part;
   }
   std::string_view path(link.data(), static_cast<std::size_t>(size));
-  struct stat file{};
-  const bool known = ::fstatat(folder, "exe", &file, 0) == 0;
-  if (known) {
-    const auto ns_of = [](const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; };
-    out.file.device = file.st_dev;
-    out.file.inode = file.st_ino;
-    out.file.size = static_cast<std::uint64_t>(file.st_size);
-    out.file.mtime_ns = ns_of(file.st_mtim);
-    out.file.ctime_ns = ns_of(file.st_ctim);
-    out.links = static_cast<std::uint32_t>(file.st_nlink);
-  }
+  const bool known = read_file_identity(folder, out) == Part::read;
   out.executable_state = event::ExecutableState::ok;
   if (path.ends_with(kDeleted)) {
     // A file may really be called so: then that very path leads to the same file.
     struct stat literal{};
-    const bool really_named_so = known && file.st_nlink > 0 && ::stat(std::string(path).c_str(), &literal) == 0 &&
-                                 literal.st_ino == file.st_ino && literal.st_dev == file.st_dev;
+    const bool really_named_so = known && out.links != 0U && ::stat(std::string(path).c_str(), &literal) == 0 &&
+                                 literal.st_ino == out.file.inode && literal.st_dev == out.file.device;
     if (!really_named_so) {
       path.remove_suffix(kDeleted.size());
       out.executable_state = path.starts_with("/memfd:") && path.find('/', 1) == std::string_view::npos
@@ -149,9 +156,38 @@ ProcReader::Part ProcReader::read_cwd(int folder, RawProcess& out) {
   return Part::read;
 }
 
+// Ids come from here: the owner of /proc/PID is root for a process that is not dumpable.
+ProcReader::Part ProcReader::read_status(int folder, RawProcess& out) {
+  const auto part = read_part(folder, "status");
+  if (part != Part::read) return part;
+  const auto status = parse_status(text_);
+  out.uid = status.uid;
+  out.euid = status.euid;
+  out.gid = status.gid;
+  out.egid = status.egid;
+  out.resident_bytes = status.resident_bytes.value_or(0);
+  return part;
+}
+
+ProcReader::Part ProcReader::read_cgroup(int folder, RawProcess& out) {
+  const auto part = read_part(folder, "cgroup");
+  if (part != Part::read) return part;
+  if (const auto path = choose_cgroup(text_)) assign(out.cgroup, *path);
+  return part;
+}
+
+ProcReader::Part ProcReader::read_loginuid(int folder, RawProcess& out) {
+  const auto part = read_part(folder, "loginuid");
+  if (part != Part::read) return part;
+  const auto id = base::parse_integer<std::uint32_t>(base::trim(text_));
+  if (id && *id != kUnset) out.loginuid = id;
+  return part;
+}
+
 UniqueFd ProcReader::open_process(event::Pid pid) {
-  const auto name = std::to_string(pid);
-  return UniqueFd(::openat(root_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  std::array<char, 16> name{};
+  std::to_chars(name.data(), name.data() + name.size() - 1, pid);
+  return UniqueFd(::openat(root_.get(), name.data(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 bool ProcReader::take_arguments(int folder, RawProcess& out) {
@@ -161,14 +197,14 @@ bool ProcReader::take_arguments(int folder, RawProcess& out) {
 }
 
 std::optional<StatFields> ProcReader::stat(int folder) {
-  if (read_part(folder, "stat", stat_, kMaxStat) != Part::read) return std::nullopt;
-  return parse_stat(stat_);
+  if (read_part(folder, "stat") != Part::read) return std::nullopt;
+  return parse_stat(text_);
 }
 
 std::optional<StatFields> ProcReader::stat(event::Pid pid) {
   const auto name = std::to_string(pid) + "/stat";
-  if (read_part(root_.get(), name.c_str(), stat_, kMaxStat) != Part::read) return std::nullopt;
-  const auto fields = parse_stat(stat_);
+  if (read_part(root_.get(), name.c_str()) != Part::read) return std::nullopt;
+  const auto fields = parse_stat(text_);
   return fields && fields->pid == pid ? fields : std::nullopt;
 }
 
@@ -184,75 +220,61 @@ void ProcReader::take_stat(const StatFields& stat, RawProcess& out) {
   out.kernel_thread = stat.kernel_thread;
 }
 
-ProcReader::Outcome ProcReader::take_rest(int folder, RawProcess& out) {
-  bool forbidden = false, failed = false, gone = false;
-  const auto note = [&](Part seen) {
-    forbidden |= seen == Part::forbidden;
-    failed |= seen == Part::failed;
-    gone |= seen == Part::gone;
-    return seen == Part::read;
-  };
+void ProcReader::read_rest(int folder, Parts& parts, RawProcess& out) {
   const bool zombie = out.status == event::ProcessStatus::zombie;
   if (out.kernel_thread)
     out.executable_state = event::ExecutableState::kernel;
   else if (!zombie)
-    note(read_executable(folder, out));
-  if (!zombie) note(read_cwd(folder, out));
-  // Ids come from `status`: the owner of /proc/PID is root for a process that is not dumpable.
-  if (note(read_part(folder, "status", text_, kMaxStatus))) {
-    const auto status = parse_status(text_);
-    out.uid = status.uid;
-    out.euid = status.euid;
-    out.gid = status.gid;
-    out.egid = status.egid;
-    out.resident_bytes = status.resident_bytes.value_or(0);
-  }
-  if (note(read_part(folder, "cgroup", text_, kMaxCgroup))) {
-    if (const auto path = choose_cgroup(text_)) assign(out.cgroup, *path);
-  }
-  if (note(read_part(folder, "loginuid", text_, 32))) {
-    const auto id = base::parse_integer<std::uint32_t>(base::trim(text_));
-    if (id && *id != kUnset) out.loginuid = id;
-  }
-  if (gone) return Outcome::vanished;
-  if (failed) return Outcome::failed;
-  return forbidden ? Outcome::forbidden : Outcome::complete;
+    parts.note(read_executable(folder, out));
+  if (!zombie) parts.note(read_cwd(folder, out));
+  parts.note(read_status(folder, out));
+  parts.note(read_cgroup(folder, out));
+  parts.note(read_loginuid(folder, out));
 }
 
-ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out) {
+ProcReader::Outcome ProcReader::take_rest(int folder, RawProcess& out) {
+  Parts parts;
+  read_rest(folder, parts, out);
+  if (parts.gone) return Outcome::vanished;
+  if (parts.failed) return Outcome::failed;
+  return parts.forbidden ? Outcome::forbidden : Outcome::complete;
+}
+
+ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out, Depth depth) {
   out = RawProcess{};
+  // The handle stays with this process: a pid's next owner is another to the kernel, and cannot be reached through it.
+  // So what is read through it needs no second look at who it was.
   const auto folder = open_process(pid);
   if (!folder) {
     const auto part = part_of(errno);
     return part == Part::failed || part == Part::forbidden ? Outcome::failed : Outcome::vanished;
   }
 
-  auto part = read_part(folder.get(), "stat", stat_, kMaxStat);
+  const auto part = read_part(folder.get(), "stat");
   if (part == Part::gone || part == Part::absent) return Outcome::vanished;
   if (part != Part::read) return Outcome::failed;
-  const auto stat = parse_stat(stat_);
+  const auto stat = parse_stat(text_);
   if (!stat || stat->pid != pid) {
     last_error_ = EBADMSG;
     return Outcome::failed;
   }
   take_stat(*stat, out);
-  auto outcome = Outcome::complete;
-  if (!out.kernel_thread && out.status != event::ProcessStatus::zombie) {
-    switch (read_arguments(folder.get(), out)) {
-      case Part::forbidden: outcome = Outcome::forbidden; break;
-      case Part::failed: outcome = Outcome::failed; break;
-      case Part::gone: return Outcome::vanished;
-      case Part::read:
-      case Part::absent: break;
-    }
+  const bool has_image = !out.kernel_thread && out.status != event::ProcessStatus::zombie;
+  Parts parts;
+  if (depth == Depth::counters) {
+    out.counters_only = true;
+    parts.note(read_status(folder.get(), out));
+    if (has_image) parts.note(read_file_identity(folder.get(), out));
+  } else {
+    if (has_image) parts.note(read_arguments(folder.get(), out));
+    read_rest(folder.get(), parts, out);
   }
-  if (const auto rest = take_rest(folder.get(), out); rest != Outcome::complete) outcome = rest;
 
-  // The same process to the end? Otherwise what was absent was perhaps only gone.
-  part = read_part(folder.get(), "stat", stat_, kMaxStat);
-  const auto after = part == Part::read ? parse_stat(stat_) : std::nullopt;
-  if (!after || after->start_ticks != out.start_ticks) return Outcome::vanished;
-  return outcome;
+  // What was absent has perhaps only gone meanwhile.
+  if (parts.absent && read_part(folder.get(), "stat") != Part::read) return Outcome::vanished;
+  if (parts.gone) return Outcome::vanished;
+  if (parts.failed) return Outcome::failed;
+  return parts.forbidden ? Outcome::forbidden : Outcome::complete;
 }
 
 Result<void> ProcReader::list(std::vector<event::Pid>& pids) {

@@ -25,10 +25,12 @@ class ProcReader {
     vanished,   // gone before or while it was read
     failed,     // the system refused for another reason; see last_error()
   };
-  // `out` is usable after complete and forbidden.
-  Outcome read(event::Pid pid, RawProcess& out);
-  // For events, where every microsecond counts: one process in steps. The handle stays with this process: once it is
-  // gone, every read through it fails, whoever gets the pid next. Invalid when it is gone already.
+  // `out` is usable after complete and forbidden. Namespaces are left out: seven links for each process would make a
+  // scan two thirds dearer, and only those who may trace a process may read them.
+  Outcome read(event::Pid pid, RawProcess& out, Depth depth = Depth::full);
+
+  // For events, where every microsecond counts: one process in steps. Everything read through the handle is of this
+  // process: once it is gone reading fails, whoever gets the pid next. Invalid when it is gone already.
   UniqueFd open_process(event::Pid pid);
   // False, and nothing taken, when they could not be read or have no bytes: the process has ended, or is just being
   // given another image.
@@ -46,17 +48,29 @@ class ProcReader {
 
  private:
   enum class Part { read, absent, forbidden, gone, failed };
-  explicit ProcReader(UniqueFd root) : root_(std::move(root)) {}
+  // What became of the parts of one process.
+  struct Parts {
+    bool absent = false, forbidden = false, gone = false, failed = false;
+    bool note(Part part);
+  };
+  explicit ProcReader(UniqueFd root) : root_(std::move(root)), buffer_(kMaxArguments + 1) {}
 
-  Part read_part(int folder, const char* name, std::string& buffer, std::size_t bound);
-  Part read_open(int file, std::string& buffer, std::size_t bound);
+  // What was read is in text_ afterwards.
+  Part read_part(int folder, const char* name);
+  Part read_open(int file);
   Part read_arguments(int folder, RawProcess& out);
   Part read_executable(int folder, RawProcess& out);
+  Part read_file_identity(int folder, RawProcess& out);
   Part read_cwd(int folder, RawProcess& out);
+  Part read_status(int folder, RawProcess& out);
+  Part read_cgroup(int folder, RawProcess& out);
+  Part read_loginuid(int folder, RawProcess& out);
   Part part_of(int error);
+  void read_rest(int folder, Parts& parts, RawProcess& out);
 
   UniqueFd root_;
-  std::string stat_, text_;
+  std::vector<char> buffer_;
+  std::string_view text_;
   int last_error_ = 0;
 };
 

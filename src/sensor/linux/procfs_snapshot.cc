@@ -11,11 +11,11 @@ class ProcfsSnapshot final : public Snapshot {
   explicit ProcfsSnapshot(ProcReader reader) : reader_(std::move(reader)) {}
   [[nodiscard]] std::string_view name() const override { return "procfs"; }
 
-  Result<SnapshotResult> scan(Depth /*depth*/, const std::function<void(const RawProcess&)>& each) override {
+  Result<SnapshotResult> scan(Depth depth, const std::function<void(const RawProcess&)>& each) override {
     SnapshotResult result;
     DE_CHECK(reader_.list(pids_));
     for (const auto pid : pids_) {
-      switch (reader_.read(pid, process_)) {
+      switch (reader_.read(pid, process_, depth)) {
         case ProcReader::Outcome::vanished: ++result.vanished; continue;
         case ProcReader::Outcome::failed: ++result.errors; continue;
         case ProcReader::Outcome::forbidden: ++result.forbidden; break;
