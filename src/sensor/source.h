@@ -96,7 +96,8 @@ Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes);
 
 // Opens the process events connector, read together with /proc: for systems without eBPF. Needs the initial network,
 // user and pid namespaces and, before Linux 6.6, CAP_NET_ADMIN; nothing afterwards, and goes on in another network
-// namespace. `buffer_bytes` of messages wait in the kernel; without CAP_NET_ADMIN perhaps fewer, see limits().
+// namespace. `buffer_bytes` of messages wait in the kernel; without CAP_NET_ADMIN perhaps fewer, see limits(). To be
+// called in the thread of the loop: it is given a short time slice and, with CAP_SYS_NICE, some priority.
 Result<std::unique_ptr<Source>> open_netlink_source(std::size_t buffer_bytes);
 
 // Enumerates all processes. `each` gets one at a time.

@@ -5,8 +5,12 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -26,6 +30,7 @@ constexpr std::size_t kMessagesAtOnce = 32;
 // Handed over before the loop gets its turn again.
 constexpr std::size_t kMaxMessagesAtOnce = 4096;
 constexpr std::size_t kMaxMessagesByPoll = 1 << 20;
+constexpr int kNice = -5;
 constexpr std::chrono::milliseconds kAcknowledgement{2000};
 
 // The subscribed socket.
@@ -157,6 +162,9 @@ class NetlinkSource final : public Source {
         "process events without eBPF: of a process that ends at once its arguments are often missed, and without "
         "privileges the executables and folders of other users' processes; the file name as passed is not told, "
         "changes of credentials only by scans";
+    if (::access("/proc/1/stat", R_OK) != 0) {
+      text += "; /proc hides other users' processes (hidepid): of them only that they start and end is seen";
+    }
     if (const auto bytes = connector_.buffer_bytes(); bytes < wanted_bytes_) {
       text += "; the buffer holds " + std::to_string(bytes) + " bytes of " + std::to_string(wanted_bytes_) +
               " (CAP_NET_ADMIN was missing)";
@@ -237,6 +245,25 @@ class NetlinkSource final : public Source {
   bool failed_ = false;
 };
 
+// The sooner this thread gets its turn the more processes are still there to be read: of some that end at once 60 %
+// were without, 80 % with a short slice, 90 % with the priority too (two busy cores). A slice costs others nothing, as
+// the share stays the same, and everyone may ask for it; the priority, a boost as auditd takes it, only with
+// CAP_SYS_NICE. What is done in other processes is not hurried.
+void ask_for_prompt_turns() {
+  // struct sched_attr and SCHED_FLAG_RESET_ON_FORK: the kernel's header and that of this libc do not go together.
+  struct {
+    std::uint32_t size = 48, policy = SCHED_OTHER;
+    std::uint64_t flags = 1;
+    std::int32_t nice = kNice;
+    std::uint32_t priority = 0;
+    std::uint64_t runtime_ns = 100'000, deadline = 0, period = 0;  // the slice; passed over before Linux 6.12
+  } attributes;
+  static_assert(sizeof attributes == 48);
+  if (::syscall(SYS_sched_setattr, 0, &attributes, 0) == 0) return;
+  attributes.nice = ::getpriority(PRIO_PROCESS, 0);
+  ::syscall(SYS_sched_setattr, 0, &attributes, 0);  // it works without, too
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Source>> open_netlink_source(std::size_t buffer_bytes) {
@@ -244,6 +271,7 @@ Result<std::unique_ptr<Source>> open_netlink_source(std::size_t buffer_bytes) {
   DE_TRY(auto connector, Connector::open(buffer_bytes));
   auto source = std::make_unique<NetlinkSource>(std::move(connector), NetlinkEvents(std::move(reader)), buffer_bytes);
   DE_CHECK(source->prime());
+  ask_for_prompt_turns();
   return source;
 }
 
