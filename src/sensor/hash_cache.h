@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <list>
 #include <unordered_map>
 #include <utility>
@@ -24,15 +23,13 @@ struct FileIdentityHash {
   }
 };
 
-// `Hash` and `Equal` may be transparent: then find() takes whatever they take.
-template <class Key, class Value, class Hash = std::hash<Key>, class Equal = std::equal_to<Key>>
+template <class Key, class Value, class Hash = std::hash<Key>>
 class LruMap {
  public:
   explicit LruMap(std::size_t capacity) : capacity_(capacity == 0 ? 1 : capacity) {}
 
   // Null when unknown. Valid until the next put().
-  template <class Like>
-  [[nodiscard]] const Value* find(const Like& key) {
+  [[nodiscard]] const Value* find(const Key& key) {
     const auto found = index_.find(key);
     if (found == index_.end()) return nullptr;
     order_.splice(order_.begin(), order_, found->second);
@@ -60,7 +57,7 @@ class LruMap {
   using Order = std::list<std::pair<Key, Value>>;  // most recently used first
   std::size_t capacity_;
   Order order_;
-  std::unordered_map<Key, typename Order::iterator, Hash, Equal> index_;
+  std::unordered_map<Key, typename Order::iterator, Hash> index_;
   std::uint64_t evictions_ = 0;
 };
 
