@@ -161,7 +161,8 @@ def scenario_excluded_processes_are_counted():
         wait_for("their number in health",
                  lambda: int(instance.collector()["details"]["events_excluded"]) >= 2 * load.count)
         excluded = int(instance.collector()["details"]["events_excluded"])
-        check(excluded == 2 * load.count, f"a start and an end each: {excluded}")
+        # And once the hash of their executable, when it is known.
+        check(2 * load.count <= excluded <= 2 * load.count + 1, f"a start and an end each: {excluded}")
 
 
 # --- Odd processes, down to SQL.
@@ -219,7 +220,7 @@ def scenario_zombies_have_their_end_and_stay_visible():
         scans = instance.query("SELECT count(*) AS n FROM scans")[0]["n"]
         wait_for("two more scans", lambda: instance.query("SELECT count(*) AS n FROM scans")[0]["n"] >= scans + 2)
         rows = instance.query(f"SELECT kind FROM process_events WHERE pid = {zombie.pid} AND process_key = :k "
-                              "ORDER BY event_id", "--param", f"k={row['process_key']}")
+                              "AND kind <> 'change' ORDER BY event_id", "--param", f"k={row['process_key']}")
         check([each["kind"] for each in rows] == ["exec", "exit"], f"scans that meet it tell nothing new: {rows}")
         zombie.wait()
 
