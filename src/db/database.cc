@@ -13,7 +13,7 @@ namespace daemoneye::db {
 namespace {
 
 // Above what the automatic checkpoint (1000 pages of 4 KiB) lets it reach when no reader holds it up.
-constexpr int wal_bytes_kept = 8 * 1024 * 1024;
+constexpr int wal_bytes_kept = 6 * 1024 * 1024;
 
 Errc errc_of(int code) {
   if (code == SQLITE_IOERR_DATA) return Errc::corrupt;  // a page's checksum differs

@@ -65,7 +65,7 @@ class Database {
     bool page_checksums = false;       // when created: docs/formats/store.md; an existing file says itself what it has
     bool autocheckpoint = true;
   };
-  // The file settings of the house: WAL, synchronous=FULL, persistent WAL of at most 8 MiB,
+  // The file settings of the house: WAL, synchronous=FULL, persistent WAL of at most 6 MiB,
   // auto_vacuum=INCREMENTAL, secure_delete=OFF, trusted_schema=OFF, no extension loading, defensive, no triggers, no
   // views. A missing file is not_found when read_only; a file of another application is invalid_input. read_only
   // needs no right to write: neither to the folder nor to the files beside.

@@ -89,7 +89,7 @@ TEST_F(DatabaseTest, CreatesTheFileWithTheSettingsOfTheHouse) {
   EXPECT_EQ(integer(*database, "PRAGMA auto_vacuum"), 2);
   EXPECT_EQ(integer(*database, "PRAGMA secure_delete"), 0);
   EXPECT_EQ(integer(*database, "PRAGMA synchronous"), 2);
-  EXPECT_EQ(integer(*database, "PRAGMA journal_size_limit"), 8 * 1024 * 1024);
+  EXPECT_EQ(integer(*database, "PRAGMA journal_size_limit"), 6 * 1024 * 1024);
   EXPECT_EQ(integer(*database, "PRAGMA trusted_schema"), 0);
   EXPECT_EQ(integer(*database, "PRAGMA page_size"), 4096);
   EXPECT_EQ(integer(*database, "PRAGMA application_id"), test_application_id);

@@ -28,16 +28,17 @@ Bytes load(const char* from) {
 }
 Bytes repeat(char c) { return Bytes{} + static_cast<std::uint8_t>(c); }
 
-// 0xff where the byte fits. A letter's two cases differ in the bit that is the space.
+// 0xff where the byte fits. A letter's two cases differ in the bit that is the space, and so do NUL and space.
 struct Probe {
   Bytes bit, wanted;
-  Probe(char c, bool any_case) : bit(repeat(any_case && is_letter(c) ? ' ' : '\0')), wanted(repeat(c)) {}
+  Probe(char c, bool either) : bit(repeat(either ? ' ' : '\0')), wanted(repeat(c)) {}
   [[nodiscard]] Bytes fits(const char* text) const { return reinterpret_cast<Bytes>((load(text) | bit) == wanted); }
 };
 
 }  // namespace
 
-Substring::Substring(std::string_view literal, bool any_case) : literal_(literal), any_case_(any_case) {
+Substring::Substring(std::string_view literal, bool any_case, bool nul_is_space)
+    : literal_(literal), any_case_(any_case), nul_is_space_(nul_is_space) {
   if (any_case_) std::transform(literal_.begin(), literal_.end(), literal_.begin(), lower);
   const auto rarest =
       std::min_element(literal_.begin(), literal_.end(), [](char a, char b) { return commonness(a) < commonness(b); });
@@ -45,9 +46,9 @@ Substring::Substring(std::string_view literal, bool any_case) : literal_(literal
 }
 
 bool Substring::matches_at(const char* text) const {
-  if (!any_case_) return std::memcmp(text, literal_.data(), literal_.size()) == 0;
   for (std::size_t i = 0; i < literal_.size(); ++i) {
-    if (lower(text[i]) != literal_[i]) return false;
+    const char c = any_case_ ? lower(text[i]) : text[i];
+    if (c != literal_[i] && !(nul_is_space_ && c == '\0' && literal_[i] == ' ')) return false;
   }
   return true;
 }
@@ -56,7 +57,8 @@ std::size_t Substring::find(std::string_view text, std::size_t from) const {
   if (text.size() < literal_.size() || from > text.size() - literal_.size()) return std::string_view::npos;
   const std::size_t last = text.size() - literal_.size();  // the last place where it could begin
   const std::size_t other = rare_ == literal_.size() - 1 ? 0 : literal_.size() - 1;
-  const Probe rare(literal_[rare_], any_case_), beside(literal_[other], any_case_);
+  const auto either = [this](char c) { return (any_case_ && is_letter(c)) || (nul_is_space_ && c == ' '); };
+  const Probe rare(literal_[rare_], either(literal_[rare_])), beside(literal_[other], either(literal_[other]));
   std::size_t at = from;
   for (; at + sizeof(Bytes) - 1 <= last; at += sizeof(Bytes)) {
     const Bytes both = rare.fits(text.data() + at + rare_) & beside.fits(text.data() + at + other);

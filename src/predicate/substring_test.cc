@@ -33,6 +33,12 @@ TEST(Substring, FindsWhatStringFinds) {
     ASSERT_EQ(Substring(literal, false).find(text, from), text.find(literal, from)) << text << " / " << literal;
     ASSERT_EQ(Substring(literal, true).find(text, from), lower(text).find(lower(literal), from))
         << text << " / " << literal;
+    auto spaced = text, with_space = literal;
+    std::replace(spaced.begin(), spaced.end(), '\0', ' ');
+    std::replace(with_space.begin(), with_space.end() - 1, '[', ' ');
+    ASSERT_EQ(Substring(with_space, i % 2 == 0, true).find(text, from),
+              i % 2 == 0 ? lower(spaced).find(lower(with_space), from) : spaced.find(with_space, from))
+        << text << " / " << with_space;
   }
 }
 

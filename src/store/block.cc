@@ -70,8 +70,8 @@ const ColumnData& Block::data(Column column) const { return *columns_[at(home_of
 
 std::string_view Block::text(Column column, std::uint32_t entry) {
   const auto& column_data = data(column);
-  if (column == Column::command_line) return command_lines()[entry];
-  const bool derived = column == Column::arguments || encoding_of(column) == Encoding::key;
+  const bool derived =
+      column == Column::command_line || column == Column::arguments || encoding_of(column) == Encoding::key;
   if (!derived) return column_data.entries[entry];
   auto& texts = texts_[at(column)];
   if (texts.views.empty()) {
@@ -80,39 +80,26 @@ std::string_view Block::text(Column column, std::uint32_t entry) {
     texts.made.resize(count);
   }
   if (!texts.made[entry]) {
-    std::string made = encoding_of(column) == Encoding::key
-                           ? to_string(column_data.keys[entry])
-                           : event::Arguments::from_nul_separated(column_data.entries[entry]).json();
+    std::string made;
+    if (encoding_of(column) == Encoding::key) {
+      made = to_string(column_data.keys[entry]);
+    } else if (column == Column::arguments) {
+      made = event::Arguments::from_nul_separated(column_data.entries[entry]).json();
+    } else {
+      // As Arguments::command_line(), without the copies in between: this is what searches in text spend their time on.
+      const auto bytes = column_data.entries[entry];
+      made = bytes.substr(0, bytes.ends_with('\0') ? bytes.size() - 1 : bytes.size());
+      std::replace(made.begin(), made.end(), '\0', ' ');
+    }
     texts.views[entry] = texts.storage.emplace_back(std::move(made));
     texts.made[entry] = true;
   }
   return texts.views[entry];
 }
 
-// As Arguments::command_line(), of all entries in one go and in one piece: this is what searches in text work on.
-std::span<const std::string_view> Block::command_lines() {
-  const auto& entries = data(Column::arguments).entries;
-  if (!command_lines_.empty() || entries.empty()) return command_lines_;
-  const std::string_view body = data(Column::arguments).body;
-  command_line_bytes_ = body;
-  std::replace(command_line_bytes_.begin(), command_line_bytes_.end(), '\0', ' ');
-  command_lines_.reserve(entries.size());
-  for (const auto entry : entries) {
-    const auto begin = static_cast<std::size_t>(entry.data() - body.data());
-    const std::size_t size = entry.empty() || entry.back() != '\0' ? entry.size() : entry.size() - 1;
-    command_line_bytes_[begin + size] = '\0';  // a NUL behind each text, as SQLite likes it
-    command_lines_.push_back(std::string_view(command_line_bytes_).substr(begin, size));
-  }
-  return command_lines_;
-}
-
-std::optional<Block::Searchable> Block::searchable(Column column) {
-  if (column == Column::command_line) {
-    const auto texts = command_lines();
-    return Searchable{command_line_bytes_, texts};
-  }
-  if (column == Column::arguments || encoding_of(column) != Encoding::text) return std::nullopt;
-  return Searchable{data(column).body, data(column).entries};
+std::optional<Block::Searchable> Block::searchable(Column column) const {
+  if (column == Column::arguments || encoding_of(home_of(column)) != Encoding::text) return std::nullopt;
+  return Searchable{data(column).body, data(column).entries, column == Column::command_line};
 }
 
 ValueView Block::value(std::size_t row, Column column, event::EventId first_event) {
@@ -142,7 +129,6 @@ ValueView Block::value(std::size_t row, Column column, event::EventId first_even
 std::size_t Block::bytes() const {
   std::size_t sum = 0;
   for (const auto& column : columns_) sum += column ? column->bytes() : 0;
-  sum += command_line_bytes_.capacity() + command_lines_.capacity() * sizeof(std::string_view);
   for (const auto& texts : texts_) {
     for (const auto& text : texts.storage) sum += sizeof text + text.capacity();
   }

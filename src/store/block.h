@@ -43,17 +43,22 @@ class Block {
     std::vector<bool> made;
     std::deque<std::string> storage;
   };
-  // What holds a column's texts one after the other, and the texts in it.
+  // A dictionary's texts, one after the other in `bytes`.
   struct Searchable {
     std::string_view bytes;
-    std::span<const std::string_view> texts;  // in order, not overlapping
+    std::span<const std::string_view> entries;
+    bool command_lines = false;  // the entries are arguments: a NUL is a space, and the last one is not there
+
+    [[nodiscard]] std::string_view text(std::size_t entry) const {
+      const auto whole = entries[entry];
+      return command_lines && whole.ends_with('\0') ? whole.substr(0, whole.size() - 1) : whole;
+    }
   };
   Block(Load load, BlockHeader header);
   Result<const ColumnData*> stored(event::Column column);
   [[nodiscard]] const ColumnData& data(event::Column column) const;
   [[nodiscard]] std::string_view text(event::Column column, std::uint32_t entry);
-  [[nodiscard]] std::optional<Searchable> searchable(event::Column column);
-  [[nodiscard]] std::span<const std::string_view> command_lines();
+  [[nodiscard]] std::optional<Searchable> searchable(event::Column column) const;
   // Decides each entry that the pattern's literal is enough for; what stays unknown must be looked at.
   void search(std::vector<std::uint8_t>& verdicts, const predicate::Predicate& predicate, std::size_t condition);
   [[nodiscard]] bool is_gap(std::size_t row) const { return !gap_.empty() && gap_[row]; }
@@ -65,8 +70,6 @@ class Block {
   std::vector<bool> gap_;
   std::array<std::unique_ptr<ColumnData>, event::column_count> columns_;
   std::array<Texts, event::column_count> texts_;
-  std::string command_line_bytes_;
-  std::vector<std::string_view> command_lines_;
 };
 
 }  // namespace daemoneye::store

@@ -46,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (rows > 0) {
     (void)(*block)->event(0);
-    const auto predicate = predicate::Predicate::parse("name LIKE '%a%' AND pid >= 0 AND command_line IS NOT NULL");
+    const auto predicate = predicate::Predicate::parse(
+        "name LIKE '%a%' AND pid >= 0 AND command_line LIKE '%A b%' AND user NOT LIKE '%r_o%'");
     if (!predicate) abort();
     (void)(*block)->select(*predicate, {Timestamp{0}, Timestamp{1}}, 1, 0, rows - 1);
   }

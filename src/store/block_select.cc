@@ -1,6 +1,7 @@
 // Which rows of a block meet the conditions: one condition after the other, the cheap ones first, each text once a
 // dictionary entry, and no column decoded when nothing is left.
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "predicate/substring.h"
@@ -46,32 +47,32 @@ void Block::search(std::vector<std::uint8_t>& verdicts, const predicate::Predica
   const auto& literal = predicate.literal(condition_index);
   const auto where = literal ? searchable(condition.column) : std::nullopt;
   if (!where) return;
-  const predicate::Substring wanted(literal->text, literal->any_case);
+  const predicate::Substring wanted(literal->text, literal->any_case, where->command_lines);
   const auto decide = [&](std::size_t entry, bool holds) {
-    const auto text = where->texts[entry];
+    const auto text = where->text(entry);
     if (text.empty()) return;  // may be NULL in SQL
-    if (holds && (!literal->enough || text.find('\0') != std::string_view::npos)) return;
+    if (holds && (!literal->enough || (!where->command_lines && text.find('\0') != std::string_view::npos))) return;
     verdicts[entry] = holds != condition.negated ? yes : no;
   };
   const auto begin_of = [&](std::size_t entry) {
-    return static_cast<std::size_t>(where->texts[entry].data() - where->bytes.data());
+    return static_cast<std::size_t>(where->text(entry).data() - where->bytes.data());
   };
   std::size_t entry = 0, at = 0;
-  while (entry < where->texts.size()) {
+  while (entry < where->entries.size()) {
     at = wanted.find(where->bytes, at);
     if (at == std::string_view::npos) {
       decide(entry++, false);
       continue;
     }
     // Texts that end before it ends do not hold it, even when they overlap.
-    while (entry < where->texts.size() && begin_of(entry) + where->texts[entry].size() < at + wanted.size()) {
+    while (entry < where->entries.size() && begin_of(entry) + where->text(entry).size() < at + wanted.size()) {
       decide(entry++, false);
     }
-    if (entry == where->texts.size()) break;
+    if (entry == where->entries.size()) break;
     if (begin_of(entry) > at) {
       ++at;  // it begins between two texts
     } else {
-      at = begin_of(entry) + where->texts[entry].size();
+      at = begin_of(entry) + where->text(entry).size();
       decide(entry++, true);
     }
   }
@@ -121,8 +122,8 @@ Result<std::vector<std::uint32_t>> Block::select(const predicate::Predicate& pre
                                                  event::EventId first_event, std::uint32_t first, std::uint32_t last) {
   std::vector<std::uint32_t> rows;
   if (header_.rows == 0 || first > last) return rows;
-  rows.reserve(last - first + 1);
-  for (std::uint32_t row = first; row <= last; ++row) rows.push_back(row);
+  rows.resize(last - first + 1);
+  std::iota(rows.begin(), rows.end(), first);
   if (time.from || time.to) {
     DE_TRY(const auto* times, stored(Column::time));
     std::erase_if(rows, [&](std::uint32_t row) {
