@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "base/time.h"
 #include "observe/log.h"
@@ -34,7 +35,7 @@ class RefusedCalls {
 
   void look(SystemCalls list, const std::string& list_name) {
     for (const auto& [name, count] : sandbox::refused_system_calls(list)) {
-      auto& seen = seen_[list_name + " " + name];
+      auto& seen = seen_[{list, name}];
       if (count <= seen.counted) continue;
       observe::counter("daemoneye_seccomp_denied_total", "System calls that the sandbox refused, by list and name",
                        {{"list", list_name}, {"syscall", name}})
@@ -49,7 +50,7 @@ class RefusedCalls {
     }
   }
 
-  std::map<std::string, Seen> seen_;
+  std::map<std::pair<SystemCalls, std::string>, Seen> seen_;
 };
 
 std::string refused_text(SystemCalls list) {

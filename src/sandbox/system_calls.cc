@@ -87,7 +87,7 @@ void allow_running(List& list) {
   allow_values(list, SYS_prctl, 0, {PR_GET_NO_NEW_PRIVS, PR_GET_DUMPABLE, PR_GET_SECCOMP, PR_GET_PDEATHSIG});
 #ifdef WITH_SANITIZER
   // The sanitizers' own: they name their threads and memory, and look at what is mapped before they report.
-  allow(list, {SYS_readlink, SYS_mincore, SYS_set_tid_address});
+  allow(list, {SYS_readlink, SYS_mincore, SYS_pipe2, SYS_set_tid_address});
   allow_values(list, SYS_prctl, 0, {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA});
 #endif
 }
