@@ -238,6 +238,40 @@ def scenario_zombies_of_before_the_start():
             f"SELECT 1 FROM process_events WHERE kind = 'exit' AND pid = {zombie.pid}"))
 
 
+def scenario_processes_of_a_container_like_namespace():
+    """Own pid and mount namespace: pids, parents and paths are those of the host's view, each process once."""
+    with daemon(rules={}, settings={"app.scan_interval_ms": 200}) as instance:
+        instance.start()
+        marker = f"inner-{os.getpid()}"
+        container = subprocess.Popen(
+            ["unshare", "--pid", "--mount", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child", "bash", "-c",
+             f"true {marker} $$; /bin/true {marker}; sleep 300 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+        try:
+            inner = int(container.stdout.readline())
+            check(inner < 100, f"a pid of its own in there: {inner}")
+            rows = wait_for("the inner shell", lambda: instance.query(
+                f"SELECT pid, process_key FROM process_events WHERE kind = 'exec' AND ppid = {container.pid} "
+                "AND name = 'bash'"))
+            init = rows[0]
+            short = wait_for("its short-lived child", lambda: instance.query(
+                "SELECT pid, ppid, arguments FROM process_events WHERE kind = 'exec' AND command_line LIKE :m",
+                "--param", f"m=/bin/true {marker}"))[0]
+            check(short["ppid"] == init["pid"] and short["pid"] > 1, f"the host's pids: {short} {init}")
+            sleeper = wait_for("the sleeper", lambda: instance.query(
+                f"SELECT pid, process_key, executable_path, parent_key FROM processes WHERE ppid = {init['pid']} "
+                "AND name = 'sleep' AND status <> 'exited'"))[0]
+            with open(f"/proc/{sleeper['pid']}/status", encoding="ascii") as file:
+                inside = next(line for line in file if line.startswith("NSpid")).split()
+            check(inside[1:] == [str(sleeper["pid"]), str(inner)], f"it is that one: {inside}")
+            check(sleeper["executable_path"].endswith("/sleep") and sleeper["parent_key"] == init["process_key"],
+                  f"path and parent: {sleeper}")
+        finally:
+            container.kill()
+            container.wait()
+        wait_for("all of it gone", lambda: not instance.query(
+            f"SELECT 1 FROM processes WHERE status <> 'exited' AND ppid = {init['pid']}"))
+
+
 def scenario_an_executable_that_is_replaced_while_it_runs():
     """Unlinked and made anew under the same name: what runs is told apart from what lies there."""
     with daemon(rules={}, settings={"app.scan_interval_ms": 200}) as instance:
@@ -298,6 +332,30 @@ def scenario_hidden_proc_is_no_hindrance_to_root():
         wait_for("its end", lambda: instance.query(
             f"SELECT 1 FROM process_events WHERE kind = 'exit' AND pid = {sleeper.pid}"))
         check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+def scenario_hidden_proc_without_root_is_partial():
+    """The same without privileges: only its own user's processes, and a degraded collector."""
+    hidden = ["unshare", "--mount", "sh", "-c",
+              "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid nobody --regid nogroup --clear-groups "
+              "\"$@\"", "sh"]
+    with daemon(user="nobody", rules={}, settings={"app.scan_interval_ms": 200}) as instance:
+        others = subprocess.Popen(["sleep", "302"])
+        own = subprocess.Popen(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "sleep", "303"])
+        instance.user = None  # `hidden` changes it after the mount
+        try:
+            instance.start(wait=False, within=hidden)
+            instance.user = "nobody"
+            instance.wait_ready()
+            wait_for("its user's process", lambda: instance.query(
+                f"SELECT 1 FROM processes WHERE pid = {own.pid} AND command_line = 'sleep 303'"))
+            check(not instance.query(f"SELECT 1 FROM processes WHERE pid = {others.pid}"), "root's is hidden")
+            health = instance.collector()
+            check(health["state"] == "degraded" and health["reason"], f"health says that it is partial: {health}")
+        finally:
+            for process in (own, others):
+                process.kill()
+                process.wait()
 
 
 for _name, _scenario in list(globals().items()):
