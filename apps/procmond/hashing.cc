@@ -10,7 +10,7 @@ namespace {
 
 using Details = std::map<std::string, std::string>;
 
-// Of app.memory_budget_mb about 2 % for each table at 200 bytes an entry.
+// About 3 % of app.memory_budget_mb for each table, when it is full.
 constexpr std::size_t entries_per_mb = 100;
 
 sensor::Confinement confinement(const std::string& user) {

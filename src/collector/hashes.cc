@@ -9,14 +9,6 @@ namespace {
 
 constexpr std::size_t max_hopeless = 1024;
 
-base::Sha256Digest digest_of(const std::string& hex) {
-  base::Sha256Digest digest{};
-  if (const auto bytes = base::from_hex(hex); bytes && bytes->size() == digest.size()) {
-    std::ranges::copy(*bytes, reinterpret_cast<char*>(digest.data()));
-  }
-  return digest;
-}
-
 }  // namespace
 
 Hashes::Hashes(Options options, std::unique_ptr<sensor::Hasher> hasher)
@@ -38,10 +30,10 @@ void Hashes::stop() {
 
 std::optional<std::string> Hashes::find(const sensor::FileIdentity& file) {
   if (file.inode == 0) return std::nullopt;
-  const auto* digest = files_.find(file);
-  if (digest == nullptr) return std::nullopt;
+  const auto* hash = files_.find(file);
+  if (hash == nullptr) return std::nullopt;
   ++counters_.hits;
-  return base::to_hex(*digest);
+  return *hash;
 }
 
 bool Hashes::ask(const Subject& subject, const sensor::FileIdentity& file, const std::optional<std::string>& path) {
@@ -77,16 +69,14 @@ bool Hashes::ask(const Subject& subject, const sensor::FileIdentity& file, const
 }
 
 std::optional<std::string> Hashes::note(std::uint64_t device, const std::string& path, const std::string& hash) {
-  const auto key = std::to_string(device) + ':' + path;
-  const auto digest = digest_of(hash);
-  const auto* before = paths_.find(key);
-  if (before != nullptr && *before == digest) return std::nullopt;
+  const auto* before = paths_.find(PathView{device, path});
+  if (before != nullptr && *before == hash) return std::nullopt;
   std::optional<std::string> former;
   if (before != nullptr) {
-    former = base::to_hex(*before);
+    former = *before;
     ++counters_.changed;
   }
-  paths_.put(key, digest);
+  paths_.put(PathKey{device, path}, hash);
   return former;
 }
 
@@ -122,7 +112,7 @@ void Hashes::take(const sensor::HashAnswer& answer) {
   if (answer.hash) {
     // Under what was asked, never under what the helper names when more was known: it cannot speak of other files.
     const bool same = asked.inode == 0 || answer.file == asked;
-    if (same && answer.file.inode != 0) files_.put(answer.file, digest_of(*answer.hash));
+    if (same && answer.file.inode != 0) files_.put(answer.file, *answer.hash);
     if (outcome.path && answer.state.value_or(event::ExecutableState::ok) == event::ExecutableState::ok) {
       const auto device = asked.inode != 0 ? asked.device : answer.file.device;
       outcome.former = note(device, *outcome.path, *answer.hash);

@@ -7,10 +7,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include "base/hash.h"
 #include "base/time.h"
 #include "event/process.h"
 #include "observe/health.h"
@@ -22,7 +22,7 @@ namespace daemoneye::collector {
 class Hashes {
  public:
   struct Options {
-    std::size_t files = 8192, paths = 8192;      // remembered; about 200 bytes each, and a path's length
+    std::size_t files = 8192, paths = 8192;      // remembered; about 250 bytes each, and a path's length
     std::size_t waiting = 8192;                  // processes that wait for a hash
     std::string problem;                         // why there is no helper, or what it lacks
     std::map<std::string, std::string> details;  // of the helper, for health
@@ -60,8 +60,7 @@ class Hashes {
   [[nodiscard]] std::optional<std::string> find(const sensor::FileIdentity& file);
   // Asks for it; the outcome names `subject`. False: it will not come.
   bool ask(const Subject& subject, const sensor::FileIdentity& file, const std::optional<std::string>& path);
-  // That `path` on `device` holds `hash` now; gives the one before, when it was another. The device tells apart what
-  // containers have at the same path.
+  // That `path` on `device` holds `hash` now; gives the one before, when it was another.
   std::optional<std::string> note(std::uint64_t device, const std::string& path, const std::string& hash);
   // A file that an operator asks about. `done` is called at most once, in the loop's thread, perhaps at once.
   void hash_path(const std::string& path, std::function<void(Result<std::string>)> done);
@@ -71,6 +70,25 @@ class Hashes {
   void publish_metrics();
 
  private:
+  // The device tells apart what containers have at the same path.
+  struct PathKey {
+    std::uint64_t device = 0;
+    std::string path;
+  };
+  struct PathView {
+    std::uint64_t device = 0;
+    std::string_view path;
+  };
+  struct PathHash {
+    using is_transparent = void;
+    std::size_t operator()(const auto& key) const {
+      return std::hash<std::string_view>{}(key.path) ^ static_cast<std::size_t>(key.device * 0x9e3779b97f4a7c15ULL);
+    }
+  };
+  struct PathEqual {
+    using is_transparent = void;
+    bool operator()(const auto& a, const auto& b) const { return a.device == b.device && a.path == b.path; }
+  };
   struct Pending {
     sensor::FileIdentity file;
     std::optional<std::string> path;
@@ -82,8 +100,8 @@ class Hashes {
   Options options_;
   std::unique_ptr<sensor::Hasher> hasher_;
   std::function<void(const Outcome&)> on_outcome_;
-  sensor::LruMap<sensor::FileIdentity, base::Sha256Digest, sensor::FileIdentityHash> files_;
-  sensor::LruMap<std::string, base::Sha256Digest> paths_;  // by "DEVICE:PATH"
+  sensor::LruMap<sensor::FileIdentity, std::string, sensor::FileIdentityHash> files_;
+  sensor::LruMap<PathKey, std::string, PathHash, PathEqual> paths_;
   sensor::LruMap<sensor::FileIdentity, bool, sensor::FileIdentityHash> hopeless_;
   std::unordered_map<std::uint64_t, Pending> pending_;  // by request
   std::unordered_map<sensor::FileIdentity, std::uint64_t, sensor::FileIdentityHash> on_the_way_;

@@ -56,7 +56,8 @@ void Tracker::follow_hash(Entry& entry, Timestamp now, EventSource source) {
 void Tracker::refresh_hash(Entry& entry, const sensor::RawProcess& raw, Timestamp now) {
   if (hashes_ == nullptr || entry.kernel_thread || entry.hash_awaited || !entry.announced) return;
   auto& image = *entry.image;
-  if (image.hash && !entry.hash_told) {  // found out for another process that runs the same image
+  if (!image.hash && !image.hash_settled) image.hash = hashes_->find(image.file);
+  if (image.hash && !entry.hash_told) {  // found out for another process that runs the same file
     auto event = describe(entry, now);
     entry.hash_told = emit(event, EventKind::change, EventSource::scan, now,
                            text({{"executable_hash", change(std::nullopt, *image.hash)}}));

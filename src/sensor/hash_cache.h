@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <unordered_map>
 #include <utility>
@@ -23,13 +24,15 @@ struct FileIdentityHash {
   }
 };
 
-template <class Key, class Value, class Hash = std::hash<Key>>
+// `Hash` and `Equal` may be transparent: then find() takes whatever they take.
+template <class Key, class Value, class Hash = std::hash<Key>, class Equal = std::equal_to<Key>>
 class LruMap {
  public:
   explicit LruMap(std::size_t capacity) : capacity_(capacity == 0 ? 1 : capacity) {}
 
   // Null when unknown. Valid until the next put().
-  [[nodiscard]] const Value* find(const Key& key) {
+  template <class Like>
+  [[nodiscard]] const Value* find(const Like& key) {
     const auto found = index_.find(key);
     if (found == index_.end()) return nullptr;
     order_.splice(order_.begin(), order_, found->second);
@@ -57,7 +60,7 @@ class LruMap {
   using Order = std::list<std::pair<Key, Value>>;  // most recently used first
   std::size_t capacity_;
   Order order_;
-  std::unordered_map<Key, typename Order::iterator, Hash> index_;
+  std::unordered_map<Key, typename Order::iterator, Hash, Equal> index_;
   std::uint64_t evictions_ = 0;
 };
 

@@ -4,14 +4,18 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/memfd.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <filesystem>
 #include <map>
@@ -450,6 +454,79 @@ TEST_F(HasherTest, AnswersWhatIsLateWithoutAHash) {
   EXPECT_NE(answer.error.find("deadline"), std::string::npos) << answer.error;
   EXPECT_EQ(hasher_->counters().late, 1U);
   ::kill(held, SIGCONT);
+}
+
+// The device that the kernel itself keeps for what is mounted at `path`.
+std::optional<std::uint64_t> device_mounted_at(const std::string& path) {
+  const auto text = base::read_file("/proc/self/mountinfo", 1 << 20);
+  if (!text) return std::nullopt;
+  for (const auto line : base::split(*text, '\n')) {
+    const auto fields = base::split(line, ' ');
+    if (fields.size() < 5 || fields[4] != path) continue;
+    const auto numbers = base::split(fields[2], ':');
+    return ::makedev(base::parse_integer<unsigned>(numbers[0]).value_or(0),
+                     base::parse_integer<unsigned>(numbers[1]).value_or(0));
+  }
+  return std::nullopt;
+}
+
+TEST_F(HasherTest, KnowsAFileOfAnOverlayByTheKernelsNumbers) {
+  const auto lower = folder_ + "/lower", memory = folder_ + "/memory", merged = folder_ + "/merged";
+  for (const auto& path : {lower, memory, merged}) std::filesystem::create_directory(path);
+  std::filesystem::copy_file("/bin/sleep", lower + "/program");
+  // Layers of two file systems, so that stat(2) gives neither the overlay's device nor its inode numbers.
+  if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      ::mount("tmpfs", memory.c_str(), "tmpfs", 0, nullptr) != 0 ||
+      ::mount("overlay", merged.c_str(), "overlay", 0, ("xino=off,lowerdir=" + lower + ":" + memory).c_str()) != 0) {
+    ::umount2(memory.c_str(), MNT_DETACH);
+    GTEST_SKIP() << "no overlay can be mounted here: " << std::strerror(errno);
+  }
+  open();
+  const auto path = merged + "/program";
+  {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    auto identity = identity_at(path);
+    const auto as_stat_says = identity;
+    identity.device = device_mounted_at(merged).value_or(0);
+    const auto info = base::read_file("/proc/self/fdinfo/" + std::to_string(file.get()), 4096);
+    for (const auto line : base::split(*info, '\n')) {
+      if (line.starts_with("ino:")) identity.inode = *base::parse_integer<std::uint64_t>(base::trim(line.substr(4)));
+    }
+    EXPECT_NE(identity, as_stat_says) << "else this shows nothing";
+    Running process(path);
+    auto answer = ask(process.request(identity, path));
+    EXPECT_EQ(answer.hash, hash_of(path)) << answer.error;
+    EXPECT_EQ(answer.file, identity) << "kept under what the kernel says of the next run, too";
+    EXPECT_EQ(answer.state, ExecutableState::ok);
+    auto other = process.request(identity, path);
+    ++other.file.inode;
+    EXPECT_EQ(ask(other).hash, std::nullopt);
+    const auto request = process.request(identity, path);
+    process.end();
+    EXPECT_EQ(ask(request).hash, hash_of(path)) << "gone, and found at its path";
+  }
+  hasher_.reset();  // its handles keep the file systems busy
+  ::umount2(merged.c_str(), MNT_DETACH);
+  ::umount2(memory.c_str(), MNT_DETACH);
+}
+
+TEST_F(HasherTest, WithoutPrivilegesOnlyOnesOwnExecutablesAreHashed) {
+  if (::geteuid() != 0) GTEST_SKIP() << "the change of user needs root";
+  constexpr uid_t nobody = 65534;
+  const auto become_nobody = [] { return ::setgid(nobody) == 0 && ::setuid(nobody) == 0; };
+  open({.cpu_percent = 100}, {.drop = [&]() -> Result<std::map<std::string, std::string>> {
+                                if (!become_nobody()) return fail_errno("setuid", errno);
+                                return {};
+                              },
+                              .filter = {}});
+  const Running foreign("/bin/sleep");
+  const auto answer = ask(foreign.request());
+  EXPECT_EQ(answer.state, ExecutableState::unreadable);
+  EXPECT_EQ(answer.hash, std::nullopt);
+  const Running own([&] {
+    if (become_nobody()) ::execl("/bin/sleep", "sleep", "300", nullptr);
+  });
+  EXPECT_EQ(ask(own.request()).hash, hash_of("/bin/sleep"));
 }
 
 TEST_F(HasherTest, DoesNotServeUnconfined) {
