@@ -11,9 +11,12 @@
 #include <cerrno>
 #include <csignal>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
+#include "base/time.h"
 #include "base/unique_fd.h"
 
 namespace daemoneye::base {
@@ -23,10 +26,19 @@ struct EventLoop::State {
     std::shared_ptr<Handler> handler;  // shared: a handler may remove itself while it runs
     std::uint64_t generation = 0;      // tells a reused fd number from the one that epoll reported
   };
-  UniqueFd epoll, wake, signals;
+  struct Timer {
+    SteadyClock::time_point due;
+    std::chrono::nanoseconds period;
+    std::shared_ptr<Task> task;  // shared: it may remove its own timer while it runs
+  };
+  UniqueFd epoll, wake, clock, signals;
   std::unordered_map<int, Registration> registrations;
-  std::unordered_map<TimerId, UniqueFd> timers;
-  TimerId next_timer = 1;  // not the descriptor: its number is reused, and an old id must not end another's timer
+  // One timerfd for all timers, set to the earliest and left alone when that one goes: most timers here are short, come
+  // and go with each batch of events, and a descriptor for each would cost five system calls.
+  std::unordered_map<TimerId, Timer> timers;
+  std::set<std::pair<SteadyClock::time_point, TimerId>> queue;
+  std::optional<SteadyClock::time_point> armed;
+  TimerId next_timer = 1;
   std::uint64_t next_generation = 1;
   std::mutex mutex;
   std::vector<Task> posted;
@@ -64,6 +76,10 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create() {
     }
     for (auto& task : tasks) task();
   }));
+  state.clock.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!state.clock) return fail_errno("timerfd_create", errno);
+  EventLoop* const self = loop.get();
+  DE_CHECK(loop->add(state.clock.get(), EPOLLIN, [self](std::uint32_t) { self->run_timers(); }));
   return loop;
 }
 
@@ -93,31 +109,59 @@ void EventLoop::remove(int fd) {
 
 Result<EventLoop::TimerId> EventLoop::add_timer(std::chrono::nanoseconds first, std::chrono::nanoseconds period,
                                                 Task task) {
-  UniqueFd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer) return fail_errno("timerfd_create", errno);
-  const auto spec = [](std::chrono::nanoseconds span) {
-    return timespec{static_cast<time_t>(span.count() / 1'000'000'000), static_cast<long>(span.count() % 1'000'000'000)};
-  };
-  // Zero would disarm the timer.
-  itimerspec when{spec(period), spec(std::max(first, std::chrono::nanoseconds(1)))};
-  if (::timerfd_settime(timer.get(), 0, &when, nullptr) != 0) return fail_errno("timerfd_settime", errno);
-  const int fd = timer.get();
   const TimerId id = state_->next_timer++;
-  const bool once = period == std::chrono::nanoseconds(0);
-  DE_CHECK(add(fd, EPOLLIN, [this, fd, id, once, task = std::move(task)](std::uint32_t) {
-    if (drain_counter(fd) == 0) return;
-    if (once) remove_timer(id);
-    task();
-  }));
-  state_->timers.emplace(id, std::move(timer));
+  // At least 1 ns: a task that adds itself anew gives others their turn.
+  const auto due = SteadyClock::now() + std::max(first, std::chrono::nanoseconds(1));
+  state_->timers.emplace(id, State::Timer{due, period, std::make_shared<Task>(std::move(task))});
+  state_->queue.emplace(due, id);
+  if (auto armed = arm(); !armed) {
+    remove_timer(id);
+    return std::unexpected(armed.error());
+  }
   return id;
 }
 
 void EventLoop::remove_timer(TimerId timer) {
   const auto found = state_->timers.find(timer);
   if (found == state_->timers.end()) return;
-  remove(found->second.get());
+  state_->queue.erase({found->second.due, timer});
   state_->timers.erase(found);
+}
+
+Result<void> EventLoop::arm() {
+  if (state_->queue.empty()) return {};
+  const auto due = state_->queue.begin()->first;
+  if (state_->armed && *state_->armed <= due) return {};
+  const auto since = due.time_since_epoch().count();  // CLOCK_MONOTONIC, as steady_clock is
+  itimerspec when{};
+  when.it_value = {static_cast<time_t>(since / 1'000'000'000), static_cast<long>(since % 1'000'000'000)};
+  if (::timerfd_settime(state_->clock.get(), TFD_TIMER_ABSTIME, &when, nullptr) != 0) {
+    return fail_errno("timerfd_settime", errno);
+  }
+  state_->armed = due;
+  return {};
+}
+
+void EventLoop::run_timers() {
+  drain_counter(state_->clock.get());
+  state_->armed.reset();
+  const auto now = SteadyClock::now();
+  while (!state_->stopping && !state_->queue.empty() && state_->queue.begin()->first <= now) {
+    const auto id = state_->queue.begin()->second;
+    state_->queue.erase(state_->queue.begin());
+    auto& timer = state_->timers.at(id);
+    const auto task = timer.task;
+    if (timer.period == std::chrono::nanoseconds(0)) {
+      state_->timers.erase(id);
+    } else {
+      // Periods that were slept through are left out.
+      timer.due += timer.period * ((now - timer.due) / timer.period + 1);
+      state_->queue.emplace(timer.due, id);
+    }
+    (*task)();
+  }
+  // It failed with the same descriptor never before; if it does, the loop cannot keep time, and ends.
+  if (!arm()) stop();
 }
 
 Result<void> EventLoop::on_signals(std::initializer_list<int> signals, std::function<void(int)> handler) {

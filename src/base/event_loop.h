@@ -1,4 +1,4 @@
-// One epoll loop: descriptors, timers (timerfd), signals (signalfd), work posted from other threads (eventfd).
+// One epoll loop: descriptors, timers (one timerfd), signals (signalfd), work posted from other threads (eventfd).
 // All members but post() and stop() belong to the thread that calls run(). Objects registered here are passive:
 // they hold no loop of their own. A handler may add or remove any registration, its own included.
 #pragma once
@@ -45,6 +45,8 @@ class EventLoop {
 
  private:
   EventLoop();
+  Result<void> arm();
+  void run_timers();
   struct State;
   std::unique_ptr<State> state_;
 };
