@@ -1,3 +1,5 @@
+#include <lz4.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -59,9 +61,53 @@ Result<void> BatchSender::queue(Prepared prepared) {
                                     std::to_string(expected) + " comes next");
   }
   const std::size_t bytes = prepared.message.canonical.size() + prepared.message.scan.size() + held_overhead_bytes;
-  held_.push_back(
-      Held{std::move(prepared.message), expected, bytes, prepared.events, prepared.first_time, prepared.last_time});
+  held_.push_back(Held{.message = std::move(prepared.message),
+                       .packed = {},
+                       .canonical_bytes = 0,
+                       .scan_bytes = 0,
+                       .sequence = expected,
+                       .bytes = bytes,
+                       .events = prepared.events,
+                       .first_time = prepared.first_time,
+                       .last_time = prepared.last_time});
+  Held& held = held_.back();
+  if (plain_bytes_ + bytes > limits_.max_plain_bytes && pack(held)) {
+    held_bytes_ -= bytes - held.bytes;
+  } else {
+    plain_bytes_ += bytes;
+  }
   return {};
+}
+
+// False when that would not make it smaller.
+bool BatchSender::pack(Held& held) {
+  auto& batch = std::get<BatchMessage>(held.message);
+  const std::string plain = batch.canonical + batch.scan;
+  std::string packed(static_cast<std::size_t>(::LZ4_compressBound(static_cast<int>(plain.size()))), '\0');
+  const int size = ::LZ4_compress_default(plain.data(), packed.data(), static_cast<int>(plain.size()),
+                                          static_cast<int>(packed.size()));
+  if (size <= 0 || static_cast<std::size_t>(size) >= plain.size()) return false;
+  held.packed.assign(packed, 0, static_cast<std::size_t>(size));  // a copy of its own size
+  held.canonical_bytes = batch.canonical.size();
+  held.scan_bytes = batch.scan.size();
+  held.bytes = held.packed.size() + held_overhead_bytes;
+  std::string().swap(batch.canonical);
+  std::string().swap(batch.scan);
+  return true;
+}
+
+Result<Message> BatchSender::unpack(const Held& held) {
+  BatchMessage batch = std::get<BatchMessage>(held.message);
+  std::string plain(held.canonical_bytes + held.scan_bytes, '\0');
+  const int size = ::LZ4_decompress_safe(held.packed.data(), plain.data(), static_cast<int>(held.packed.size()),
+                                         static_cast<int>(plain.size()));
+  if (size < 0 || static_cast<std::size_t>(size) != plain.size()) {
+    return fail(Errc::internal, "batch " + std::to_string(held.sequence) + " was damaged while it was held");
+  }
+  batch.scan = plain.substr(held.canonical_bytes);
+  plain.resize(held.canonical_bytes);
+  batch.canonical = std::move(plain);
+  return batch;
 }
 
 bool BatchSender::has_room(std::size_t bytes) const {
@@ -101,6 +147,7 @@ void BatchSender::acknowledge_up_to(std::uint64_t sequence) {
       in_flight_records_ -= records_of(front.events);
     }
     held_bytes_ -= front.bytes;
+    if (front.packed.empty()) plain_bytes_ -= front.bytes;
     acknowledged_ = front.sequence;
     remember(front);
     held_.pop_front();
@@ -187,7 +234,12 @@ Result<void> BatchSender::pump(const Send& send) {
     const std::size_t records = records_of(next.events);
     // A batch larger than the whole window goes alone.
     if (in_flight_batches_ > 0 && in_flight_records_ + records > window_records_) return {};
-    DE_CHECK(send(next.message));
+    if (next.packed.empty()) {
+      DE_CHECK(send(next.message));
+    } else {
+      DE_TRY(const Message plain, unpack(next));
+      DE_CHECK(send(plain));
+    }
     ++in_flight_batches_;
     in_flight_records_ += records;
     sent_ = std::max(sent_, next.sequence);

@@ -23,6 +23,9 @@ class BatchSender {
  public:
   struct Limits {
     std::size_t max_held_bytes = 16 * 1024 * 1024;
+    // Beyond this much, what joins the batches that wait is compressed: the agent is behind, and what can be held
+    // should last.
+    std::size_t max_plain_bytes = 1024 * 1024;
   };
   // A hole the agent's store has compared with what was acknowledged: it is older than it was, or another one.
   // The agent is told the same in Resume. The collector owes a gap event for [from, to].
@@ -63,7 +66,7 @@ class BatchSender {
 
   [[nodiscard]] bool connected() const { return connected_; }
   [[nodiscard]] std::size_t held_batches() const { return held_.size(); }
-  // Prepared and held batches: payloads and an allowance for each.
+  // Prepared and held batches: payloads, compressed where they are, and an allowance for each.
   [[nodiscard]] std::size_t held_bytes() const { return held_bytes_; }
   // The earliest event time of the oldest batch that is not acknowledged; the collector's heartbeat needs it.
   [[nodiscard]] std::optional<Timestamp> oldest_held_time() const {
@@ -82,6 +85,9 @@ class BatchSender {
  private:
   struct Held {
     Message message;  // a BatchMessage; kept as what `send` takes, so that sending copies nothing
+    // Its texts, compressed; then they are empty in `message`.
+    std::string packed;
+    std::size_t canonical_bytes = 0, scan_bytes = 0;
     std::uint64_t sequence = 0;
     std::size_t bytes = 0;
     std::uint64_t events = 0;
@@ -97,6 +103,8 @@ class BatchSender {
     std::uint64_t committed = 0, acknowledged = 0;
     bool operator==(const Told&) const = default;
   };
+  static bool pack(Held& held);
+  static Result<Message> unpack(const Held& held);
   void acknowledge_up_to(std::uint64_t sequence);
   void remember(const Held& held);
   [[nodiscard]] std::optional<Missing> missing_in(const Welcome& welcome) const;
@@ -109,7 +117,7 @@ class BatchSender {
   std::uint64_t sent_ = 0;          // highest ever sent, over all connections
   std::uint64_t acknowledged_ = 0;  // held_ begins with the next one
   std::deque<Held> held_;
-  std::size_t held_bytes_ = 0;
+  std::size_t held_bytes_ = 0, plain_bytes_ = 0;
   std::deque<Span> history_;                // in order, without holes, up to acknowledged_
   std::optional<Timestamp> covered_until_;  // the latest a store has claimed before it held any of this epoch
   Told told_;

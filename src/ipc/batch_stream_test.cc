@@ -95,6 +95,34 @@ TEST(BatchSender, RefusesBatchesOutOfOrder) {
   EXPECT_TRUE(s.sender.queue(std::move(first)));
 }
 
+TEST(BatchSender, HoldsWhatWaitsCompressedAndSendsItAsItWas) {
+  BatchSender packed{"procmond", some_epoch, {.max_held_bytes = 16 * 1024 * 1024, .max_plain_bytes = 0}};
+  Sender plain;
+  for (int i = 0; i < 3; ++i) {
+    const auto first = static_cast<std::int64_t>(packed.next_sequence() * 1000);
+    const std::string scan(i == 1 ? 5000 : 0, 's');
+    auto prepared = packed.prepare(100, encoded_events(100, first), scan, Timestamp{first}, Timestamp{first + 100});
+    ASSERT_TRUE(prepared);
+    ASSERT_TRUE(packed.queue(std::move(*prepared)));
+    plain.add(100, scan);
+  }
+  EXPECT_LT(packed.held_bytes(), plain.sender.held_bytes() / 2);
+  ASSERT_TRUE(plain.welcome(0));
+  const auto expected = plain.wire;
+  plain.wire.clear();
+  for (int connection = 0; connection < 2; ++connection) {  // again after a broken one
+    plain.wire.clear();
+    ASSERT_TRUE(packed.on_welcome(Welcome{protocol_version, "A", 0, 1000, std::nullopt}, plain.send));
+    ASSERT_EQ(plain.wire.size(), expected.size());
+    for (std::size_t i = 1; i < expected.size(); ++i) {
+      EXPECT_EQ(std::get<BatchMessage>(plain.wire[i]).canonical, std::get<BatchMessage>(expected[i]).canonical);
+      EXPECT_EQ(std::get<BatchMessage>(plain.wire[i]).scan, std::get<BatchMessage>(expected[i]).scan);
+    }
+  }
+  ASSERT_TRUE(packed.on_acknowledge(Acknowledge{3}, plain.send));
+  EXPECT_EQ(packed.held_bytes(), 0u);
+}
+
 TEST(BatchSender, KeepsToTheWindow) {
   Sender s;
   for (int i = 0; i < 5; ++i) s.add(4);
