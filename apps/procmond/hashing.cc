@@ -1,5 +1,6 @@
 #include "procmond/hashing.h"
 
+#include "collector/budget.h"
 #include "observe/log.h"
 #include "sandbox/plans.h"
 #include "sandbox/sandbox.h"
@@ -9,9 +10,6 @@ namespace daemoneye::procmond {
 namespace {
 
 using Details = std::map<std::string, std::string>;
-
-// About 3 % of app.memory_budget_mb for each table, when it is full.
-constexpr std::size_t entries_per_mb = 100;
 
 sensor::Confinement confinement(const std::string& user) {
   return {.drop = [user]() -> Result<Details> {
@@ -30,7 +28,7 @@ Hashing open_hashing(const config::Settings& settings, bool root) {
   Hashing hashing;
   if (!settings.collection.hash_executables) return hashing;
   collector::Hashes::Options options;
-  options.files = options.paths = settings.app.memory_budget_mb * entries_per_mb;
+  options.files = options.paths = collector::Budget::of(settings.app.memory_budget_mb).hashed_files;
   sensor::HasherOptions hasher;
   hasher.cpu_percent = static_cast<unsigned>(settings.collection.hash_cpu_percent);
   auto opened = sensor::open_hasher(hasher, confinement(root ? settings.app.collector_user : ""));

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "collector/budget.h"
 #include "collector/collector.h"
 #include "common/startup.h"
 #include "config/config.h"
@@ -28,19 +29,16 @@ constexpr const char* program = "procmond";
 constexpr const char* reader_group = "daemoneye";
 constexpr std::chrono::milliseconds stop_grace{5000};
 
-std::size_t table_size(const config::Settings& settings) {
-  // About 1 KiB a process with its image; an eighth of the budget of both daemons.
-  return std::max<std::size_t>(4096, settings.app.memory_budget_mb * std::size_t{1024} / 8);
-}
-
 Result<collector::Collector::Options> collector_options(const config::Settings& settings, const Sensors& sensors) {
   collector::Collector::Options options;
   options.uplink.host = apps::host_name();
   options.uplink.version = DAEMONEYE_VERSION;
   if (sensors.source) options.uplink.gap_source = sensors.source->kind();
   options.uplink.batch_events = settings.app.batch_size;
-  options.uplink.max_held_bytes = settings.app.memory_budget_mb * std::size_t{1024 * 1024} / 6;
-  options.tracker.max_processes = table_size(settings);
+  const auto budget = collector::Budget::of(settings.app.memory_budget_mb);
+  options.uplink.max_held_bytes = budget.held_bytes;
+  options.tracker.max_processes = budget.processes;
+  options.tasks.max_concurrent = settings.ipc.max_concurrent_tasks;
   options.tracker.mask_arguments = settings.collection.mask_arguments;
   options.tracker.store_forks = settings.collection.store_forks;
   for (const auto& text : settings.collection.exclude) {

@@ -1,12 +1,12 @@
 #include "procmond/sensors.h"
 
+#include "collector/budget.h"
 #include "observe/log.h"
 #include "sensor/source_chain.h"
 
 namespace daemoneye::procmond {
 namespace {
 
-constexpr std::size_t ring_bytes = 8 * 1024 * 1024;
 constexpr std::size_t netlink_bytes = 16 * 1024 * 1024;
 
 }  // namespace
@@ -21,8 +21,9 @@ Result<Sensors> open_sensors(const config::Settings& settings, const std::string
     failures.emplace();
   }
   // The best first.
+  const auto ring_bytes = collector::Budget::of(settings.app.memory_budget_mb).ring_bytes;
   const std::vector<sensor::Candidate> candidates{
-      {"ebpf", [] { return sensor::open_bpf_source(ring_bytes); }},
+      {"ebpf", [=] { return sensor::open_bpf_source(ring_bytes); }},
       {"netlink", [] { return sensor::open_netlink_source(netlink_bytes); }}};
   DE_TRY(auto choice, sensor::choose_source(settings.collection.realtime, candidates, *failures, uptime));
   Sensors sensors{.source = std::move(choice.source),

@@ -1,5 +1,6 @@
 #include "collector/collector.h"
 
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "observe/log.h"
@@ -9,14 +10,17 @@ namespace daemoneye::collector {
 namespace {
 
 using nlohmann::json;
-using observe::HealthState;
 using observe::Level;
 
 constexpr std::chrono::milliseconds seal_interval{1000};  // at most one root entry a second
 constexpr std::chrono::milliseconds loss_interval{250};
 constexpr std::chrono::milliseconds heartbeat_interval{2000};
-// A loss stays in the component's state this long, so that a person who looks sees it; in the store it stays.
-constexpr std::chrono::minutes loss_shown{10};
+
+std::chrono::nanoseconds thread_cpu() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
 
 }  // namespace
 
@@ -25,24 +29,31 @@ Collector::Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capab
       options_(std::move(options)),
       parts_(std::move(parts)),
       tracker_(std::move(options_.tracker), parts_.boot, parts_.boot_time,
-               [this](const event::ProcessEvent& event) { return on_event(event); }),
+               [this](const event::ProcessEvent& event) { return uplink_.add(event); }),
       uplink_(loop, *parts_.ledger, options_.uplink,
-              {.on_request = [this](const ipc::Request& request) { uplink_.reply(tasks_.handle(request)); },
-               .on_cancel = [](std::uint64_t) {},  // requests are answered before the next message is read
+              {.on_request =
+                   [this](const ipc::Request& request) {
+                     tasks_.handle(request, [this](const ipc::Reply& reply) { uplink_.reply(reply); });
+                   },
+               .on_cancel = [this](std::uint64_t id) { tasks_.cancel(id); },
+               .on_disconnected = [this] { tasks_.cancel_all(); },
                .on_gap = [this](const event::Gap& gap) { on_gap(gap); },
                .on_connected = [this] { beat(); },  // so that health is known at once
                .on_acknowledged = [this] { finish_stop(); }}),
-      tasks_(tracker_, *parts_.ledger, std::move(capabilities)) {
+      tasks_(loop, tracker_, *parts_.ledger, options_.tasks, std::move(capabilities), hash_path()) {
   if (parts_.hashes) tracker_.use_hashes(*parts_.hashes);
+}
+
+Tasks::HashPath Collector::hash_path() const {
+  if (!parts_.hashes) return {};
+  return
+      [hashes = parts_.hashes.get()](const std::string& path, Deadline, std::function<void(Result<std::string>)> done) {
+        hashes->hash_path(path, std::move(done));
+      };
 }
 
 Collector::~Collector() {
   for (const auto timer : timers_) loop_.remove_timer(timer);
-}
-
-bool Collector::on_event(const event::ProcessEvent& event) {
-  observe::processes_collected().add();
-  return uplink_.add(event);
 }
 
 void Collector::on_raw(const sensor::RawEvent& raw) { tracker_.on_event(raw, parts_.source->kind()); }
@@ -84,49 +95,97 @@ Result<void> Collector::start() {
     timers_.push_back(timer);
     return {};
   };
-  DE_CHECK(every(options_.scan_interval, [this] { scan(); }));
-  DE_CHECK(every(seal_interval, [this] {
-    if (auto sealed = parts_.ledger->seal_batches(); !sealed) {
-      if (ledger_error_.empty())
-        observe::log(Level::error, "ledger", "batches could not be sealed", {{"error", sealed.error().message}});
-      ledger_error_ = sealed.error().message;
-    } else {
-      ledger_error_.clear();
-    }
-  }));
+  DE_CHECK(every(options_.scan_interval, [this] { on_scan_timer(); }));
+  DE_CHECK(every(seal_interval, [this] { seal(); }));
   DE_CHECK(every(loss_interval, [this] { check_losses(); }));
   DE_CHECK(every(heartbeat_interval, [this] { beat(); }));
   return {};
 }
 
+void Collector::seal() {
+  if (const auto executed = tasks_.take_record()) record("tasks", *executed);
+  if (auto sealed = parts_.ledger->seal_batches(); !sealed) {
+    if (ledger_error_.empty())
+      observe::log(Level::error, "ledger", "batches could not be sealed", {{"error", sealed.error().message}});
+    ledger_error_ = sealed.error().message;
+  } else {
+    ledger_error_.clear();
+  }
+}
+
+// Whatever an event could not tell since the last full scan: lost in the kernel, or refused for lack of room.
+std::uint64_t Collector::losses() const {
+  std::uint64_t losses = tracker_.counters().refused;
+  if (parts_.source) {
+    const auto counters = parts_.source->counters();
+    losses += counters.lost + counters.incomplete;
+  }
+  return losses;
+}
+
+sensor::Depth Collector::due_depth() const {
+  const bool full = scans_.full == 0 || scans_since_full_ + 1 >= full_scan_every || losses() != losses_at_full_;
+  return full ? sensor::Depth::full : sensor::Depth::counters;
+}
+
+void Collector::on_scan_timer() {
+  if (base::SteadyClock::now() < next_scan_allowed_) {
+    ++scans_.stretched;
+    return;
+  }
+  scan();
+}
+
 void Collector::scan() {
-  const auto begin = base::wall_now();
+  const auto cpu_before = thread_cpu();
+  const auto depth = due_depth();
+  // What counters show to be new, only a full look can tell.
+  if (scan(depth) && depth == sensor::Depth::counters && tracker_.wants_full_scan()) scan(sensor::Depth::full);
+  last_scan_.cpu = thread_cpu() - cpu_before;
+  if (options_.scan_cpu_percent > 0) {
+    const auto spread = std::chrono::duration<double>(last_scan_.cpu) * (100 / options_.scan_cpu_percent);
+    next_scan_allowed_ = base::SteadyClock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(spread);
+  }
+}
+
+bool Collector::scan(sensor::Depth depth) {
+  const bool full = depth == sensor::Depth::full;
+  const auto begin = moment_now();
   const auto begin_steady = base::SteadyClock::now();
-  tracker_.begin_scan(++scan_id_, begin, parts_.source != nullptr);
-  auto result = parts_.snapshot->scan(sensor::Depth::full, [this](const sensor::RawProcess& raw) {
+  const auto losses_before = losses();
+  tracker_.begin_scan(++scan_id_, begin, parts_.source != nullptr, depth);
+  auto result = parts_.snapshot->scan(depth, [this](const sensor::RawProcess& raw) {
     // Whatever happened before this record was read is in the ring by now, and is heard first.
     if (parts_.source) parts_.source->poll();
-    tracker_.on_scanned(raw, base::wall_now());
+    tracker_.on_scanned(raw, moment_now());
   });
-  last_scan_.time = begin;
+  last_scan_.time = begin.wall;
   last_scan_.duration = base::SteadyClock::now() - begin_steady;
+  last_scan_.depth = depth;
   observe::collection_duration(result.has_value()).observe(std::chrono::duration<double>(last_scan_.duration).count());
   if (!result) {
     // Without a whole picture nothing may be called vanished: the next scan tries again.
+    ++scans_.failed;
+    tracker_.abandon_scan();
     if (last_scan_.error.empty()) {
       observe::log(Level::error, "collector", "scan failed", {{"error", result.error().message}});
     }
     last_scan_.error = result.error().message;
-    return;
+    return false;
   }
   if (parts_.source) parts_.source->poll();
   last_scan_.error.clear();
   last_scan_.result = *result;
+  ++(full ? scans_.full : scans_.counters);
+  scans_since_full_ = full ? 0 : scans_since_full_ + 1;
+  if (full) losses_at_full_ = losses_before;
   check_losses();
+  auto updates = tracker_.end_scan(moment_now());
+  if (!full && tracker_.wants_full_scan()) return true;  // the full one that follows tells all of this
   event::ScanSummary summary;
   summary.scan_id = scan_id_;
-  summary.time = begin;
-  summary.updates = tracker_.end_scan(base::wall_now());
+  summary.time = begin.wall;
+  summary.updates = std::move(updates);
   summary.duration_ms =
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(last_scan_.duration).count());
   summary.source = parts_.snapshot->name();
@@ -135,6 +194,7 @@ void Collector::scan() {
   summary.lost_events = lost_reported_ - lost_before_scan_;
   lost_before_scan_ = lost_reported_;
   uplink_.add_scan(summary);
+  return true;
 }
 
 void Collector::check_losses() {
@@ -171,64 +231,8 @@ void Collector::beat() {
     check_losses();
   }
   if (parts_.hashes) parts_.hashes->publish_metrics();
+  publish_metrics();
   uplink_.heartbeat(until, observe::to_json(health()), observe::metrics_text());
-}
-
-std::vector<observe::ComponentHealth> Collector::health() const {
-  auto report = options_.own_health ? options_.own_health() : std::vector<observe::ComponentHealth>{};
-  observe::ComponentHealth collector{.component = "collector", .state = HealthState::ok, .reason = {}, .details = {}};
-  auto& details = collector.details;
-  details["realtime"] = parts_.source ? std::string(parts_.source->name()) : "off";
-  if (!options_.source_reason.empty()) details["realtime_reason"] = options_.source_reason;
-  if (!options_.source_limits.empty()) details["realtime_limits"] = options_.source_limits;
-  details["snapshot"] = parts_.snapshot->name();
-  details["processes"] = std::to_string(tracker_.size());
-  details["last_scan"] = base::to_iso(last_scan_.time);
-  details["last_scan_ms"] =
-      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(last_scan_.duration).count());
-  details["scan_forbidden"] = std::to_string(last_scan_.result.forbidden);
-  details["events_emitted"] = std::to_string(tracker_.counters().emitted);
-  details["events_excluded"] = std::to_string(tracker_.counters().excluded);
-  details["scans_shed"] = std::to_string(uplink_.counters().scans_shed);
-  details["events_shed"] = std::to_string(uplink_.counters().shed);
-  details["processes_untracked"] = std::to_string(tracker_.counters().untracked);
-  details["batches_held"] = std::to_string(uplink_.held_batches());
-  details["bytes_held"] = std::to_string(uplink_.held_bytes());
-  details["epoch"] = event::to_string(uplink_.epoch());
-  if (parts_.source) {
-    const auto counters = parts_.source->counters();
-    details["events_seen"] = std::to_string(counters.events);
-    details["events_lost"] = std::to_string(counters.lost);
-    details["arguments_truncated"] = std::to_string(counters.truncated);
-  }
-  const auto degrade = [&](const std::string& reason) {
-    collector.state = HealthState::degraded;
-    collector.reason += (collector.reason.empty() ? "" : "; ") + reason;
-  };
-  if (!options_.source_limits.empty()) degrade(options_.source_limits);
-  if (!last_scan_.error.empty()) degrade("the last scan failed: " + last_scan_.error);
-  if (recent_loss_ && base::wall_now().ns - recent_loss_->to.ns < std::chrono::nanoseconds(loss_shown).count()) {
-    degrade("gap (" + recent_loss_->reason + ") from " + base::to_iso(recent_loss_->from) + " to " +
-            base::to_iso(recent_loss_->to));
-  }
-  report.push_back(std::move(collector));
-  if (parts_.hashes) report.push_back(parts_.hashes->health());
-
-  observe::ComponentHealth ledger{.component = "ledger", .state = HealthState::ok, .reason = {}, .details = {}};
-  ledger.details["entries"] = std::to_string(parts_.ledger->size());
-  if (const auto& problem = uplink_.ledger_problem().empty() ? ledger_error_ : uplink_.ledger_problem();
-      !problem.empty()) {
-    ledger.state = HealthState::failed;
-    ledger.reason = "cannot be written, so nothing is sent: " + problem;
-  }
-  if (entries_lost_ > 0) {
-    ledger.details["entries_lost"] = std::to_string(entries_lost_);
-    ledger.state = std::max(ledger.state, HealthState::degraded);
-    ledger.reason += (ledger.reason.empty() ? "" : "; ") + std::to_string(entries_lost_) +
-                     " entries could not be written and are missing";
-  }
-  report.push_back(std::move(ledger));
-  return report;
 }
 
 void Collector::stop(std::chrono::milliseconds grace, std::function<void()> done) {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,11 +33,15 @@ class Collector {
   struct Options {
     Uplink::Options uplink;
     Tracker::Options tracker;
+    Tasks::Options tasks;
     std::chrono::milliseconds scan_interval{30000};
-    std::string source_reason;  // why this source, for health
-    std::string source_limits;  // why there is no better source, for health; empty when it is the best
+    double scan_cpu_percent = 5;  // of one core: scans that cost more come less often
+    std::string source_reason;    // why this source, for health
+    std::string source_limits;    // why there is no better source, for health; empty when it is the best
     std::function<std::vector<observe::ComponentHealth>()> own_health;  // of the program around it: capabilities
   };
+  // Of so many scans one looks at everything; the others at counters, unless something calls for more.
+  static constexpr int full_scan_every = 10;
 
   Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capabilities capabilities);
   ~Collector();
@@ -49,19 +54,35 @@ class Collector {
   // is no agent.
   void stop(std::chrono::milliseconds grace, std::function<void()> done);
 
+  struct ScanCounters {
+    std::uint64_t full = 0, counters = 0, failed = 0;
+    std::uint64_t stretched = 0;  // left out, for what the one before had cost
+  };
+  [[nodiscard]] const ScanCounters& scans() const { return scans_; }
+  [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
+
   // The source died while running, or did not start: what to exit with. Set before start().
   std::function<void(const Error&)> on_source_failure;
 
  private:
-  bool on_event(const event::ProcessEvent& event);
+  [[nodiscard]] Tasks::HashPath hash_path() const;
   void on_raw(const sensor::RawEvent& raw);
+  void on_scan_timer();
   void scan();
+  bool scan(sensor::Depth depth);  // false: it failed
+  [[nodiscard]] sensor::Depth due_depth() const;
+  [[nodiscard]] std::uint64_t losses() const;
   void check_losses();
   void on_gap(const event::Gap& gap);
+  void seal();
   void beat();
   void finish_stop();  // when all is acknowledged, or nobody is there to do so
   void end_stop();
-  [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
+  void publish_metrics();
+  void count(const std::string& name, const char* help, std::uint64_t total,
+             const std::map<std::string, std::string>& labels = {});
+  [[nodiscard]] observe::ComponentHealth collector_health() const;
+  [[nodiscard]] observe::ComponentHealth ledger_health() const;
   void record(const std::string& action, const std::string& payload);  // a failure is logged and shown in health
 
   EventLoop& loop_;
@@ -76,13 +97,19 @@ class Collector {
   Timestamp losses_checked_;
   struct LastScan {
     Timestamp time;
-    std::chrono::nanoseconds duration{0};
+    std::chrono::nanoseconds duration{0}, cpu{0};
+    sensor::Depth depth = sensor::Depth::full;
     sensor::SnapshotResult result;
     std::string error;
   } last_scan_;
+  ScanCounters scans_;
+  int scans_since_full_ = 0;
+  std::uint64_t losses_at_full_ = 0;  // losses() when the last full scan began
+  base::SteadyClock::time_point next_scan_allowed_{};
   std::optional<event::Gap> recent_loss_;
   std::string ledger_error_;
-  std::uint64_t entries_lost_ = 0;  // of the ledger: could not be written
+  std::uint64_t entries_lost_ = 0;                  // of the ledger: could not be written
+  std::map<std::string, std::uint64_t> published_;  // counters as the metrics have them, by name and labels
   std::function<void()> stop_done_;
 };
 

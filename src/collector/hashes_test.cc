@@ -61,6 +61,10 @@ class HashesTest : public testing::Test {
     loop_ = std::move(*loop);
     ASSERT_TRUE(hashes_->start(*loop_, [this](const Hashes::Outcome& outcome) { tracker_->on_hash(outcome, now()); }));
   }
+  Moment moment() {
+    const auto wall = now();
+    return {wall, clock_ * 1'000'000};
+  }
   Timestamp now() { return Timestamp{1'000'000'000 + ++clock_ * 1'000'000}; }
 
   sensor::RawProcess process(event::Pid pid, const std::string& path, const sensor::FileIdentity& identity) {
@@ -227,11 +231,11 @@ TEST_F(HashesTest, StatesAreToldAndTheOnesThatAScanCannotTellStay) {
   EXPECT_EQ(last_detail()["executable_state"], json({{"old", "ok"}, {"new", "replaced"}}));
   const auto told = events_.size();
   for (int i = 0; i < 3; ++i) {
-    tracker_->begin_scan(1 + static_cast<std::uint64_t>(i), now(), true);
+    tracker_->begin_scan(1 + static_cast<std::uint64_t>(i), moment(), true);
     auto raw = process(10, "/bin/a", file(1));
     raw.executable_state = ExecutableState::deleted;
-    tracker_->on_scanned(raw, now());
-    tracker_->end_scan(now());
+    tracker_->on_scanned(raw, moment());
+    tracker_->end_scan(moment());
   }
   EXPECT_EQ(events_.size(), told);
   EXPECT_TRUE(hasher_->requests.empty());
@@ -243,9 +247,9 @@ TEST_F(HashesTest, WhatIsDeletedWhileItRunsIsAskedAgainOnce) {
   auto raw = process(10, "/bin/a", file(1, 2));  // the unlink changed its change time
   raw.executable_state = ExecutableState::deleted;
   for (std::uint64_t i = 1; i < 4; ++i) {
-    tracker_->begin_scan(i, now(), true);
-    tracker_->on_scanned(raw, now());
-    tracker_->end_scan(now());
+    tracker_->begin_scan(i, moment(), true);
+    tracker_->on_scanned(raw, moment());
+    tracker_->end_scan(moment());
   }
   EXPECT_EQ(events_.back().process.executable_state, ExecutableState::deleted);
   ASSERT_EQ(hasher_->requests.size(), 1U);
@@ -284,8 +288,8 @@ TEST_F(HashesTest, KernelThreadsAreNotAsked) {
   raw.executable_path.reset();
   raw.kernel_thread = true;
   raw.executable_state = ExecutableState::kernel;
-  tracker_->begin_scan(1, now(), false);
-  tracker_->on_scanned(raw, now());
+  tracker_->begin_scan(1, moment(), false);
+  tracker_->on_scanned(raw, moment());
   EXPECT_TRUE(hasher_->requests.empty());
 }
 
@@ -293,8 +297,8 @@ TEST_F(HashesTest, WhatCouldNotBeHashedIsNotAskedAgainForTheSameImage) {
   exec(10, "/bin/a", file(1));
   answer("", ExecutableState::unreadable);
   EXPECT_EQ(last_detail(), json({{"executable_state", {{"old", "ok"}, {"new", "unreadable"}}}}));
-  tracker_->begin_scan(1, now(), true);
-  tracker_->on_scanned(process(10, "/bin/a", file(1)), now());
+  tracker_->begin_scan(1, moment(), true);
+  tracker_->on_scanned(process(10, "/bin/a", file(1)), moment());
   EXPECT_TRUE(hasher_->requests.empty());
 }
 
@@ -331,8 +335,8 @@ TEST_F(HashesTest, WhatDidNotFitIsTakenUpByTheNextScan) {
   EXPECT_EQ(hashes_->counters().refused, 1U);
   answer(first_hash);
   EXPECT_EQ(events_.size(), 3U);
-  tracker_->begin_scan(1, now(), true);
-  tracker_->on_scanned(process(11, "/bin/a", file(1)), now());
+  tracker_->begin_scan(1, moment(), true);
+  tracker_->on_scanned(process(11, "/bin/a", file(1)), moment());
   EXPECT_EQ(hashes_->counters().asked, 1U) << "known by now: nothing has to be asked";
   ASSERT_EQ(events_.size(), 4U);
   EXPECT_EQ(events_[3].process.key.pid, 11U);

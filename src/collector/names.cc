@@ -75,13 +75,13 @@ std::optional<std::string> UserNames::find(std::uint32_t uid) const {
   return found->second;
 }
 
-void UserNames::refresh() {
+bool UserNames::refresh() {
   struct stat status{};
-  if (::stat(path_.c_str(), &status) != 0) return;
+  if (::stat(path_.c_str(), &status) != 0) return false;
   const std::int64_t modified = status.st_mtim.tv_sec * 1'000'000'000LL + status.st_mtim.tv_nsec;
-  if (modified == modified_ns_) return;
+  if (modified == modified_ns_) return false;
   const auto text = base::read_file(path_, max_passwd_bytes);
-  if (!text) return;
+  if (!text) return false;
   modified_ns_ = modified;
   names_.clear();
   for (const auto line : base::split(*text, '\n')) {
@@ -89,6 +89,7 @@ void UserNames::refresh() {
     if (fields.size() < 3 || fields[0].empty()) continue;
     if (const auto uid = base::parse_integer<std::uint32_t>(fields[2])) names_.emplace(*uid, fields[0]);
   }
+  return true;
 }
 
 std::string process_name(const sensor::RawProcess& raw) {

@@ -16,8 +16,8 @@ class UserNames {
  public:
   explicit UserNames(std::string passwd_path = "/etc/passwd");
   std::optional<std::string> find(std::uint32_t uid) const;
-  // Reads the file again when it has changed. An unreadable file keeps what was known.
-  void refresh();
+  // Reads the file again when it has changed; then it says so. An unreadable file keeps what was known.
+  bool refresh();
 
  private:
   std::string path_;

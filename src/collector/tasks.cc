@@ -1,5 +1,6 @@
 #include "collector/tasks.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "base/text.h"
@@ -11,6 +12,10 @@ namespace daemoneye::collector {
 namespace {
 
 using nlohmann::json;
+
+constexpr std::size_t max_recorded = 32;        // in one entry of the ledger; more are counted
+constexpr std::size_t max_recorded_text = 200;  // of a filter or path
+constexpr std::size_t processes_a_look = 32;    // at the clock
 
 Result<json> parse_object(const std::string& text) {
   auto value = json::parse(text, nullptr, false);
@@ -36,51 +41,171 @@ bool is_agent_actor(std::string_view actor) {
       .has_value();
 }
 
-json to_json(const event::ProcessEvent& process) {
-  json row = json::object();
-  for (const auto& column : event::columns()) {
-    if (!column.in_processes) continue;
-    std::visit(
-        [&](const auto& value) {
-          using T = std::decay_t<decltype(value)>;
-          const std::string key(column.name);
-          if constexpr (std::is_same_v<T, std::monostate>)
-            row[key] = nullptr;
-          else if constexpr (std::is_same_v<T, std::string>)
-            row[key] = base::to_valid_utf8(value);
-          else
-            row[key] = value;
-        },
-        event::column_value(process, 0, column.column));
+// The columns of `processes` that "fields" names, all of them without it.
+Result<std::vector<event::Column>> take_fields(const json& object) {
+  std::vector<event::Column> columns;
+  const auto found = object.find("fields");
+  if (found == object.end()) {
+    for (const auto& column : event::columns()) {
+      if (column.in_processes) columns.push_back(column.column);
+    }
+    return columns;
   }
-  return row;
+  if (!found->is_array() || found->empty() || found->size() > event::column_count) {
+    return fail(Errc::invalid_input,
+                "request key 'fields' is not a list of 1 to " + std::to_string(event::column_count) + " column names");
+  }
+  for (const auto& field : *found) {
+    if (!field.is_string()) return fail(Errc::invalid_input, "request key 'fields' holds what is no column name");
+    const auto name = field.get<std::string>();
+    const auto column = event::find_column(name);
+    if (!column || !event::info(*column).in_processes) {
+      return fail(Errc::invalid_input,
+                  "request key 'fields': '" + base::printable(name.substr(0, 64)) + "' is no column of processes");
+    }
+    columns.push_back(*column);
+  }
+  return columns;
+}
+
+void append_json(std::string& out, const event::Value& value) {
+  char digits[32];
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    out += base::json_quote(*text);
+  } else if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+    out.append(digits, std::to_chars(digits, digits + sizeof digits, *integer).ptr);
+  } else if (const auto* real = std::get_if<double>(&value)) {
+    out.append(digits, std::to_chars(digits, digits + sizeof digits, *real).ptr);
+  } else {
+    out += "null";
+  }
+}
+
+std::string_view outcome_name(const Result<std::string>& outcome) {
+  if (outcome) return "done";
+  switch (outcome.error().code) {
+    case Errc::cancelled: return "cancelled";
+    case Errc::timeout: return "timeout";
+    case Errc::limit_exceeded: return "refused";
+    default: return "failed";
+  }
+}
+
+ipc::Reply reply_of(std::uint64_t id, Result<std::string> outcome) {
+  ipc::Reply reply;
+  reply.id = id;
+  if (outcome) {
+    reply.payload = std::move(*outcome);
+  } else {
+    reply.error = outcome.error().code;
+    reply.message = std::move(outcome.error().message);
+    if (reply.message.size() > ipc::max_reply_message_bytes) reply.message.resize(ipc::max_reply_message_bytes);
+  }
+  return reply;
 }
 
 }  // namespace
 
-Tasks::Tasks(const Tracker& tracker, ledger::Ledger& ledger, Capabilities capabilities)
-    : tracker_(tracker), ledger_(ledger), capabilities_(std::move(capabilities)) {}
+// The table may change between two slices: a process that ended meanwhile is left out, one that came is not met.
+struct Tasks::Enumeration {
+  std::vector<event::Column> columns;
+  std::optional<predicate::Predicate> predicate;
+  std::size_t bound = max_task_results;
+  std::vector<event::Pid> pids;
+  std::size_t next = 0, rows = 0;
+  std::string json;
+  bool truncated = false;
 
-ipc::Reply Tasks::handle(const ipc::Request& request) {
-  const auto answer = [&]() -> Result<std::string> {
-    switch (request.kind) {
-      case ipc::RequestKind::append_audit: return append_audit(request.payload);
-      case ipc::RequestKind::enumerate: return enumerate(request);
-      case ipc::RequestKind::capabilities: return capabilities();
-      case ipc::RequestKind::hash_path:
-        return fail(Errc::unavailable, "executables are not hashed: this build has no hashing helper");
-      default: return fail(Errc::invalid_input, "the collector does not answer this kind of request");
+  void add(const event::ProcessEvent& process) {
+    if (predicate && !predicate->matches(process)) return;
+    const std::size_t before = json.size();
+    json += rows == 0 ? "{" : ",{";
+    bool first = true;
+    for (const auto column : columns) {
+      json += first ? "\"" : ",\"";
+      first = false;
+      json += event::info(column).name;
+      json += "\":";
+      append_json(json, event::column_value(process, 0, column));
     }
-  }();
-  ipc::Reply reply;
-  reply.id = request.id;
-  if (answer) {
-    reply.payload = *answer;
-  } else {
-    reply.error = answer.error().code;
-    reply.message = answer.error().message;
+    json += '}';
+    if (rows >= bound || json.size() > max_reply_bytes) {
+      json.resize(before);
+      truncated = true;
+      return;
+    }
+    ++rows;
   }
-  return reply;
+};
+
+Tasks::Tasks(EventLoop& loop, Tracker& tracker, ledger::Ledger& ledger, Options options, Capabilities capabilities,
+             HashPath hash_path)
+    : loop_(loop),
+      tracker_(tracker),
+      ledger_(ledger),
+      options_(options),
+      capabilities_(std::move(capabilities)),
+      hash_path_(std::move(hash_path)) {}
+
+Tasks::~Tasks() {
+  *alive_ = false;
+  cancel_all();
+}
+
+void Tasks::handle(const ipc::Request& request, Answer reply) {
+  const auto at_once = [&](Result<std::string> outcome) {
+    // What is appended to the ledger is its own record.
+    if (request.kind != ipc::RequestKind::append_audit) note(request.id, request.kind, outcome, 0, "");
+    reply(reply_of(request.id, std::move(outcome)));
+  };
+  switch (request.kind) {
+    case ipc::RequestKind::append_audit: return at_once(append_audit(request.payload));
+    case ipc::RequestKind::capabilities: return at_once(json(capabilities_()).dump());
+    case ipc::RequestKind::enumerate:
+    case ipc::RequestKind::hash_path: break;
+    default: return at_once(fail(Errc::invalid_input, "the collector does not answer this kind of request"));
+  }
+  if (running_.contains(request.id)) {
+    return at_once(fail(Errc::invalid_input, "request " + std::to_string(request.id) + " is already running"));
+  }
+  if (running_.size() >= options_.max_concurrent) {
+    ++counters_.refused;
+    return at_once(fail(Errc::limit_exceeded, std::to_string(running_.size()) +
+                                                  " tasks are running, and ipc.max_concurrent_tasks allows " +
+                                                  std::to_string(options_.max_concurrent)));
+  }
+  running_.emplace(request.id, Running{.kind = request.kind,
+                                       .reply = std::move(reply),
+                                       .deadline = Deadline::after(std::chrono::milliseconds(request.timeout_ms)),
+                                       .begun = base::SteadyClock::now(),
+                                       .what = {},
+                                       .timer = {},
+                                       .enumeration = {}});
+  if (request.kind == ipc::RequestKind::enumerate)
+    start_enumeration(request.id, request.payload);
+  else
+    start_hash(request.id, request.payload);
+}
+
+void Tasks::cancel(std::uint64_t id) { finish(id, fail(Errc::cancelled, "the task was cancelled")); }
+
+void Tasks::cancel_all() {
+  for (auto& [id, task] : running_) {
+    if (task.timer) loop_.remove_timer(*task.timer);
+    ++counters_.cancelled;
+  }
+  running_.clear();
+}
+
+void Tasks::finish(std::uint64_t id, Result<std::string> outcome) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;
+  Running task = std::move(found->second);
+  running_.erase(found);
+  if (task.timer) loop_.remove_timer(*task.timer);
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(base::SteadyClock::now() - task.begun);
+  note(id, task.kind, outcome, took.count(), task.what);
+  task.reply(reply_of(id, std::move(outcome)));
 }
 
 Result<std::string> Tasks::append_audit(const std::string& payload) {
@@ -97,38 +222,110 @@ Result<std::string> Tasks::append_audit(const std::string& payload) {
   return json{{"seq", sequence}}.dump();
 }
 
-Result<std::string> Tasks::enumerate(const ipc::Request& request) const {
-  DE_TRY(const json object, parse_object(request.payload));
+Result<std::unique_ptr<Tasks::Enumeration>> Tasks::prepare(const std::string& payload) const {
+  DE_TRY(const json object, parse_object(payload));
+  auto enumeration = std::make_unique<Enumeration>();
+  DE_TRY(enumeration->columns, take_fields(object));
   DE_TRY(const std::string filter, take_text(object, "filter", ""));
-  const auto threshold_field = object.value("threshold", json(0U));
-  if (!threshold_field.is_number_unsigned()) return fail(Errc::invalid_input, "request key 'threshold' is not a count");
-  const std::size_t asked = threshold_field.get<std::size_t>();
-  const std::size_t bound = asked == 0 ? max_task_results : std::min(asked, max_task_results);
-  std::optional<predicate::Predicate> predicate;
-  if (!filter.empty()) {
-    DE_TRY(predicate, predicate::Predicate::parse(filter));
+  const auto threshold = object.value("threshold", json(0U));
+  if (!threshold.is_number_unsigned()) return fail(Errc::invalid_input, "request key 'threshold' is not a count");
+  if (const auto asked = threshold.get<std::uint64_t>(); asked != 0) {
+    enumeration->bound = std::min<std::uint64_t>(asked, max_task_results);
   }
-  const auto deadline = Deadline::after(std::chrono::milliseconds(request.timeout_ms));
-  json rows = json::array();
-  std::size_t bytes = 0;
-  bool truncated = false, late = false;
-  tracker_.for_each([&](const event::ProcessEvent& process) {
-    if (truncated || late) return;
-    late = deadline.expired();
-    if (late || (predicate && !predicate->matches(process))) return;
-    auto row = to_json(process);
-    bytes += row.dump(-1, ' ', false, json::error_handler_t::replace).size();
-    if (rows.size() >= bound || bytes > max_reply_bytes) {
-      truncated = true;
-      return;
-    }
-    rows.push_back(std::move(row));
-  });
-  if (late) return fail(Errc::timeout, "the enumeration did not end within its time-out");
-  return json{{"processes", std::move(rows)}, {"errors", json::array()}, {"truncated", truncated}}.dump(
-      -1, ' ', false, json::error_handler_t::replace);
+  if (!filter.empty()) {
+    DE_TRY(enumeration->predicate, predicate::Predicate::parse(filter));
+  }
+  enumeration->pids = tracker_.pids();
+  return enumeration;
 }
 
-std::string Tasks::capabilities() const { return json(capabilities_()).dump(); }
+void Tasks::start_enumeration(std::uint64_t id, const std::string& payload) {
+  auto prepared = prepare(payload);
+  if (!prepared) return finish(id, std::unexpected(prepared.error()));
+  auto& task = running_.at(id);
+  task.enumeration = std::move(*prepared);
+  if (task.enumeration->predicate) task.what = task.enumeration->predicate->text();
+  step(id);
+}
+
+void Tasks::step(std::uint64_t id) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;  // cancelled
+  auto& work = *found->second.enumeration;
+  const auto begun_at = work.next;
+  const auto end_of_slice = base::SteadyClock::now() + options_.slice;
+  while (work.next < work.pids.size() && !work.truncated) {
+    if (work.next % processes_a_look == 0) {
+      if (found->second.deadline.expired()) {
+        return finish(id, fail(Errc::timeout, "the enumeration did not end within its time-out"));
+      }
+      if (work.next != begun_at && base::SteadyClock::now() >= end_of_slice) {
+        loop_.post([this, alive = alive_, id] {
+          if (*alive) step(id);
+        });
+        return;
+      }
+    }
+    if (const auto* process = tracker_.look_up(work.pids[work.next++])) work.add(*process);
+  }
+  finish(id,
+         R"({"errors":[],"processes":[)" + work.json + R"(],"truncated":)" + (work.truncated ? "true" : "false") + "}");
+}
+
+void Tasks::start_hash(std::uint64_t id, const std::string& payload) {
+  auto path = [&]() -> Result<std::string> {
+    DE_TRY(const json object, parse_object(payload));
+    DE_TRY(std::string text, take_text(object, "path", ""));
+    if (!text.starts_with('/') || text.find('\0') != std::string::npos) {
+      return fail(Errc::invalid_input, "request key 'path' is not an absolute path");
+    }
+    return text;
+  }();
+  if (!path) return finish(id, std::unexpected(path.error()));
+  if (!hash_path_) return finish(id, fail(Errc::unavailable, "executables are not hashed here"));
+  auto& task = running_.at(id);
+  task.what = *path;
+  auto timer = loop_.add_timer(task.deadline.remaining(), std::chrono::nanoseconds(0), [this, id] {
+    if (const auto found = running_.find(id); found != running_.end()) found->second.timer.reset();
+    finish(id, fail(Errc::timeout, "the file was not hashed within the time-out"));
+  });
+  if (!timer) return finish(id, std::unexpected(timer.error()));
+  task.timer = *timer;
+  hash_path_(*path, task.deadline, [this, alive = alive_, id, begun = task.begun](Result<std::string> outcome) {
+    if (!*alive) return;
+    // The id may be another request's by now.
+    const auto found = running_.find(id);
+    if (found != running_.end() && found->second.begun == begun) finish(id, std::move(outcome));
+  });
+}
+
+void Tasks::note(std::uint64_t id, ipc::RequestKind kind, const Result<std::string>& outcome, std::int64_t ms,
+                 const std::string& what) {
+  if (outcome)
+    ++counters_.done;
+  else if (outcome.error().code == Errc::cancelled)
+    ++counters_.cancelled;
+  else if (outcome.error().code == Errc::timeout)
+    ++counters_.late;
+  else
+    ++counters_.failed;
+  if (recorded_ >= max_recorded) {
+    ++unrecorded_;
+    return;
+  }
+  if (recorded_++ > 0) record_ += ',';
+  record_ += "{\"id\":" + std::to_string(id) + ",\"kind\":" + base::json_quote(ipc::to_string(kind)) +
+             ",\"ms\":" + std::to_string(ms) + ",\"outcome\":" + base::json_quote(outcome_name(outcome));
+  if (!what.empty()) record_ += ",\"what\":" + base::json_quote(what.substr(0, max_recorded_text));
+  record_ += '}';
+}
+
+std::optional<std::string> Tasks::take_record() {
+  if (recorded_ == 0) return std::nullopt;
+  std::string record = "{\"tasks\":[" + std::exchange(record_, {}) + "]";
+  if (unrecorded_ > 0) record += ",\"more\":" + std::to_string(unrecorded_);
+  recorded_ = unrecorded_ = 0;
+  return record + "}";
+}
 
 }  // namespace daemoneye::collector

@@ -1,6 +1,7 @@
 #include "collector/tracker.h"
 
-#include <nlohmann/json.hpp>
+#include <algorithm>
+#include <ctime>
 
 #include "base/text.h"
 #include "sensor/masking.h"
@@ -10,38 +11,54 @@ namespace {
 
 using event::EventKind;
 using event::EventSource;
-using event::ExecutableState;
 using event::ProcessStatus;
 
 constexpr std::int64_t ns_per_tick = 10'000'000;  // USER_HZ is 100 on every Linux that /proc promises
 
-// {"field":{"old":…,"new":…}} for each field that changed.
-class Changes {
- public:
-  template <class T>
-  void note(const char* field, const std::optional<T>& before, const std::optional<T>& after) {
-    if (!after || before == after) return;
-    nlohmann::json change = nlohmann::json::object();
-    if (before) change["old"] = *before;
-    change["new"] = *after;
-    json_[field] = std::move(change);
+// pids end at 2^22 on Linux, and 2^42 ticks are 1,394 years.
+std::uint64_t packed(event::Pid pid, std::uint64_t start_ticks) { return start_ticks << 22 | pid; }
+
+void add_member(std::string& text, std::string_view key, std::string_view json) {
+  if (!text.empty()) text += ',';
+  text += '"';
+  text += key;
+  text += "\":";
+  text += json;
+}
+
+// What an image tells beyond the columns: members of a JSON object, without the braces.
+std::string image_detail(const sensor::RawProcess& raw) {
+  std::string text;
+  if (raw.arguments && raw.arguments_bytes > raw.arguments->size()) {
+    add_member(text, "arguments_bytes", std::to_string(raw.arguments_bytes));
+    add_member(text, "arguments_truncated", "true");
   }
-  [[nodiscard]] bool any() const { return !json_.empty(); }
-  [[nodiscard]] std::string text() const { return json_.dump(); }
-
- private:
-  nlohmann::json json_ = nlohmann::json::object();
-};
-
-std::optional<std::string> state_name(std::optional<ExecutableState> state) {
-  if (!state) return std::nullopt;
-  return std::string(event::to_string(*state));
+  if (raw.file.inode != 0) {
+    // As in struct stat: glibc's makedev() for a 32-bit kernel device number.
+    const auto major = (raw.file.device >> 8 & 0xfff) | (raw.file.device >> 32 & 0xffff'f000);
+    const auto minor = (raw.file.device & 0xff) | (raw.file.device >> 12 & 0xffff'ff00);
+    add_member(text, "device", '"' + std::to_string(major) + ':' + std::to_string(minor) + '"');
+  }
+  if (raw.filename && raw.filename != raw.executable_path) {
+    add_member(text, "filename", base::json_quote(*raw.filename));
+  }
+  if (raw.file.inode != 0) add_member(text, "inode", std::to_string(raw.file.inode));
+  if (raw.links && *raw.links != 1) add_member(text, "links", std::to_string(*raw.links));
+  return text;
 }
 
 }  // namespace
 
+Moment moment_now() {
+  timespec time{};
+  ::clock_gettime(CLOCK_BOOTTIME, &time);
+  return {base::wall_now(), std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec};
+}
+
 Tracker::Tracker(Options options, event::BootId boot, Timestamp boot_time, Emit emit)
-    : options_(std::move(options)), boot_(boot), boot_time_(boot_time), emit_(std::move(emit)) {}
+    : options_(std::move(options)), boot_(boot), boot_time_(boot_time), emit_(std::move(emit)) {
+  counters_.excluded_by.resize(options_.exclude.size());
+}
 
 std::shared_ptr<Tracker::Image> Tracker::make_image(const sensor::RawProcess& raw) {
   auto image = std::make_shared<Image>();
@@ -55,62 +72,72 @@ std::shared_ptr<Tracker::Image> Tracker::make_image(const sensor::RawProcess& ra
   if (raw.arguments) {
     std::string arguments = *raw.arguments;
     if (options_.mask_arguments && sensor::mask_arguments(image->name, arguments)) ++counters_.masked;
-    image->arguments = event::Arguments::from_nul_separated(arguments);
-    if (raw.arguments_bytes > raw.arguments->size()) image->arguments_bytes = raw.arguments_bytes;
+    image->arguments = event::Arguments::adopt(std::move(arguments));
   }
+  image->detail = image_detail(raw);
   return image;
 }
 
-void Tracker::take_fields(Entry& entry, const sensor::RawProcess& raw) const {
-  const auto take = [](auto& field, const auto& value) {
-    if (value) field = value;
-  };
-  take(entry.cwd, raw.cwd);
-  take(entry.tty, raw.tty);
-  take(entry.uid, raw.uid);
-  take(entry.gid, raw.gid);
-  take(entry.euid, raw.euid);
-  take(entry.loginuid, raw.loginuid);
-  take(entry.session_id, raw.session_id);
-  take(entry.status, raw.status);
-  if (raw.cgroup) {
-    entry.cgroup = raw.cgroup;
-    entry.container = container_id(*raw.cgroup);
-  }
+Tracker::Entry Tracker::make_entry(const sensor::RawProcess& raw) const {
+  Entry entry;
+  entry.pid = raw.pid;
+  entry.start_ticks = raw.start_ticks;
   entry.kernel_thread = raw.kernel_thread;
+  if (scan_.running) entry.born_in_scan = scan_.id;
+  take_parent(entry, raw);
+  return entry;
 }
 
+// The first one that is known stays: what forked it, and not who adopted it later.
 void Tracker::take_parent(Entry& entry, const sensor::RawProcess& raw) const {
-  if (entry.parent || raw.ppid == 0) return;
+  if (entry.parent_pid != 0 || raw.ppid == 0) return;
   const auto parent = entries_.find(raw.ppid);
-  const bool known = parent != entries_.end() &&
-                     (raw.parent_start_ticks == 0 || parent->second.key.start_ticks == raw.parent_start_ticks);
+  const bool known =
+      parent != entries_.end() && (raw.parent_start_ticks == 0 ? parent->second.start_ticks <= raw.start_ticks
+                                                               : parent->second.start_ticks == raw.parent_start_ticks);
   if (known) {
-    entry.parent = parent->second.key;
+    entry.parent_pid = raw.ppid;
+    entry.parent_ticks = parent->second.start_ticks;
     entry.parent_image = parent->second.image;
   } else if (raw.parent_start_ticks != 0) {
-    entry.parent = make_key(raw.ppid, raw.parent_start_ticks);
+    entry.parent_pid = raw.ppid;
+    entry.parent_ticks = raw.parent_start_ticks;
   }
 }
 
-Tracker::Entry* Tracker::find(event::Pid pid, std::uint64_t ticks) {
+Tracker::Entry* Tracker::find(event::Pid pid, std::uint64_t start_ticks) {
   const auto found = entries_.find(pid);
-  return found == entries_.end() || found->second.key.start_ticks != ticks ? nullptr : &found->second;
+  return found == entries_.end() || found->second.start_ticks != start_ticks ? nullptr : &found->second;
 }
 
-Tracker::Entry* Tracker::insert(Entry entry, Timestamp now) {
-  if (const auto old = entries_.find(entry.key.pid); old != entries_.end()) {
-    if (old->second.key.start_ticks > entry.key.start_ticks) return nullptr;  // late news of one that is gone
-    const Entry gone = std::move(old->second);
+bool Tracker::is_gone(event::Pid pid, std::uint64_t start_ticks) {
+  if (ends_.find(pid, start_ticks) != nullptr) return true;
+  const auto now = entries_.find(pid);
+  return now != entries_.end() && now->second.start_ticks > start_ticks;
+}
+
+Tracker::Entry* Tracker::insert(Entry entry, Moment now) {
+  if (const auto old = entries_.find(entry.pid); old != entries_.end()) {
+    Entry gone = std::move(old->second);
     entries_.erase(old);
-    close_missed(gone, now);
+    close_missed(std::move(gone), now);
   }
-  if (entries_.size() >= options_.max_processes) {
+  if (entries_.size() + owed_.size() >= options_.max_processes) {
     ++counters_.untracked;
     return nullptr;
   }
-  const auto pid = entry.key.pid;
+  if (const auto told = untracked_.find(packed(entry.pid, entry.start_ticks)); told != untracked_.end()) {
+    entry.announced = true;
+    untracked_.erase(told);
+  }
+  const auto pid = entry.pid;
   return &entries_.insert_or_assign(pid, std::move(entry)).first->second;
+}
+
+void Tracker::remember_untracked(const Entry& entry) {
+  // Beyond this nothing is left to remember with: the end of such a process is told only by its exit event.
+  if (untracked_.size() >= 4 * options_.max_processes) return;
+  untracked_.try_emplace(packed(entry.pid, entry.start_ticks), Untracked{entry.image->name, scan_.id});
 }
 
 void Tracker::on_event(const sensor::RawEvent& raw, EventSource source) {
@@ -122,253 +149,203 @@ void Tracker::on_event(const sensor::RawEvent& raw, EventSource source) {
 }
 
 void Tracker::on_fork(const sensor::RawEvent& raw, EventSource source) {
-  if (find(raw.process.pid, raw.process.start_ticks) != nullptr) return;  // a scan was first
-  Entry child;
-  child.key = make_key(raw.process.pid, raw.process.start_ticks);
-  child.first_seen = raw.time;
-  take_parent(child, raw.process);
-  if (const auto parent = entries_.find(raw.process.ppid);
-      parent != entries_.end() && child.parent == parent->second.key) {
-    const Entry& from = parent->second;
-    child.image = from.image;
-    child.cwd = from.cwd;
-    child.tty = from.tty;
-    child.cgroup = from.cgroup;
-    child.container = from.container;
-    child.uid = from.uid;
-    child.gid = from.gid;
-    child.euid = from.euid;
-    child.loginuid = from.loginuid;
-    child.session_id = from.session_id;
+  const auto& process = raw.process;
+  if (find(process.pid, process.start_ticks) != nullptr) return;  // a scan was first
+  if (is_gone(process.pid, process.start_ticks)) return;
+  Entry child = make_entry(process);
+  const auto parent = child.parent_pid == 0 ? entries_.end() : entries_.find(process.ppid);
+  if (parent != entries_.end() && parent->second.start_ticks == child.parent_ticks) {
+    child.image = parent->second.image;
+    child.place = places_.updated(parent->second.place, process);
+  } else {
+    child.image = make_image(process);
+    child.place = places_.updated(nullptr, process);
   }
-  take_fields(child, raw.process);
-  if (!child.image) child.image = make_image(raw.process);
-  Entry* entry = insert(std::move(child), raw.time);
-  if (entry != nullptr && options_.store_forks) {
+  child.status = process.status;
+  Entry* entry = insert(std::move(child), {raw.time, 0});
+  if (entry != nullptr && options_.store_forks && !entry->announced) {
     announce_ancestors(*entry, raw.time, source);
-    auto event = describe(*entry, raw.time);
-    entry->announced = emit(event, EventKind::fork, source, raw.time, {});
+    entry->announced = tell(*entry, EventKind::fork, source, raw.time);
   }
 }
 
 void Tracker::on_exec(const sensor::RawEvent& raw, EventSource source) {
-  Entry* entry = find(raw.process.pid, raw.process.start_ticks);
+  const auto& process = raw.process;
+  Entry* entry = find(process.pid, process.start_ticks);
   Entry untracked;
+  bool in_table = true;
   if (entry == nullptr) {
-    untracked.key = make_key(raw.process.pid, raw.process.start_ticks);
-    untracked.first_seen = raw.time;
-    take_parent(untracked, raw.process);
-    entry = insert(untracked, raw.time);
-    if (entry == nullptr) entry = &untracked;  // the event is told all the same
+    if (is_gone(process.pid, process.start_ticks)) return on_late_exec(raw, source);
+    untracked = make_entry(process);
+    untracked.image = make_image(process);
+    entry = insert(untracked, {raw.time, 0});
+    in_table = entry != nullptr;
+    if (!in_table) entry = &untracked;  // the event is told all the same
+  } else {
+    // Told a second time, or older than what is known to run.
+    if (raw.boot_ns != 0 && raw.boot_ns <= entry->exec_stamp) {
+      ++counters_.late;
+      return;
+    }
+    entry->image = make_image(process);
   }
-  entry->image = make_image(raw.process);
-  take_fields(*entry, raw.process);
+  entry->exec_stamp = raw.boot_ns;
+  entry->place = places_.updated(entry->place, process);
+  entry->kernel_thread = process.kernel_thread;
+  if (process.status) entry->status = process.status;
   announce_ancestors(*entry, raw.time, source);
-  auto event = describe(*entry, raw.time);
-  const bool told = emit(event, EventKind::exec, source, raw.time, {});
+  const bool told = tell(*entry, EventKind::exec, source, raw.time);
   entry->announced |= told;  // what was told before stays told: its end must follow
   entry->retell = !told;
+  if (scan_.running) entry->exec_in_scan = scan_.id;
   follow_hash(*entry, raw.time, source);
+  if (!in_table && told) remember_untracked(*entry);
 }
 
-bool Tracker::remember_end(const event::ProcessKey& key) {
-  if (!ended_.insert(key).second) return false;
-  ended_order_.push_back(key);
-  if (ended_order_.size() > max_remembered_ends) {
-    ended_.erase(ended_order_.front());
-    ended_order_.pop_front();
+// Its process has ended. When that was not told, both are told now.
+void Tracker::on_late_exec(const sensor::RawEvent& raw, EventSource source) {
+  const End* end = ends_.find(raw.process.pid, raw.process.start_ticks);
+  if (end == nullptr || end->start_ticks != raw.process.start_ticks || end->told) {
+    ++counters_.late;
+    return;
   }
-  return true;
+  Entry entry = make_entry(raw.process);
+  entry.image = make_image(raw.process);
+  entry.place = places_.updated(nullptr, raw.process);
+  announce_ancestors(entry, raw.time, source);
+  if (!tell(entry, EventKind::exec, source, raw.time)) return;
+  End told = *end;
+  told.told = true;
+  ends_.remember(told);
+  tell_end(std::move(entry), told, source);
 }
 
 void Tracker::on_exit(const sensor::RawEvent& raw, EventSource source) {
-  if (!remember_end(make_key(raw.process.pid, raw.process.start_ticks))) return;
-  if (scan_.running) scan_.ended.insert(make_key(raw.process.pid, raw.process.start_ticks));
-  Entry* entry = find(raw.process.pid, raw.process.start_ticks);
-  Entry unknown;
-  if (entry == nullptr) {
-    // It began before we looked, or did not fit the table: what the exit itself tells is all there is.
-    unknown.key = make_key(raw.process.pid, raw.process.start_ticks);
-    take_parent(unknown, raw.process);
-    take_fields(unknown, raw.process);
-    unknown.image = make_image(raw.process);
-    unknown.announced = true;
-    entry = &unknown;
+  const auto pid = raw.process.pid;
+  const auto ticks = raw.process.start_ticks;
+  if (is_gone(pid, ticks)) {
+    ++counters_.late;
+    return;
   }
-  bool told = true;
-  if (entry->announced) {
-    auto event = describe(*entry, raw.time);
-    event.process.status = ProcessStatus::exited;
-    event.process.exit_time = raw.time;
-    if (raw.exit_signal != 0)
-      event.process.exit_signal = raw.exit_signal;
+  End end{.pid = pid,
+          .start_ticks = ticks,
+          .time = raw.time,
+          .exit_code = raw.exit_code,
+          .exit_signal = raw.exit_signal,
+          .known = true,
+          .told = false};
+  const auto found = entries_.find(pid);
+  if (found == entries_.end() || found->second.start_ticks != ticks) return on_unknown_exit(raw, source, end);
+  end.told = found->second.announced;
+  ends_.remember(end);
+  if (end.told) {
+    if (!emit_end(found->second, end, source))
+      owed_.push_back({std::move(found->second), end, source});
+    else if (found->second.hash_awaited)
+      keep_for_hash(found->second, event_);
+  }
+  entries_.erase(found);
+}
+
+// It began before we looked, its start was lost, or it did not fit the table: what the exit itself tells is all there
+// is. What was never told is told first, so that every end has a start.
+void Tracker::on_unknown_exit(const sensor::RawEvent& raw, EventSource source, const End& end) {
+  Entry entry = make_entry(raw.process);
+  entry.image = make_image(raw.process);
+  entry.place = places_.updated(nullptr, raw.process);
+  if (const auto told = untracked_.find(packed(entry.pid, entry.start_ticks)); told != untracked_.end()) {
+    entry.announced = true;
+    untracked_.erase(told);
+  } else {
+    entry.announced = tell(entry, EventKind::seen, source, raw.time);
+  }
+  End told = end;
+  told.told = entry.announced;
+  ends_.remember(told);
+  if (const auto former = entries_.find(entry.pid);
+      former != entries_.end()) {  // an earlier instance, whose end was lost
+    Entry gone = std::move(former->second);
+    entries_.erase(former);
+    tell_end(std::move(gone), {.pid = entry.pid, .time = raw.time}, EventSource::scan);
+  }
+  if (entry.announced) tell_end(std::move(entry), told, source);
+}
+
+void Tracker::tell_end(Entry entry, const End& end, EventSource source) {
+  if (!entry.announced && !end.told) return;
+  if (!emit_end(entry, end, source)) owed_.push_back({std::move(entry), end, source});
+}
+
+bool Tracker::emit_end(const Entry& entry, const End& end, EventSource source) {
+  describe(entry, end.time);
+  event_.process.status = ProcessStatus::exited;
+  event_.kind = EventKind::exit;
+  event_.source = end.known ? source : EventSource::scan;
+  event_.time = end.time;
+  event_.detail.clear();
+  if (!end.known) {
+    event_.detail = R"({"missed":true})";  // when and how it ended nobody saw
+  } else {
+    event_.process.exit_time = end.time;
+    if (end.exit_signal != 0)
+      event_.process.exit_signal = end.exit_signal;
     else
-      event.process.exit_code = raw.exit_code;
-    told = emit(event, EventKind::exit, source, raw.time, {});
-    if (told && entry->hash_awaited) keep_for_hash(*entry, event);
+      event_.process.exit_code = end.exit_code;
   }
-  // A refused end stays in the table: the next scan does not find the process and tells it then.
-  if (told && entry != &unknown) entries_.erase(raw.process.pid);
+  return emit();
+}
+
+// Ended without an event that told so.
+void Tracker::close_missed(Entry entry, Moment now) {
+  const End end{.pid = entry.pid, .start_ticks = entry.start_ticks, .time = now.wall, .told = entry.announced};
+  ends_.remember(end);
+  tell_end(std::move(entry), end, EventSource::scan);
 }
 
 // A process that is told of has told ancestors: a fork that never executed anything is else not a row.
 void Tracker::announce_ancestors(const Entry& entry, Timestamp now, EventSource source) {
+  if (entry.parent_pid == 0) return;
+  Entry* parent = find(entry.parent_pid, entry.parent_ticks);
+  if (parent == nullptr || parent->announced) return;
   std::vector<Entry*> silent;
-  const Entry* at = &entry;
   // A parent is older than its child, so the walk ends; the bound is for a table that lies.
   constexpr std::size_t max_depth = 64;
-  while (at->parent && silent.size() < max_depth) {
-    Entry* parent = find(at->parent->pid, at->parent->start_ticks);
-    if (parent == nullptr || parent->announced) break;
+  while (parent != nullptr && !parent->announced && silent.size() < max_depth) {
     silent.push_back(parent);
-    at = parent;
+    parent = parent->parent_pid == 0 ? nullptr : find(parent->parent_pid, parent->parent_ticks);
   }
   for (auto it = silent.rbegin(); it != silent.rend(); ++it) {
-    auto event = describe(**it, now);
-    (*it)->announced = emit(event, EventKind::seen, source, now, {});
+    (*it)->announced = tell(**it, EventKind::seen, source, now);
     follow_hash(**it, now, source);
   }
 }
 
-bool Tracker::close_missed(const Entry& entry, Timestamp now) {
-  if (!entry.announced) return true;
-  // When and how it ended nobody saw: exit_time, exit_code and exit_signal stay unknown.
-  auto event = describe(entry, now);
-  event.process.status = ProcessStatus::exited;
-  return emit(event, EventKind::exit, EventSource::scan, now, R"({"missed":true})");
+bool Tracker::tell(const Entry& entry, EventKind kind, EventSource source, Timestamp time, std::string_view detail) {
+  describe(entry, time);
+  event_.kind = kind;
+  event_.source = source;
+  event_.time = time;
+  event_.detail.clear();
+  for (const std::string_view part :
+       {detail, kind == EventKind::change ? std::string_view() : std::string_view(entry.image->detail),
+        kind == EventKind::change || !entry.place ? std::string_view() : std::string_view(entry.place->detail)}) {
+    if (part.empty()) continue;
+    event_.detail += event_.detail.empty() ? '{' : ',';
+    event_.detail += part;
+  }
+  if (!event_.detail.empty()) event_.detail += '}';
+  return emit();
 }
 
-void Tracker::begin_scan(std::uint64_t scan_id, Timestamp now, bool realtime) {
-  users_.refresh();
-  scan_.id = scan_id;
-  scan_.begin = now;
-  scan_.running = true;
-  scan_.realtime = realtime;
-  scan_.ended.clear();
-}
-
-void Tracker::sample(Entry& entry, const sensor::RawProcess& raw, Timestamp now) const {
-  if (raw.resident_bytes) entry.resident_bytes = raw.resident_bytes;
-  if (!raw.cpu_ticks) return;
-  // The first look counts from the start of the process.
-  const Timestamp since =
-      entry.cpu_ticks ? entry.sampled
-                      : Timestamp{boot_time_.ns + static_cast<std::int64_t>(entry.key.start_ticks) * ns_per_tick};
-  const std::uint64_t before = entry.cpu_ticks.value_or(0);
-  if (now.ns > since.ns && *raw.cpu_ticks >= before) {
-    const double busy_ns = static_cast<double>(*raw.cpu_ticks - before) * static_cast<double>(ns_per_tick);
-    entry.cpu_usage = 100.0 * busy_ns / static_cast<double>(now.ns - since.ns);
-  }
-  entry.cpu_ticks = raw.cpu_ticks;
-  entry.sampled = now;
-}
-
-void Tracker::on_scanned(const sensor::RawProcess& raw, Timestamp now) {
-  const auto key = make_key(raw.pid, raw.start_ticks);
-  if (scan_.ended.contains(key)) return;
-  Entry* entry = find(raw.pid, raw.start_ticks);
-  if (entry != nullptr) {
-    reconcile(*entry, raw, now);
-    return;
-  }
-  // A zombie that the table does not know has ended, and its exit was told.
-  if (raw.status == ProcessStatus::zombie && scan_.realtime && !scan_.first) return;
-  Entry fresh;
-  fresh.key = key;
-  fresh.first_seen = now;
-  take_parent(fresh, raw);
-  take_fields(fresh, raw);
-  fresh.image = make_image(raw);
-  fresh.scan_id = scan_.id;
-  sample(fresh, raw, now);
-  entry = insert(fresh, now);
-  if (entry == nullptr) {
-    scan_.untracked.insert(key);
-    if (untracked_told_.contains(key)) return;
-  }
-  if (entry != nullptr) announce_ancestors(*entry, now, EventSource::scan);
-  auto event = describe(entry != nullptr ? *entry : fresh, now);
-  const bool told = emit(event, EventKind::seen, EventSource::scan, now, {});
-  if (entry != nullptr) {
-    entry->announced = told;
-    follow_hash(*entry, now, EventSource::scan);
-  }
-}
-
-void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp now) {
-  entry.scan_id = scan_.id;
-  Changes changes;
-  changes.note("uid", entry.uid, raw.uid);
-  changes.note("gid", entry.gid, raw.gid);
-  changes.note("euid", entry.euid, raw.euid);
-  const auto state = newer_state(*entry.image, raw);
-  changes.note("executable_state", state_name(entry.image->state), state_name(state));
-  const bool other_file = raw.executable_path && entry.image->executable_path != raw.executable_path;
-  // A name that a program gave itself (prctl) or arguments that it overwrote are not a new image; another file is.
-  const bool missed_exec = other_file && raw.file.inode != 0 && raw.executable_state == ExecutableState::ok &&
-                           entry.image->executable_path.has_value();
-  take_fields(entry, raw);
-  sample(entry, raw, now);
-  if (missed_exec) {
-    entry.image = make_image(raw);
-    announce_ancestors(entry, now, EventSource::scan);
-    auto event = describe(entry, now);
-    const bool told = emit(event, EventKind::exec, EventSource::scan, now, R"({"missed":true})");
-    entry.announced |= told;
-    entry.retell = !told;
-    follow_hash(entry, now, EventSource::scan);
-    return;
-  }
-  if (state != entry.image->state || (!entry.image->executable_path && raw.executable_path)) {
-    auto image = std::make_shared<Image>(*entry.image);
-    if (state) image->state = state;
-    if (!image->executable_path) image->executable_path = raw.executable_path;
-    entry.image = std::move(image);
-  }
-  if (!entry.announced || entry.retell) {
-    announce_ancestors(entry, now, EventSource::scan);
-    auto event = describe(entry, now);
-    const bool told = emit(event, EventKind::seen, EventSource::scan, now, {});
-    entry.announced |= told;
-    entry.retell = !told;
-  } else if (changes.any()) {
-    auto event = describe(entry, now);
-    emit(event, EventKind::change, EventSource::scan, now, changes.text());
-  }
-  refresh_hash(entry, raw, now);
-}
-
-std::vector<event::LiveUpdate> Tracker::end_scan(Timestamp now) {
-  std::vector<event::LiveUpdate> updates;
-  std::vector<event::Pid> vanished;
-  updates.reserve(entries_.size());
-  for (const auto& [pid, entry] : entries_) {
-    if (entry.scan_id == scan_.id) {
-      event::LiveUpdate update{entry.key, entry.cpu_usage, entry.resident_bytes,
-                               entry.status.value_or(ProcessStatus::running)};
-      updates.push_back(update);
-    } else if (entry.first_seen < scan_.begin) {
-      vanished.push_back(pid);
-    }
-  }
-  for (const auto pid : vanished) {
-    if (close_missed(entries_.at(pid), now)) entries_.erase(pid);
-  }
-  untracked_told_ = std::move(scan_.untracked);
-  scan_.untracked.clear();
-  scan_.running = false;
-  scan_.first = false;
-  scan_.ended.clear();
-  return updates;
-}
-
-event::ProcessEvent Tracker::describe(const Entry& entry, Timestamp now) const {
-  event::ProcessEvent event;
-  auto& process = event.process;
-  process.key = entry.key;
-  if (entry.parent) {
-    process.ppid = entry.parent->pid;
-    process.parent_key = entry.parent;
+void Tracker::describe(const Entry& entry, Timestamp now) {
+  auto& process = event_.process;
+  process.key = key_of(entry);
+  if (entry.parent_pid != 0) {
+    process.ppid = entry.parent_pid;
+    process.parent_key = event::ProcessKey{boot_, entry.parent_pid, entry.parent_ticks};
+  } else {
+    process.ppid.reset();
+    process.parent_key.reset();
   }
   const Image& image = *entry.image;
   process.name = image.name;
@@ -377,52 +354,77 @@ event::ProcessEvent Tracker::describe(const Entry& entry, Timestamp now) const {
   process.arguments = image.arguments;
   process.executable_state = image.state;
   process.executable_hash = image.hash;
-  process.cwd = entry.cwd;
-  process.uid = entry.uid;
-  process.gid = entry.gid;
-  process.euid = entry.euid;
-  process.loginuid = entry.loginuid;
-  if (entry.uid) process.user = users_.find(*entry.uid);
-  process.session_id = entry.session_id;
-  process.tty = entry.tty;
-  process.start_time = Timestamp{boot_time_.ns + static_cast<std::int64_t>(entry.key.start_ticks) * ns_per_tick};
+  static const Place nowhere;
+  const Place& place = entry.place ? *entry.place : nowhere;
+  process.cwd = place.cwd;
+  process.uid = place.uid;
+  process.gid = place.gid;
+  process.euid = place.euid;
+  process.loginuid = place.loginuid;
+  process.user = place.user;
+  process.session_id = place.session_id;
+  process.tty = place.tty;
+  process.cgroup = place.cgroup;
+  process.container_id = place.container;
+  process.start_time = Timestamp{boot_time_.ns + static_cast<std::int64_t>(entry.start_ticks) * ns_per_tick};
+  process.exit_time.reset();
+  process.exit_code.reset();
+  process.exit_signal.reset();
   process.cpu_usage = entry.cpu_usage;
   process.memory_usage = entry.resident_bytes;
   process.status = entry.status.value_or(ProcessStatus::running);
-  process.cgroup = entry.cgroup;
-  process.container_id = entry.container;
   process.collection_time = now;
+  process.scan_id.reset();
   if (entry.scan_id != 0) process.scan_id = entry.scan_id;
   if (entry.parent_image) {
-    event.parent_name = entry.parent_image->name;
-    event.parent_executable_path = entry.parent_image->executable_path;
-    if (entry.parent_image->arguments) event.parent_command_line = entry.parent_image->arguments->command_line();
+    const Image& parent = *entry.parent_image;
+    event_.parent_name = parent.name;
+    event_.parent_executable_path = parent.executable_path;
+    if (parent.arguments) {
+      // Arguments::command_line() into the buffer that is there.
+      const std::string& bytes = parent.arguments->nul_terminated();
+      auto& line = event_.parent_command_line ? *event_.parent_command_line : event_.parent_command_line.emplace();
+      line.assign(bytes, 0, bytes.empty() ? 0 : bytes.size() - 1);
+      std::ranges::replace(line, '\0', ' ');
+    } else {
+      event_.parent_command_line.reset();
+    }
+  } else {
+    event_.parent_name.reset();
+    event_.parent_executable_path.reset();
+    event_.parent_command_line.reset();
   }
-  if (image.arguments_bytes != 0) {
-    event.detail = R"({"arguments_bytes":)" + std::to_string(image.arguments_bytes) + "}";
-  }
-  return event;
 }
 
-bool Tracker::emit(event::ProcessEvent& event, EventKind kind, EventSource source, Timestamp time, std::string detail) {
-  event.kind = kind;
-  event.source = source;
-  event.time = time;
-  if (!detail.empty()) event.detail = std::move(detail);
-  for (const auto& predicate : options_.exclude) {
-    if (predicate.matches(event)) {
+bool Tracker::emit() {
+  for (std::size_t i = 0; i < options_.exclude.size(); ++i) {
+    if (options_.exclude[i].matches(event_)) {
       ++counters_.excluded;
+      ++counters_.excluded_by[i];
       return true;
     }
   }
-  const bool taken = emit_(event);
+  const bool taken = emit_(event_);
   ++(taken ? counters_.emitted : counters_.refused);
   return taken;
 }
 
-void Tracker::for_each(const std::function<void(const event::ProcessEvent&)>& each) const {
+std::vector<event::Pid> Tracker::pids() const {
+  std::vector<event::Pid> pids;
+  pids.reserve(entries_.size());
+  for (const auto& [pid, entry] : entries_) pids.push_back(pid);
+  return pids;
+}
+
+const event::ProcessEvent* Tracker::look_up(event::Pid pid) {
+  const auto found = entries_.find(pid);
+  if (found == entries_.end()) return nullptr;
   const auto now = base::wall_now();
-  for (const auto& [pid, entry] : entries_) each(describe(entry, now));
+  describe(found->second, now);
+  event_.kind = EventKind::seen;
+  event_.time = now;
+  event_.detail.clear();
+  return &event_;
 }
 
 }  // namespace daemoneye::collector

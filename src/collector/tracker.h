@@ -1,24 +1,35 @@
 // The process table: turns what sources see into events with identity, parents and masked arguments. Knows nothing of
 // kernels, files or sockets. One thread.
+//
+// What it promises of each process instance (tracker_property_test.cc), whatever is lost, repeated or late: its first
+// event is its start (exec, fork or seen), once; more execs and changes may follow; its last is its exit, once. Only
+// the change that brings the hash of what was gone before it was known comes after that.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
+#include "collector/ends.h"
 #include "collector/hashes.h"
 #include "collector/names.h"
+#include "collector/places.h"
 #include "event/batch.h"
 #include "event/process_event.h"
 #include "predicate/predicate.h"
 #include "sensor/source.h"
 
 namespace daemoneye::collector {
+
+// A moment by both clocks: the wall clock is told, and may be set at any time; spans are measured by the other one.
+struct Moment {
+  Timestamp wall;
+  std::int64_t boot_ns = 0;  // CLOCK_BOOTTIME
+};
+Moment moment_now();
 
 class Tracker {
  public:
@@ -29,31 +40,45 @@ class Tracker {
     std::vector<predicate::Predicate> exclude;  // an event that matches one is not emitted, but counted
   };
   struct Counters {
-    std::uint64_t emitted = 0, excluded = 0, refused = 0, untracked = 0, masked = 0;
+    std::uint64_t emitted = 0, refused = 0, untracked = 0, masked = 0;
+    std::uint64_t late = 0;  // told a second time, or after the end of its process was told: dropped
+    std::uint64_t excluded = 0;
+    std::vector<std::uint64_t> excluded_by;  // by the first predicate that matched, in the order of Options::exclude
   };
-  // Takes the event, or refuses it (no room): then it is told again in another form by the next scan.
+  // Takes the event, or refuses it (no room): then it is told again in another form by the next scan. The reference
+  // lives for the call.
   using Emit = std::function<bool(const event::ProcessEvent&)>;
 
   Tracker(Options options, event::BootId boot, Timestamp boot_time, Emit emit);
+  Tracker(const Tracker&) = delete;
+  Tracker& operator=(const Tracker&) = delete;
 
   // A real-time event, in the order the kernel gave it.
   void on_event(const sensor::RawEvent& raw, event::EventSource source);
 
   // A scan: begin, every process found, end. `realtime` says whether a real-time source runs beside it, whose events up
   // to each record were handed to on_event() before that record. end_scan() closes what the scan did not find and
-  // gives the counters of the living.
-  void begin_scan(std::uint64_t scan_id, Timestamp now, bool realtime);
-  void on_scanned(const sensor::RawProcess& raw, Timestamp now);
-  std::vector<event::LiveUpdate> end_scan(Timestamp now);
+  // gives the counters of the living. A scan of counters cannot tell what it meets for the first time: then
+  // wants_full_scan() says so, and a full one should follow at once.
+  void begin_scan(std::uint64_t scan_id, Moment now, bool realtime, sensor::Depth depth = sensor::Depth::full);
+  void on_scanned(const sensor::RawProcess& raw, Moment now);
+  std::vector<event::LiveUpdate> end_scan(Moment now);
+  // Instead of end_scan(), when the scan did not reach its end: nothing may be called vanished.
+  void abandon_scan() { scan_.running = false; }
+  [[nodiscard]] bool wants_full_scan() const { return scan_.wants_full; }
 
   // From now on executables are hashed. `hashes` must outlive the tracker; its outcomes go to on_hash().
   void use_hashes(Hashes& hashes) { hashes_ = &hashes; }
   void on_hash(const Hashes::Outcome& outcome, Timestamp now);
 
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
+  [[nodiscard]] std::size_t untracked_size() const { return untracked_.size(); }
+  [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
-  // Every living process as last known; for tasks.
-  void for_each(const std::function<void(const event::ProcessEvent&)>& each) const;
+  // The living, by pid in no order; and one of them as last known, null when it is not in the table. The event is
+  // overwritten by the next call of any member.
+  [[nodiscard]] std::vector<event::Pid> pids() const;
+  const event::ProcessEvent* look_up(event::Pid pid);
 
  private:
   // What an exec determines. Shared: forked children run their parent's image, and keep the one their parent had when
@@ -62,50 +87,72 @@ class Tracker {
     std::string name, comm;
     std::optional<std::string> executable_path;
     std::optional<event::Arguments> arguments;
-    std::uint64_t arguments_bytes = 0;  // true length before truncation
     std::optional<event::ExecutableState> state;
-    std::uint64_t id = 0;  // of this execution; a copy keeps it
     sensor::FileIdentity file;
+    std::string detail;    // its share of an event's `detail`, as Place::detail
+    std::uint64_t id = 0;  // of this execution; a copy keeps it
     std::optional<std::string> hash;
     bool hash_settled = false;  // asked and answered
   };
   struct Entry {
-    event::ProcessKey key;
-    std::optional<event::ProcessKey> parent;
+    event::Pid pid = 0, parent_pid = 0;  // 0: no parent is known
+    std::uint64_t start_ticks = 0, parent_ticks = 0;
     std::shared_ptr<Image> image, parent_image;
-    std::optional<std::string> cwd, tty, cgroup, container;
-    std::optional<std::uint32_t> uid, gid, euid, loginuid, session_id;
-    std::optional<event::ProcessStatus> status;
+    std::shared_ptr<const Place> place;
     std::optional<std::uint64_t> resident_bytes, cpu_ticks;
     std::optional<double> cpu_usage;
-    Timestamp first_seen, sampled;
-    std::uint64_t scan_id = 0;  // of the last scan that found it
-    bool announced = false;     // a start of it was emitted
-    bool retell = false;        // what it is now was refused: the next scan tells it
+    std::int64_t sampled_ns = 0;     // when cpu_ticks was read, by CLOCK_BOOTTIME
+    std::uint64_t scan_id = 0;       // of the last scan that found it
+    std::uint64_t born_in_scan = 0;  // while this scan ran it came: not finding it says nothing
+    std::uint64_t exec_in_scan = 0;  // while this scan ran it executed: the record may have been read before
+    std::uint64_t exec_stamp = 0;    // of its latest exec, when the source has one
+    std::optional<event::ProcessStatus> status;
+    bool announced = false;  // a start of it was emitted
+    bool retell = false;     // what it is now was refused: the next scan tells it
     bool kernel_thread = false;
     bool hash_awaited = false;  // its outcome will name this process and image
     bool hash_told = false;     // the last event carried it
   };
+  // Told, but not in the table for lack of room: as much as its end needs.
+  struct Untracked {
+    std::string name;
+    std::uint64_t scan_id = 0;
+  };
+  struct OwedEnd {
+    Entry entry;
+    End end;
+    event::EventSource source;
+  };
 
-  [[nodiscard]] event::ProcessKey make_key(event::Pid pid, std::uint64_t ticks) const { return {boot_, pid, ticks}; }
+  [[nodiscard]] event::ProcessKey key_of(const Entry& entry) const { return {boot_, entry.pid, entry.start_ticks}; }
   std::shared_ptr<Image> make_image(const sensor::RawProcess& raw);
-  void take_fields(Entry& entry, const sensor::RawProcess& raw) const;
+  Entry make_entry(const sensor::RawProcess& raw) const;
   void take_parent(Entry& entry, const sensor::RawProcess& raw) const;
-  Entry* find(event::Pid pid, std::uint64_t ticks);
+  Entry* find(event::Pid pid, std::uint64_t start_ticks);
+  // Whether this instance has ended, or its pid already belongs to a later one.
+  [[nodiscard]] bool is_gone(event::Pid pid, std::uint64_t start_ticks);
   // The entry for a new instance; one that had the pid before is closed. Null when the table is full.
-  Entry* insert(Entry entry, Timestamp now);
+  Entry* insert(Entry entry, Moment now);
   void on_fork(const sensor::RawEvent& raw, event::EventSource source);
   void on_exec(const sensor::RawEvent& raw, event::EventSource source);
+  void on_late_exec(const sensor::RawEvent& raw, event::EventSource source);
   void on_exit(const sensor::RawEvent& raw, event::EventSource source);
-  bool remember_end(const event::ProcessKey& key);  // false: it was told before
-  void reconcile(Entry& entry, const sensor::RawProcess& raw, Timestamp now);
-  void sample(Entry& entry, const sensor::RawProcess& raw, Timestamp now) const;
+  void on_unknown_exit(const sensor::RawEvent& raw, event::EventSource source, const End& end);
+  void reconcile(Entry& entry, const sensor::RawProcess& raw, Moment now);
+  [[nodiscard]] static bool missed_exec(const Image& image, const sensor::RawProcess& raw);
+  void complete_image(Entry& entry, const sensor::RawProcess& raw);
+  static void sample(Entry& entry, const sensor::RawProcess& raw, Moment now);
   void announce_ancestors(const Entry& entry, Timestamp now, event::EventSource source);
-  // Tells the end of `entry`, which no event told. False when it was refused.
-  bool close_missed(const Entry& entry, Timestamp now);
-  [[nodiscard]] event::ProcessEvent describe(const Entry& entry, Timestamp now) const;
-  bool emit(event::ProcessEvent& event, event::EventKind kind, event::EventSource source, Timestamp time,
-            std::string detail);
+  bool tell(const Entry& entry, event::EventKind kind, event::EventSource source, Timestamp time,
+            std::string_view detail = {});
+  // Tells the end of what was told; refused, it is owed.
+  void tell_end(Entry entry, const End& end, event::EventSource source);
+  bool emit_end(const Entry& entry, const End& end, event::EventSource source);
+  void close_missed(Entry entry, Moment now);
+  void close_vanished(Moment now);
+  void remember_untracked(const Entry& entry);
+  void describe(const Entry& entry, Timestamp now);
+  bool emit();
 
   // tracker_hash.cc. After a start was told: asks for the hash when it was not known, and tells of another one than the
   // path held before.
@@ -130,21 +177,18 @@ class Tracker {
   Timestamp boot_time_;
   Emit emit_;
   UserNames users_;
+  Places places_{users_};
   Counters counters_;
   std::unordered_map<event::Pid, Entry> entries_;
-  // Ended lately: a source may tell the end of one process twice (two last threads that die at the same moment).
-  static constexpr std::size_t max_remembered_ends = 1024;
-  std::unordered_set<event::ProcessKey> ended_;
-  std::deque<event::ProcessKey> ended_order_;
-  // Found by scans and told, but not in the table for lack of room; as many as live beyond it.
-  std::unordered_set<event::ProcessKey> untracked_told_;
+  Ends ends_;
+  std::vector<OwedEnd> owed_;  // ends that were refused; with the entries at most max_processes
+  std::unordered_map<std::uint64_t, Untracked> untracked_;
   struct Scan {
     std::uint64_t id = 0;
-    Timestamp begin;
-    bool running = false, realtime = false, first = true;
-    std::unordered_set<event::ProcessKey> untracked;  // met in this scan
-    std::unordered_set<event::ProcessKey> ended;      // while it runs: their records may still be on the way
+    bool running = false, realtime = false, first = true, wants_full = false;
+    sensor::Depth depth = sensor::Depth::full;
   } scan_;
+  event::ProcessEvent event_;  // the one being told: its buffers keep their capacity
 };
 
 }  // namespace daemoneye::collector

@@ -18,7 +18,11 @@ json change(const std::optional<std::string>& before, const std::string& after) 
   return entry;
 }
 
-std::string text(const json& detail) { return detail.dump(-1, ' ', false, json::error_handler_t::replace); }
+// The members alone, as Tracker::tell() takes them.
+std::string members(const json& detail) {
+  const auto text = detail.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.substr(1, text.size() - 2);
+}
 
 // A scan cannot tell a replaced executable from a deleted one, and one of /proc may not look at all.
 bool knows_less(ExecutableState state, ExecutableState known) {
@@ -40,7 +44,7 @@ void Tracker::follow_hash(Entry& entry, Timestamp now, EventSource source) {
   entry.hash_told = image.hash.has_value();
   if (!image.hash) {
     if (!image.hash_settled) {
-      entry.hash_awaited = hashes_->ask({entry.key, image.id}, image.file, image.executable_path);
+      entry.hash_awaited = hashes_->ask({key_of(entry), image.id}, image.file, image.executable_path);
     }
     return;
   }
@@ -48,8 +52,7 @@ void Tracker::follow_hash(Entry& entry, Timestamp now, EventSource source) {
   image.hash_settled = true;
   if (image.state.value_or(ExecutableState::ok) != ExecutableState::ok) return;
   if (const auto former = hashes_->note(image.file.device, *image.executable_path, *image.hash)) {
-    auto event = describe(entry, now);
-    emit(event, EventKind::change, source, now, text({{"executable_hash", change(former, *image.hash)}}));
+    tell(entry, EventKind::change, source, now, members({{"executable_hash", change(former, *image.hash)}}));
   }
 }
 
@@ -58,20 +61,19 @@ void Tracker::refresh_hash(Entry& entry, const sensor::RawProcess& raw, Timestam
   auto& image = *entry.image;
   if (!image.hash && !image.hash_settled) image.hash = hashes_->find(image.file);
   if (image.hash && !entry.hash_told) {  // found out for another process that runs the same file
-    auto event = describe(entry, now);
-    entry.hash_told = emit(event, EventKind::change, EventSource::scan, now,
-                           text({{"executable_hash", change(std::nullopt, *image.hash)}}));
+    entry.hash_told = tell(entry, EventKind::change, EventSource::scan, now,
+                           members({{"executable_hash", change(std::nullopt, *image.hash)}}));
   }
   // Deleted since: perhaps replaced, which only the helper can see.
   const bool deleted = image.state == ExecutableState::deleted && raw.file.inode != 0 && raw.file != image.file;
   if (deleted) image.file = raw.file;
   if (deleted || (!image.hash && !image.hash_settled)) {
-    entry.hash_awaited = hashes_->ask({entry.key, image.id}, image.file, image.executable_path);
+    entry.hash_awaited = hashes_->ask({key_of(entry), image.id}, image.file, image.executable_path);
   }
 }
 
 void Tracker::keep_for_hash(const Entry& entry, const event::ProcessEvent& event) {
-  ended_unhashed_.insert_or_assign(entry.key, Ended{entry.image->id, event});
+  ended_unhashed_.insert_or_assign(key_of(entry), Ended{entry.image->id, event});
 }
 
 void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
@@ -97,23 +99,26 @@ void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
       if (outcome.state) image.state = outcome.state;
       if (!image.executable_path) image.executable_path = outcome.path;
       if (detail.empty() || !entry->announced) continue;
-      auto event = describe(*entry, now);
-      const bool told = emit(event, EventKind::change, EventSource::scan, now, text(detail));
+      const bool told = tell(*entry, EventKind::change, EventSource::scan, now, members(detail));
       entry->hash_told = told && image.hash.has_value();
       continue;
     }
     const auto ended = ended_unhashed_.find(subject.key);
     if (ended == ended_unhashed_.end() || ended->second.image != subject.image) continue;
-    auto event = std::move(ended->second.event);
+    event_ = std::move(ended->second.event);
     ended_unhashed_.erase(ended);
-    auto& process = event.process;
+    auto& process = event_.process;
     const auto detail = complete(std::nullopt, process.executable_state, process.executable_path);
     if (detail.empty()) continue;
     if (outcome.hash) process.executable_hash = outcome.hash;
     if (outcome.state) process.executable_state = outcome.state;
     if (!process.executable_path) process.executable_path = outcome.path;
     process.collection_time = now;
-    emit(event, EventKind::change, EventSource::scan, now, text(detail));
+    event_.kind = EventKind::change;
+    event_.source = EventSource::scan;
+    event_.time = now;
+    event_.detail = '{' + members(detail) + '}';
+    emit();
   }
 }
 

@@ -132,18 +132,31 @@ void Uplink::schedule_flush() {
     });
     return;
   }
-  auto timer = loop_.add_timer(options_.flush_interval - since, std::chrono::nanoseconds(0), [this] {
-    flush_timer_.reset();
-    flush();
-  });
+  auto timer =
+      loop_.add_timer(options_.flush_interval - since, std::chrono::nanoseconds(0), [this] { on_flush_timer(); });
   if (timer)
     flush_timer_ = *timer;
   else
     flush();
 }
 
+void Uplink::on_flush_timer() {
+  flush_timer_.reset();
+  if (sender_.held_batches() > 0 && deferred_ + 1 < max_deferrals) {
+    auto timer = loop_.add_timer(options_.flush_interval, std::chrono::nanoseconds(0), [this] { on_flush_timer(); });
+    if (timer) {
+      flush_timer_ = *timer;
+      ++deferred_;
+      ++counters_.deferrals;
+      return;
+    }
+  }
+  flush();
+}
+
 void Uplink::flush() {
   flush_posted_ = false;
+  deferred_ = 0;
   if (flush_timer_) {
     loop_.remove_timer(*flush_timer_);
     flush_timer_.reset();
@@ -247,6 +260,7 @@ void Uplink::disconnect(const std::string& why) {
   observe::log(Level::info, "ipc", "connection to the agent ended", {{"why", why}});
   sender_.on_disconnect();
   connection_.reset();
+  if (handlers_.on_disconnected) handlers_.on_disconnected();
 }
 
 void Uplink::on_message(ipc::Message message) {
@@ -261,6 +275,7 @@ void Uplink::on_message(ipc::Message message) {
         hole_.reset();
         if (handlers_.on_connected) handlers_.on_connected();  // the record is whole from here on, and may say so
       }
+      if (deferred_ > 0 && sender_.held_batches() == 0) flush();  // it has waited for this
       if (handlers_.on_acknowledged) handlers_.on_acknowledged();
     }
   } else if (auto* request = std::get_if<ipc::Request>(&message)) {

@@ -26,11 +26,14 @@ class Uplink {
     std::size_t batch_events = 1000;
     std::size_t max_held_bytes = 16 * 1024 * 1024;
     event::EventSource gap_source = event::EventSource::scan;
-    std::chrono::milliseconds flush_interval{20};  // the longest an event waits for others to share its batch
+    // The longest an event waits for others to share its batch; max_deferrals times that while an earlier batch is not
+    // acknowledged: an agent that is behind would not store it sooner, and each batch costs a durable write here.
+    std::chrono::milliseconds flush_interval{20};
   };
   struct Handlers {
     std::function<void(ipc::Request)> on_request;
     std::function<void(std::uint64_t id)> on_cancel;
+    std::function<void()> on_disconnected;  // whoever asked is gone
     // A gap was found, and will be told as an event as soon as there is room: to be logged, counted, recorded.
     std::function<void(const event::Gap&)> on_gap;
     std::function<void()> on_connected;  // welcomed by an agent, or a hole it had was told: time for a heartbeat
@@ -38,6 +41,7 @@ class Uplink {
   };
   struct Counters {
     std::uint64_t batches = 0, events = 0, shed = 0, scans_shed = 0, connections = 0, ledger_failures = 0;
+    std::uint64_t deferrals = 0;  // times that a batch waited longer for an earlier one
   };
 
   Uplink(EventLoop& loop, ledger::Ledger& ledger, Options options, Handlers handlers);
@@ -48,6 +52,7 @@ class Uplink {
   // A gap event is never shed: it waits for room (max_owed_gaps; beyond, gaps of one reason become one).
   void add_gap(const event::Gap& gap);
   static constexpr std::size_t max_owed_gaps = 64;
+  static constexpr int max_deferrals = 4;
   // Without room it is dropped and counted: the next scan tells all of it anew.
   void add_scan(const event::ScanSummary& scan);
   // Sends what is collected now.
@@ -72,6 +77,7 @@ class Uplink {
 
  private:
   void schedule_flush();
+  void on_flush_timer();
   void make_batch();
   void record_and_queue();
   void pump();
@@ -102,6 +108,7 @@ class Uplink {
   std::string ledger_problem_;
   std::optional<EventLoop::TimerId> flush_timer_, retry_timer_;
   bool flush_posted_ = false;
+  int deferred_ = 0;  // how often what waits has
   base::SteadyClock::time_point last_flush_{};
   std::deque<event::Gap> owed_;  // gaps that wait for room
   // What the store does not know of until the batch with the gap event is acknowledged.

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "collector/budget.h"
 #include "ledger/ledger.h"
 
 namespace daemoneye::collector {
@@ -37,6 +38,12 @@ class FakeAgent {
   }
   std::vector<ipc::BatchReceiver::Incoming> batches;
   std::vector<ipc::Heartbeat> beats;
+  bool hold = false;  // acknowledges nothing until release()
+  std::uint64_t held = 0;
+  void release() {
+    hold = false;
+    ASSERT_TRUE(connection_->send(receiver_->on_committed(held)));
+  }
   std::size_t events() const {
     std::size_t count = 0;
     for (const auto& batch : batches) count += batch.decoded.events.size();
@@ -61,6 +68,10 @@ class FakeAgent {
       if (!outcome->batch) return;
       const auto sequence = outcome->batch->id.sequence;
       batches.push_back(std::move(*outcome->batch));
+      if (hold) {
+        held = sequence;
+        return;
+      }
       ASSERT_TRUE(connection_->send(receiver_->on_committed(sequence)));
     } else if (const auto* beat = std::get_if<ipc::Heartbeat>(&message)) {
       beats.push_back(*beat);
@@ -86,13 +97,14 @@ class UplinkTest : public testing::Test {
     ledger_.reset();
     std::filesystem::remove_all(folder_);
   }
-  std::unique_ptr<Uplink> make(std::size_t max_held_bytes = 16 * 1024 * 1024) {
+  std::unique_ptr<Uplink> make(std::size_t max_held_bytes = 16 * 1024 * 1024, std::size_t batch_events = 10) {
     Uplink::Options options;
     options.max_held_bytes = max_held_bytes;
-    options.batch_events = 10;
+    options.batch_events = batch_events;
     return std::make_unique<Uplink>(*loop_, *ledger_, options,
                                     Uplink::Handlers{.on_request = {},
                                                      .on_cancel = {},
+                                                     .on_disconnected = {},
                                                      .on_gap =
                                                          [this](const event::Gap& gap) {
                                                            gaps_.push_back(gap);
@@ -140,6 +152,30 @@ TEST_F(UplinkTest, WhatWasCollectedBeforeTheAgentCameArrivesInOrderOnce) {
   EXPECT_EQ(expected, 95U);
 }
 
+TEST_F(UplinkTest, ABatchWaitsForMoreWhileAnEarlierOneIsNotAcknowledged) {
+  auto uplink = make();
+  connect(*uplink);
+  agent_->hold = true;
+  ASSERT_TRUE(uplink->add(make_event(0)));
+  run_until([&] { return agent_->events() == 1; });
+  ASSERT_TRUE(uplink->add(make_event(1)));
+  run_until([&] { return uplink->counters().deferrals > 0; });
+  EXPECT_EQ(uplink->counters().batches, 1U);
+  agent_->release();
+  run_until([&] { return agent_->events() == 2 && uplink->all_acknowledged(); });
+}
+
+TEST_F(UplinkTest, ABatchWaitsForAnEarlierOneOnlySoLong) {
+  auto uplink = make();
+  connect(*uplink);
+  agent_->hold = true;
+  ASSERT_TRUE(uplink->add(make_event(0)));
+  run_until([&] { return agent_->events() == 1; });
+  ASSERT_TRUE(uplink->add(make_event(1)));
+  run_until([&] { return agent_->events() == 2; });
+  EXPECT_EQ(uplink->counters().deferrals, static_cast<std::uint64_t>(Uplink::max_deferrals) - 1);
+}
+
 TEST_F(UplinkTest, TheLedgerHoldsTheRootOfWhatWasSent) {
   auto uplink = make();
   connect(*uplink);
@@ -172,6 +208,34 @@ TEST_F(UplinkTest, NothingIsSentThatTheLedgerCannotRecord) {
   run_until([&] { return uplink->all_acknowledged(); });
   EXPECT_EQ(agent_->events(), 1U);
   EXPECT_TRUE(uplink->ledger_problem().empty());
+}
+
+// Ten seconds of 2,000 processes a second without an agent, at the default budget.
+TEST_F(UplinkTest, HoldsTenSecondsOfABusyMachine) {
+  constexpr std::uint64_t events = 40'000, a_flush = 80;
+  auto uplink = make(Budget::of(100).held_bytes, 1000);
+  for (std::uint64_t i = 0; i < events; ++i) {
+    auto event = make_event(i);
+    event.process.comm = "make";
+    event.process.executable_path = "/usr/lib/gcc/x86_64-linux-gnu/12/cc1plus";
+    event.process.arguments = event::Arguments::from_list({"cc1plus", "-quiet", "-I", "src", "-D_GNU_SOURCE",
+                                                           "src/module-" + std::to_string(i) + "/file.cc", "-O2", "-o",
+                                                           "/tmp/" + base::to_hex(base::random_bytes(6)) + ".s"});
+    event.process.cwd = "/home/user/projects/daemon/build";
+    event.process.cgroup = "/user.slice/user-1000.slice/session-3.scope";
+    event.process.uid = event.process.gid = event.process.euid = 1000;
+    event.parent_name = "cc1plus";
+    event.parent_command_line = "/usr/bin/c++ -I src -O2 -c src/module-" + std::to_string(i) + "/file.cc";
+    ASSERT_TRUE(uplink->add(event)) << "event " << i << ", " << uplink->held_bytes() << " bytes held";
+    if (i % a_flush == 0) uplink->flush();
+  }
+  uplink->flush();
+  EXPECT_LE(uplink->held_bytes(), Budget::of(100).held_bytes);
+  connect(*uplink);
+  run_until([&] { return uplink->all_acknowledged(); });
+  EXPECT_EQ(agent_->events(), events);
+  EXPECT_EQ(uplink->counters().shed, 0U);
+  EXPECT_TRUE(gaps_.empty());
 }
 
 TEST_F(UplinkTest, ShedsWhenItMayHoldNoMoreAndReportsExactlyHowMuch) {

@@ -1,6 +1,7 @@
 #include "event/process.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/hash.h"
 #include "base/text.h"
@@ -85,10 +86,12 @@ std::optional<ExecutableState> parse_executable_state(std::string_view text) {
   return std::nullopt;
 }
 
-Arguments Arguments::from_nul_separated(std::string_view bytes) {
+Arguments Arguments::from_nul_separated(std::string_view bytes) { return adopt(std::string(bytes)); }
+
+Arguments Arguments::adopt(std::string bytes) {
   Arguments arguments;
-  arguments.bytes_ = bytes;
-  if (!bytes.empty() && bytes.back() != '\0') arguments.bytes_ += '\0';
+  arguments.bytes_ = std::move(bytes);
+  if (!arguments.bytes_.empty() && arguments.bytes_.back() != '\0') arguments.bytes_ += '\0';
   return arguments;
 }
 

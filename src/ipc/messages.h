@@ -75,7 +75,8 @@ struct Heartbeat {
 // The closed table of requests. agent -> collector: the first four; operator -> agent: the rest.
 enum class RequestKind : std::uint32_t {
   append_audit = 1,     // {"actor":…,"action":…,"payload":{…}} -> {"seq":N}
-  enumerate = 2,        // {"task_id":…,"filter":…,"threshold":N} -> {"processes":[…],"errors":[…],"truncated":B}
+  enumerate = 2,        // {"task_id":…,"fields":[…],"filter":…,"threshold":N} ->
+                        // {"processes":[…],"errors":[…],"truncated":B}
   hash_path = 3,        // {"path":…} -> {"sha256":…}
   capabilities = 4,     // {} -> {…}
   health = 16,          // {} -> HealthBoard JSON

@@ -60,6 +60,9 @@ enum class RawKind : std::uint8_t { exec, fork, exit };
 struct RawEvent {
   RawKind kind = RawKind::exec;
   Timestamp time;      // wall clock, from the kernel's monotonic stamp
+  // That stamp: grows from event to event of one process, whatever happens to the wall clock, and is the same when one
+  // event is told twice. 0: the source has none.
+  std::uint64_t boot_ns = 0;
   RawProcess process;  // of an exit: pid, start_ticks, comm only; of a fork: the child
   std::int32_t exit_code = 0, exit_signal = 0;
 };

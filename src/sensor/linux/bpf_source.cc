@@ -119,6 +119,7 @@ class BpfSource final : public Source {
     if (const auto info = decode_record(bytes, event.process)) {
       event.kind = info->kind == DE_EXEC ? RawKind::exec : info->kind == DE_FORK ? RawKind::fork : RawKind::exit;
       event.time = Timestamp{static_cast<std::int64_t>(info->boot_ns) + wall_offset_ns_};
+      event.boot_ns = info->boot_ns;
       event.exit_code = WIFEXITED(info->exit_status) ? WEXITSTATUS(info->exit_status) : 0;
       event.exit_signal = WIFSIGNALED(info->exit_status) ? WTERMSIG(info->exit_status) : 0;
       ++counters_.events;

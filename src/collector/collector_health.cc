@@ -1,0 +1,163 @@
+// What the collector says of itself: health for people, metrics for machines.
+#include "base/text.h"
+#include "collector/collector.h"
+#include "observe/metrics.h"
+
+namespace daemoneye::collector {
+namespace {
+
+using observe::HealthState;
+
+// A loss stays in the component's state this long, so that a person who looks sees it; in the store it stays.
+constexpr std::chrono::minutes loss_shown{10};
+constexpr std::size_t max_shown_predicates = 16, max_shown_predicate_bytes = 120;
+
+std::string shown(const predicate::Predicate& predicate) {
+  const auto text = predicate.text();
+  if (text.size() <= max_shown_predicate_bytes) return text;
+  return base::to_valid_utf8(text.substr(0, max_shown_predicate_bytes)) + "...";
+}
+
+std::string milliseconds(std::chrono::nanoseconds span) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(span).count());
+}
+
+}  // namespace
+
+observe::ComponentHealth Collector::collector_health() const {
+  observe::ComponentHealth collector{.component = "collector", .state = HealthState::ok, .reason = {}, .details = {}};
+  auto& details = collector.details;
+  const auto number = [&](const char* name, std::uint64_t value) { details[name] = std::to_string(value); };
+  const auto& told = tracker_.counters();
+  details["realtime"] = parts_.source ? std::string(parts_.source->name()) : "off";
+  if (!options_.source_reason.empty()) details["realtime_reason"] = options_.source_reason;
+  if (!options_.source_limits.empty()) details["realtime_limits"] = options_.source_limits;
+  details["snapshot"] = parts_.snapshot->name();
+  number("processes", tracker_.size());
+  number("processes_at_most", tracker_.options().max_processes);
+  number("processes_untracked", told.untracked);
+  details["last_scan"] = base::to_iso(last_scan_.time);
+  details["last_scan_ms"] = milliseconds(last_scan_.duration);
+  details["last_scan_cpu_ms"] = milliseconds(last_scan_.cpu);
+  details["last_scan_depth"] = last_scan_.depth == sensor::Depth::full ? "full" : "counters";
+  number("scans_full", scans_.full);
+  number("scans_of_counters", scans_.counters);
+  number("scans_failed", scans_.failed);
+  number("scans_stretched", scans_.stretched);
+  number("scan_forbidden", last_scan_.result.forbidden);
+  number("events_emitted", told.emitted);
+  number("events_excluded", told.excluded);
+  number("events_late", told.late);
+  number("scans_shed", uplink_.counters().scans_shed);
+  number("events_shed", uplink_.counters().shed);
+  number("batches_held", uplink_.held_batches());
+  number("bytes_held", uplink_.held_bytes());
+  number("tasks_running", tasks_.running());
+  number("tasks_refused", tasks_.counters().refused);
+  details["epoch"] = event::to_string(uplink_.epoch());
+  const auto& exclude = tracker_.options().exclude;
+  for (std::size_t i = 0; i < std::min(exclude.size(), max_shown_predicates); ++i) {
+    details["excluded by " + shown(exclude[i])] = std::to_string(told.excluded_by[i]);
+  }
+  if (parts_.source) {
+    const auto counters = parts_.source->counters();
+    number("events_seen", counters.events);
+    number("events_lost", counters.lost);
+    number("arguments_truncated", counters.truncated);
+    number("images_incomplete", counters.incomplete);
+  }
+  const auto degrade = [&](const std::string& reason) {
+    collector.state = HealthState::degraded;
+    collector.reason += (collector.reason.empty() ? "" : "; ") + reason;
+  };
+  if (!options_.source_limits.empty()) degrade(options_.source_limits);
+  if (!last_scan_.error.empty()) degrade("the last scan failed: " + last_scan_.error);
+  if (const auto untracked = tracker_.untracked_size(); untracked > 0) {
+    degrade(std::to_string(untracked) + " living processes do not fit the table (app.memory_budget_mb): their " +
+            "children are told without a parent's name");
+  }
+  if (recent_loss_ && base::wall_now().ns - recent_loss_->to.ns < std::chrono::nanoseconds(loss_shown).count()) {
+    degrade("gap (" + recent_loss_->reason + ") from " + base::to_iso(recent_loss_->from) + " to " +
+            base::to_iso(recent_loss_->to));
+  }
+  return collector;
+}
+
+observe::ComponentHealth Collector::ledger_health() const {
+  observe::ComponentHealth ledger{.component = "ledger", .state = HealthState::ok, .reason = {}, .details = {}};
+  ledger.details["entries"] = std::to_string(parts_.ledger->size());
+  if (const auto& problem = uplink_.ledger_problem().empty() ? ledger_error_ : uplink_.ledger_problem();
+      !problem.empty()) {
+    ledger.state = HealthState::failed;
+    ledger.reason = "cannot be written, so nothing is sent: " + problem;
+  }
+  if (entries_lost_ > 0) {
+    ledger.details["entries_lost"] = std::to_string(entries_lost_);
+    ledger.state = std::max(ledger.state, HealthState::degraded);
+    ledger.reason += (ledger.reason.empty() ? "" : "; ") + std::to_string(entries_lost_) +
+                     " entries could not be written and are missing";
+  }
+  return ledger;
+}
+
+std::vector<observe::ComponentHealth> Collector::health() const {
+  auto report = options_.own_health ? options_.own_health() : std::vector<observe::ComponentHealth>{};
+  report.push_back(collector_health());
+  if (parts_.hashes) report.push_back(parts_.hashes->health());
+  report.push_back(ledger_health());
+  return report;
+}
+
+// The rooms count for themselves, cheaply; here the metrics catch up.
+void Collector::count(const std::string& name, const char* help, std::uint64_t total, const observe::Labels& labels) {
+  auto key = name;
+  for (const auto& [label, value] : labels) key += '\0' + label + '\0' + value;
+  auto& published = published_[key];
+  observe::counter(name, help, labels).add(static_cast<double>(total - published));
+  published = total;
+}
+
+void Collector::publish_metrics() {
+  const auto& told = tracker_.counters();
+  observe::processes_collected().add(static_cast<double>(told.emitted - published_["emitted"]));
+  published_["emitted"] = told.emitted;
+  observe::gauge("daemoneye_tracked_processes", "Processes in the collector's table")
+      .set(static_cast<double>(tracker_.size()));
+  observe::gauge("daemoneye_tracked_processes_limit", "Processes that fit the collector's table")
+      .set(static_cast<double>(tracker_.options().max_processes));
+  count("daemoneye_untracked_processes_total", "Processes that found the table full", told.untracked);
+  count("daemoneye_late_events_total", "Events told a second time, or after their process had ended", told.late);
+  count("daemoneye_masked_arguments_total", "Argument lists in which something was masked", told.masked);
+  const auto& exclude = tracker_.options().exclude;
+  for (std::size_t i = 0; i < exclude.size(); ++i) {
+    count("daemoneye_excluded_events_total", "Events left out by collection.exclude", told.excluded_by[i],
+          {{"predicate", shown(exclude[i])}, {"number", std::to_string(i + 1)}});
+  }
+  if (parts_.source) {
+    const auto counters = parts_.source->counters();
+    const observe::Labels source{{"source", std::string(parts_.source->name())}};
+    count("daemoneye_source_events_total", "Events heard from a real-time source", counters.events, source);
+    count("daemoneye_source_lost_events_total", "Events that the kernel could not hand over", counters.lost, source);
+    count("daemoneye_source_truncated_total", "Events with arguments or a path cut at their bound", counters.truncated,
+          source);
+    count("daemoneye_source_incomplete_total", "Events whose process was gone before its image could be read",
+          counters.incomplete, source);
+  }
+  count("daemoneye_scans_total", "Scans, by what they looked at", scans_.full, {{"depth", "full"}});
+  count("daemoneye_scans_total", "Scans, by what they looked at", scans_.counters, {{"depth", "counters"}});
+  count("daemoneye_scans_stretched_total", "Scans left out because the one before had cost too much", scans_.stretched);
+  const auto& tasks = tasks_.counters();
+  const char* const tasks_help = "Tasks of the agent, by outcome";
+  count("daemoneye_tasks_total", tasks_help, tasks.done, {{"outcome", "done"}});
+  count("daemoneye_tasks_total", tasks_help, tasks.failed, {{"outcome", "failed"}});
+  count("daemoneye_tasks_total", tasks_help, tasks.cancelled, {{"outcome", "cancelled"}});
+  count("daemoneye_tasks_total", tasks_help, tasks.late, {{"outcome", "timeout"}});
+  count("daemoneye_tasks_refused_total", "Tasks refused because too many ran", tasks.refused);
+  const auto& sent = uplink_.counters();
+  count("daemoneye_batches_sent_total", "Batches numbered for the agent", sent.batches);
+  count("daemoneye_shed_events_total", "Events dropped because too much was held for the agent", sent.shed);
+  observe::gauge("daemoneye_held_bytes", "Bytes of batches that wait for the agent")
+      .set(static_cast<double>(uplink_.held_bytes()));
+}
+
+}  // namespace daemoneye::collector

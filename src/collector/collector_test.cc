@@ -1,0 +1,173 @@
+#include "collector/collector.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+
+namespace daemoneye::collector {
+namespace {
+
+using sensor::Depth;
+
+struct Scans {
+  std::vector<Depth> depths;
+  std::vector<sensor::RawProcess> processes;
+  std::chrono::nanoseconds cost{0};  // of processor time
+};
+
+class FakeSnapshot final : public sensor::Snapshot {
+ public:
+  explicit FakeSnapshot(Scans& scans) : scans_(scans) {}
+  [[nodiscard]] std::string_view name() const override { return "fake"; }
+  Result<sensor::SnapshotResult> scan(Depth depth,
+                                      const std::function<void(const sensor::RawProcess&)>& each) override {
+    scans_.depths.push_back(depth);
+    const auto cpu = [] {
+      timespec time{};
+      ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+      return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+    };
+    for (const auto begin = cpu(); cpu() - begin < scans_.cost;) {
+    }
+    for (auto process : scans_.processes) {
+      process.counters_only = depth == Depth::counters;
+      each(process);
+    }
+    return sensor::SnapshotResult{.processes = scans_.processes.size()};
+  }
+
+ private:
+  Scans& scans_;
+};
+
+class FakeSource final : public sensor::Source {
+ public:
+  explicit FakeSource(sensor::SourceCounters& counters) : counters_(counters) {}
+  [[nodiscard]] event::EventSource kind() const override { return event::EventSource::ebpf; }
+  [[nodiscard]] std::string_view name() const override { return "fake"; }
+  Result<void> start(EventLoop&, std::function<void(const sensor::RawEvent&)>,
+                     std::function<void(const Error&)>) override {
+    return {};
+  }
+  void poll() override {}
+  [[nodiscard]] sensor::SourceCounters counters() const override { return counters_; }
+  void stop() override {}
+
+ private:
+  sensor::SourceCounters& counters_;
+};
+
+class CollectorTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/daemoneye-collector-XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    folder_ = name;
+    loop_ = std::move(*EventLoop::create());
+    sensor::RawProcess init;
+    init.pid = 1;
+    init.start_ticks = 1;
+    init.comm = "init";
+    scans_.processes.push_back(init);
+  }
+  void TearDown() override {
+    collector_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  void start(Collector::Options options) {
+    auto ledger = ledger::Ledger::open({.path = folder_ + "/audit.redb", .reader_group = ""});
+    ASSERT_TRUE(ledger) << ledger.error().message;
+    Collector::Parts parts;
+    parts.source = std::make_unique<FakeSource>(source_);
+    parts.snapshot = std::make_unique<FakeSnapshot>(scans_);
+    parts.ledger = std::move(*ledger);
+    collector_ = std::make_unique<Collector>(*loop_, std::move(options), std::move(parts),
+                                             [] { return std::map<std::string, std::string>{}; });
+    ASSERT_TRUE(collector_->start());
+  }
+  static Collector::Options often() {
+    Collector::Options options;
+    options.scan_interval = std::chrono::milliseconds(1);
+    options.scan_cpu_percent = 0;  // no bound
+    return options;
+  }
+  void run_until(const std::function<bool()>& done) {
+    const auto deadline = Deadline::after(std::chrono::seconds(20));
+    auto timer = loop_->add_timer(std::chrono::microseconds(100), std::chrono::microseconds(100), [&] {
+      if (done() || deadline.expired()) loop_->stop();
+    });
+    ASSERT_TRUE(timer);
+    loop_->run();
+    loop_->remove_timer(*timer);
+    ASSERT_TRUE(done()) << "not reached before the deadline";
+  }
+  [[nodiscard]] std::string detail(const std::string& name) const {
+    for (const auto& component : collector_->health()) {
+      if (component.component == "collector") return component.details.at(name);
+    }
+    return {};
+  }
+
+  std::string folder_;
+  std::unique_ptr<EventLoop> loop_;
+  Scans scans_;
+  sensor::SourceCounters source_;
+  std::unique_ptr<Collector> collector_;
+};
+
+TEST_F(CollectorTest, LooksAtEverythingFirstAndThenAtCountersAndNowAndThenAtEverythingAgain) {
+  start(often());
+  constexpr std::size_t every = Collector::full_scan_every;
+  run_until([&] { return scans_.depths.size() > 2 * every; });
+  for (std::size_t i = 0; i <= 2 * every; ++i) {
+    EXPECT_EQ(scans_.depths[i], i % every == 0 ? Depth::full : Depth::counters) << "scan " << i;
+  }
+}
+
+TEST_F(CollectorTest, LooksAtEverythingAtOnceWhenCountersMeetAProcessThatIsNotKnown) {
+  start(often());
+  sensor::RawProcess missed;
+  missed.pid = 50;
+  missed.start_ticks = 50;
+  missed.comm = "missed";
+  scans_.processes.push_back(missed);
+  run_until([&] { return scans_.depths.size() >= 4; });
+  EXPECT_EQ((std::vector(scans_.depths.begin(), scans_.depths.begin() + 4)),
+            (std::vector{Depth::full, Depth::counters, Depth::full, Depth::counters}));
+  EXPECT_EQ(detail("processes"), "2");
+}
+
+TEST_F(CollectorTest, LooksAtEverythingAfterALoss) {
+  start(often());
+  run_until([&] { return scans_.depths.size() >= 2; });
+  const auto before = scans_.depths.size();
+  ASSERT_LT(before + 1, std::size_t{Collector::full_scan_every}) << "none was due by itself";
+  source_.lost = 3;
+  run_until([&] { return scans_.depths.size() > before; });
+  EXPECT_EQ(scans_.depths[before], Depth::full);
+  EXPECT_EQ(detail("events_lost"), "3");
+}
+
+TEST_F(CollectorTest, ScansThatCostTooMuchComeLessOften) {
+  auto options = often();
+  options.scan_cpu_percent = 20;
+  scans_.cost = std::chrono::milliseconds(5);  // of 25 then
+  const auto begin = base::SteadyClock::now();
+  start(std::move(options));
+  run_until([&] { return collector_->scans().stretched > 0 && scans_.depths.size() >= 4; });
+  EXPECT_GE(base::SteadyClock::now() - begin, 3 * std::chrono::milliseconds(25)) << "between four scans";
+  EXPECT_NE(detail("scans_stretched"), "0");
+}
+
+TEST_F(CollectorTest, HealthSaysWhatEachPredicateLeftOut) {
+  auto options = often();
+  options.tracker.exclude.push_back(*predicate::Predicate::parse("comm = 'init'"));
+  start(std::move(options));
+  EXPECT_EQ(detail("excluded by comm = 'init'"), "1");
+}
+
+}  // namespace
+}  // namespace daemoneye::collector
