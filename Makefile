@@ -40,6 +40,7 @@ lint: ## format, arrows between the rooms, clang-tidy on what changed since LINT
 	@scripts/lint
 
 crash: programs ## long crash tests
+	@scripts/build release store_test
 	@scripts/long-test crash
 
 soak: programs ## long load test

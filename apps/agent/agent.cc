@@ -4,11 +4,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "agent/store_admin.h"
 #include "base/file.h"
 #include "common/startup.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
-#include "store/reader.h"
 #include "supervise/supervise.h"
 
 namespace daemoneye::apps {
@@ -23,16 +23,6 @@ constexpr std::chrono::seconds metrics_interval{15};
 // Refusals of SQL in the ledger: at most this many a minute, the rest is counted.
 constexpr unsigned max_refusals_a_minute = 30;
 constexpr std::size_t max_refusal_bytes = 4096;
-
-std::string number(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.3f", value);
-  return buffer;
-}
-
-double milliseconds_since(base::SteadyClock::time_point begin) {
-  return std::chrono::duration<double, std::milli>(base::SteadyClock::now() - begin).count();
-}
 
 void degrade(ComponentHealth& health, HealthState state, const std::string& reason) {
   health.state = std::max(health.state, state);
@@ -54,11 +44,7 @@ Result<void> Agent::start() {
   store.reader_group = context_.reader_group;
   // The collector's window bounds what can be on the way; with room for it the loop never waits for the disk.
   store.queue_capacity = settings.queues.at("events").capacity + settings.ipc.max_pending_records;
-  auto writer = store::Writer::open(store);
-  if (!writer) {
-    return fail(writer.error().code, "event store " + store.path + ": " + writer.error().message);
-  }
-  writer_ = std::move(*writer);
+  DE_TRY(writer_, open_store(store, settings.database.on_damage == "set_aside", set_aside_));
 
   DE_TRY(deliverer_, alert::Deliverer::start(settings.alerting, settings.database.path, *writer_));
 
@@ -112,6 +98,12 @@ Result<void> Agent::start() {
              refusal["by_uid"] = by;
              collector_->audit("sql_refused", refusal.dump(-1, ' ', false, json::error_handler_t::replace));
            },
+       .maintain = [this](uid_t by, const std::string& payload) -> Result<std::string> {
+         return maintain_store(*writer_, by, payload, [this](const std::string& action, const std::string& details) {
+           collector_->audit(action, details);
+         });
+       },
+       .maintenance_json = [this] { return maintenance_json(writer_->maintenance()); },
        .on_collector = [this](std::unique_ptr<ipc::Connection> connection,
                               ipc::Message hello) { collector_->attach(std::move(connection), std::move(hello)); }});
   if (!operators) return fail(operators.error().code, "ipc.socket_path: " + operators.error().message);
@@ -128,6 +120,7 @@ Result<void> Agent::start() {
                                   {"capabilities", context_.reached.capabilities_effective},
                                   {"no_new_privs", context_.reached.no_new_privs}}
                                  .dump());
+  if (!set_aside_.empty()) collector_->audit("store_set_aside", json{{"kept_as", set_aside_}}.dump());
   if (!settings.metrics.textfile.empty()) {
     DE_CHECK(loop_.add_timer(metrics_interval, metrics_interval, [this] {
       publish_metrics();
@@ -170,41 +163,9 @@ std::string Agent::health_json() {
 }
 
 ComponentHealth Agent::store_health() const {
-  ComponentHealth health{.component = "store", .state = HealthState::ok, .reason = {}, .details = {}};
-  const auto state = writer_->state();
-  if (state.paused) degrade(health, HealthState::failed, "writes fail, ingestion waits: " + state.reason);
-  health.details["events_committed"] = std::to_string(state.events);
-  health.details["batches"] = std::to_string(state.batches);
-  health.details["blocks"] = std::to_string(state.blocks);
-  health.details["commit_p50_ms"] = number(state.commit_p50_ms);
-  health.details["commit_p99_ms"] = number(state.commit_p99_ms);
-  health.details["file_bytes"] = std::to_string(state.file_bytes);
-  health.details["wal_bytes"] = std::to_string(state.wal_bytes);
-  health.details["events_removed_by_retention"] = std::to_string(state.retention_events_removed);
-
-  const auto opening = base::SteadyClock::now();
-  auto reader = store::Reader::open(loaded_.settings.database.path);
-  if (!reader) {
-    degrade(health, HealthState::failed, "cannot be opened for reading: " + reader.error().message);
-    return health;
-  }
-  health.details["open_ms"] = number(milliseconds_since(opening));
-  const auto reading = base::SteadyClock::now();
-  auto stats = (*reader)->stats();
-  if (!stats) {
-    degrade(health, HealthState::failed, "cannot be read: " + stats.error().message);
-    return health;
-  }
-  health.details["read_ms"] = number(milliseconds_since(reading));
-  health.details["events"] = std::to_string(stats->events);
-  health.details["live_processes"] = std::to_string(stats->live_processes);
-  if (stats->oldest) health.details["oldest"] = base::to_iso(*stats->oldest);
-  constexpr std::size_t gaps_shown = 5;
-  for (std::size_t i = 0; i < std::min(gaps_shown, stats->recent_gaps.size()); ++i) {
-    const auto& gap = stats->recent_gaps[i].gap;
-    health.details["gap_" + std::to_string(i + 1)] = gap.reason + " " + base::to_iso(gap.from) + " .. " +
-                                                     base::to_iso(gap.to) +
-                                                     (gap.count ? " (" + std::to_string(*gap.count) + " events)" : "");
+  auto health = apps::store_health(*writer_, loaded_.settings);
+  if (!set_aside_.empty()) {
+    degrade(health, HealthState::degraded, "begun anew: the damaged file before it is kept as " + set_aside_);
   }
   return health;
 }

@@ -50,6 +50,7 @@ class Agent {
   std::unique_ptr<detect::Engine> engine_;
   std::unique_ptr<CollectorPeer> collector_;
   std::unique_ptr<Operators> operators_;
+  std::string set_aside_;  // the damaged store's file, when one was set aside at this start
   std::string textfile_error_;
   base::SteadyClock::time_point refusals_since_{};
   unsigned refusals_ = 0;

@@ -119,6 +119,9 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
   });
   if (prepared) prepared = agent.start();
   if (!prepared) {
+    if (prepared.error().code == Errc::corrupt) {
+      return give_up(program, prepared.error().message, apps::exit_integrity);
+    }
     const bool final = prepared.error().code != Errc::internal && prepared.error().code != Errc::cancelled;
     return give_up(program, prepared.error().message, final ? apps::exit_unavailable : apps::exit_failed);
   }

@@ -27,6 +27,8 @@ class Operators {
     std::function<std::string()> health_json, metrics_text;
     std::function<Result<void>(uid_t asked_by)> reload;
     std::function<void(uid_t by, const std::string& payload)> on_refusal;
+    std::function<Result<std::string>(uid_t by, const std::string& payload)> maintain;
+    std::function<std::string()> maintenance_json;
     std::function<void(std::unique_ptr<ipc::Connection>, ipc::Message hello)> on_collector;
   };
   // Some places are kept for root, ourselves and the collector.

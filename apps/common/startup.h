@@ -10,7 +10,14 @@
 namespace daemoneye::apps {
 
 // Exit codes of the contract, and one of our own.
-enum ExitCode : int { exit_ok = 0, exit_failed = 1, exit_invalid = 2, exit_unavailable = 4, exit_source_failed = 10 };
+enum ExitCode : int {
+  exit_ok = 0,
+  exit_failed = 1,
+  exit_invalid = 2,
+  exit_unavailable = 4,
+  exit_integrity = 5,
+  exit_source_failed = 10
+};
 
 struct CommandLine {
   std::optional<std::string> config_file;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <istream>
 #include <ostream>
 #include <utility>
 
@@ -63,6 +64,19 @@ void Invocation::tell(const event::Completeness& completeness, bool also_complet
   if (render_.format == Format::json) return;
   io_.out.flush();  // so that both streams read in order on a terminal
   if (!completeness.complete() || also_complete) io_.err << completeness_text(completeness);
+}
+
+Outcome<bool> Invocation::confirmed(const std::string& question, bool yes) {
+  if (yes) return true;
+  io_.out.flush();
+  io_.err << question << " [y/N] " << std::flush;
+  std::string answer;
+  if (!std::getline(io_.in, answer)) {
+    io_.err << '\n';
+    return std::unexpected(Failure(Exit::usage, "nobody is there to ask: --yes goes on without asking"));
+  }
+  if (answer == "y" || answer == "Y" || answer == "yes") return true;
+  return std::unexpected(Failure(Exit::failed, "not done"));
 }
 
 Outcome<const config::Loaded*> Invocation::loaded() {

@@ -56,6 +56,9 @@ class Invocation {
   [[nodiscard]] Deadline deadline() const { return deadline_; }
   [[nodiscard]] Format format() const { return render_.format; }
   [[nodiscard]] const RenderOptions& render() const { return render_; }
+  [[nodiscard]] bool terminal() const { return io_.terminal; }
+  // Asks on stderr and reads the answer; with `yes` nothing is asked. A failure when it is anything but yes.
+  Outcome<bool> confirmed(const std::string& question, bool yes);
   [[nodiscard]] const GlobalOptions& options() const { return options_; }
   [[nodiscard]] std::unique_ptr<RowWriter> row_writer() const { return make_row_writer(render_, io_.out); }
   // The same with this shown for NULL in tables.

@@ -172,6 +172,9 @@ std::vector<Key> make_schema() {
   add(integer("database.max_size_mb", 4096, 1, 16'777'216, "MiB",
               "Size of the store with its write-ahead log. Above it the oldest events are removed, and counted.",
               [](auto& s) -> auto& { return s.database.max_size_mb; }));
+  add(choice("database.on_damage", {"stop", "set_aside"}, "stop",
+             "A store too damaged to be opened: stop (exit 5), or set_aside: keep it beside and begin a new one.",
+             [](auto& s) -> auto& { return s.database.on_damage; }));
 
   auto audit = text("audit.path", Kind::path, "",
                     "The audit ledger, in a folder of its own (0750, the collector's). Must end in .redb.",

@@ -46,6 +46,7 @@ struct Settings {
   struct Database {
     std::string path;
     std::uint32_t retention_days, max_size_mb;
+    std::string on_damage;  // stop | set_aside
   } database;
   struct Audit {
     std::string path;

@@ -301,6 +301,8 @@ std::string_view to_string(RequestKind kind) {
     case RequestKind::metrics: return "metrics";
     case RequestKind::reload: return "reload";
     case RequestKind::record_refusal: return "record_refusal";
+    case RequestKind::maintain: return "maintain";
+    case RequestKind::maintenance: return "maintenance";
   }
   return "unknown";
 }

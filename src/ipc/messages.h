@@ -83,6 +83,11 @@ enum class RequestKind : std::uint32_t {
   metrics = 17,         // {} -> {"text":…}
   reload = 18,          // {} ; root or daemoneye-admin
   record_refusal = 19,  // {"digest":…,"reason":…}: refused SQL, rate-limited into the ledger
+  // Work on the store; root or daemoneye-admin. {"do":"compact"|"analyze"|"purge","before":NS|null} -> {"id":N}
+  maintain = 24,
+  // How far it is. {} -> {"id":N,"running":B,"done":N,"total":N,"error":…,"bytes_freed":N,"events_removed":N,
+  // "rows_removed":N,"blocks_kept":N}
+  maintenance = 25,
 };
 std::string_view to_string(RequestKind kind);
 

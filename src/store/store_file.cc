@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/time.h"
 #include "observe/log.h"
 #include "store/schema.h"
 
@@ -50,6 +51,13 @@ Result<void> create_file(const std::string& path) {
   }
   if (fchmod(fd.get(), file_mode) != 0) return fail_errno("chmod " + path, errno);
   return {};
+}
+
+// A name of the same kind: events.redb -> events.WORD.redb.
+std::string beside(const std::string& path, const std::string& word) {
+  constexpr std::string_view suffix = ".redb";
+  const std::string stem = path.ends_with(suffix) ? path.substr(0, path.size() - suffix.size()) : path;
+  return stem + "." + word + std::string(suffix);
 }
 
 struct flock whole_file() {
@@ -98,9 +106,7 @@ Result<void> prepare_folder(const std::string& path, const std::string& reader_g
 }
 
 std::string backup_before_migration(const std::string& path, std::int64_t version) {
-  constexpr std::string_view suffix = ".redb";
-  const std::string stem = path.ends_with(suffix) ? path.substr(0, path.size() - suffix.size()) : path;
-  return stem + ".schema-" + std::to_string(version) + std::string(suffix);
+  return beside(path, "schema-" + std::to_string(version));
 }
 
 Result<std::unique_ptr<db::Database>> open_store_for_writing(const std::string& path, const std::string& reader_group) {
@@ -132,6 +138,20 @@ Result<std::unique_ptr<db::Database>> open_store_for_reading(const std::string& 
     return fail(Errc::unavailable, path + ": not yet brought to schema " + std::to_string(known) + " by the agent");
   }
   return database;
+}
+
+Result<std::string> set_aside(const std::string& path) {
+  DE_TRY(const auto lock, WriterLock::take(path, ""));
+  std::string moment = base::to_iso(base::wall_now()).substr(0, 19) + "Z";  // without the fraction
+  std::erase_if(moment, [](char c) { return c == '-' || c == ':'; });
+  const std::string name = beside(path, "damaged-" + moment);
+  // The file last: until then the next start finds it and does all of this again.
+  for (const char* suffix : {"-wal", "-shm", "-journal", ""}) {
+    if (::rename((path + suffix).c_str(), (name + suffix).c_str()) != 0 && errno != ENOENT) {
+      return fail_errno("set aside " + path + suffix, errno);
+    }
+  }
+  return name;
 }
 
 std::uint64_t file_size(const std::string& path) {

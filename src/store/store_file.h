@@ -31,6 +31,10 @@ std::string backup_before_migration(const std::string& path, std::int64_t versio
 Result<std::unique_ptr<db::Database>> open_store_for_writing(const std::string& path, const std::string& reader_group);
 Result<std::unique_ptr<db::Database>> open_store_for_reading(const std::string& path);
 
+// Moves a file that cannot be used, with what lies beside it, out of the way: events.redb ->
+// events.damaged-20261122T001500Z.redb. Its new name. unavailable when an agent has it.
+Result<std::string> set_aside(const std::string& path);
+
 std::uint64_t file_size(const std::string& path);  // 0 when it is not there
 
 }  // namespace daemoneye::store

@@ -1,5 +1,7 @@
 #include "store/writer.h"
 
+#include <sqlite3.h>
+
 #include <algorithm>
 
 #include "store/writer_impl.h"
@@ -183,7 +185,13 @@ void Writer::close(Deadline deadline) {
   impl_->retention.reset();
   impl_->ingest.reset();
   impl_->statements.reset();
-  impl_->database.reset();  // checkpoints
+  if (impl_->database) {
+    // SQLite does it only for the last connection of all, and readers of this process may still have theirs.
+    auto* handle = impl_->database->raw();
+    sqlite3_busy_timeout(handle, 0);
+    sqlite3_wal_checkpoint_v2(handle, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+  }
+  impl_->database.reset();
   impl_->lock.reset();
 }
 

@@ -25,9 +25,9 @@ struct Options {
   std::chrono::milliseconds backoff_first{100}, backoff_max{10000};
   std::chrono::milliseconds healthy_after{30000};   // a child that lived so long starts its backoff anew
   std::chrono::milliseconds shutdown_grace{10000};  // then SIGKILL
-  // A child that never ran for healthy_after and ends with one of these is not started again: configuration and
-  // privileges do not heal by themselves.
-  std::vector<int> final_exit_codes{2, 4};
+  // A child that never ran for healthy_after and ends with one of these is not started again: configuration,
+  // privileges and damaged files do not heal by themselves.
+  std::vector<int> final_exit_codes{2, 4, 5};
   // One that ends with one of these asks to be started again at once: procmond, whose real-time source died, goes on
   // with the next one. Once; when it ends so again before it lived for healthy_after, with the usual pause.
   std::vector<int> at_once_exit_codes{10};

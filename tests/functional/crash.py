@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""`make crash`: kill -9 of procmond, the agent and both, CRASH_ROUNDS times (default 60) under load."""
+"""`make crash`: the store's power losses on a disk that keeps what it likes, DE_CRASH_ROUNDS times (default 1000), and
+kill -9 of procmond, the agent and both, CRASH_ROUNDS times (default 60) under load."""
 
 import os
+import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -13,6 +15,15 @@ os.environ.setdefault("DE_TEST_BIN", os.path.join(ROOT, "build/release/bin"))
 import harness  # noqa: E402  (after the environment is set)
 import scenarios_crash  # noqa: E402
 
+store_test = os.path.join(os.environ["DE_TEST_BIN"], "store_test")
+if os.path.exists(store_test):
+    rounds = os.environ.get("DE_CRASH_ROUNDS", "1000")
+    completed = subprocess.run([store_test, "--gtest_filter=PowerLoss.*:CheckTest.Flipped*"], check=False,
+                               env={**os.environ, "DE_CRASH_ROUNDS": rounds}, stderr=subprocess.DEVNULL)
+    if completed.returncode != 0:
+        sys.exit("FAILED: the store's power losses")
+else:
+    print(f"not run: the store's power losses ({store_test} is not built)")
 if not harness.ROOT:
     sys.exit("make crash needs root")
 try:

@@ -39,7 +39,7 @@ def scenario_paths_that_cannot_be_used_are_named():
         if ROOT:
             for path in (instance.state, instance.database):
                 shutil.chown(path, "daemoneye", "daemoneye")
-        start_and_expect(instance, 4, "events.redb")
+        start_and_expect(instance, 5, "events.redb")
         with open(instance.database, "rb") as file:
             check(file.read(22) == b"this is not a database", "the foreign file is untouched")
 

@@ -1,0 +1,28 @@
+// What operators ask of the store, and what health says of it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+
+#include "config/settings.h"
+#include "observe/health.h"
+#include "store/writer.h"
+
+namespace daemoneye::apps {
+
+// Opens the store. A file that is too damaged to be used is an error (corrupt), unless `database.on_damage` says to set
+// it aside: then a new one is begun, and `set_aside` is where the old one lies now.
+Result<std::unique_ptr<store::Writer>> open_store(const store::StoreOptions& options, bool may_set_aside,
+                                                  std::string& set_aside);
+
+// Begins what the request's payload asks for, after `audit` has it.
+Result<std::string> maintain_store(store::Writer& writer, uid_t by, const std::string& payload,
+                                   const std::function<void(const std::string& action, const std::string&)>& audit);
+std::string maintenance_json(const store::MaintenanceState& state);
+
+// Opens the store as any reader does, reads from it, and commits: each with its time.
+observe::ComponentHealth store_health(store::Writer& writer, const config::Settings& settings);
+
+}  // namespace daemoneye::apps

@@ -1,0 +1,190 @@
+"""The event store's file as an operator sees it: check, backup, compact, purge, damage, a stuck reader."""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import threading
+
+from harness import BIN, ROOT, check, daemon, exact_arguments, wait_for
+
+EVENTS = "SELECT count(*) AS n FROM process_events"
+
+
+def count(instance, *arguments):
+    return instance.cli("--format", "json", *arguments, "query", EVENTS).json()["rows"][0]["n"]
+
+
+@contextlib.contextmanager
+def load(instance):
+    """Processes come and go until the end of the block."""
+    over = threading.Event()
+
+    def run():
+        number = 0
+        while not over.is_set():
+            exact_arguments("true", f"load-{number}", "x" * 500)
+            number += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def scenario_database_is_checked_copied_and_compacted_while_the_agent_runs():
+    with daemon(rules={}) as instance:
+        instance.start()
+        copy = os.path.join(instance.folder, "copy.redb")
+        with load(instance):
+            wait_for("some history", lambda: count(instance) > 500)
+            checked = instance.cli("--format", "json", "db", "check")
+            check(checked.code == 0, f"a sound store beside its writer: {checked.code} {checked.out} {checked.err}")
+            check(checked.json()["checked"]["damages"] == 0 and checked.json()["checked"]["events"] > 500, checked.out)
+            before = count(instance)
+            copied = instance.cli("--format", "json", "db", "backup", copy)
+            check(copied.code == 0, f"backup: {copied.code} {copied.err}")
+            check(copied.json()["rows"][0]["events"] >= before, f"all that was committed is in it: {copied.out}")
+            check(not os.path.exists(copy + "-wal"), "the copy is one file")
+            check(os.stat(copy).st_mode & 0o777 == 0o640, "and not for everybody")
+            again = instance.cli("db", "backup", copy, stdin="")
+            check(again.code == 2 and "--yes" in again.err, f"it is not replaced unasked: {again.code} {again.err}")
+            check(instance.cli("db", "backup", copy, "--yes").code == 0, "with --yes it is")
+            check(instance.cli("db", "backup", instance.database, "--yes").code == 2, "the running store never is")
+            for verb in (["db", "analyze"], ["db", "compact"]):
+                done = instance.cli(*verb)
+                check(done.code == 0, f"{verb}: {done.code} {done.err}")
+        check(instance.cli("--db", copy, "db", "check").code == 0, "the copy is sound")
+        check(count(instance, "--db", copy) >= before, "and can be queried")
+        check(instance.cli("--db", copy, "db", "compact").code == 0, "and compacted by itself")
+        if ROOT:
+            stranger = instance.cli("db", "compact", user="nobody", groups="daemoneye")
+            check(stranger.code == 4 and "daemoneye-admin" in stranger.err, f"a reader changes nothing: {stranger.err}")
+        check(instance.stop() == 0, "a clean stop ends with 0")
+        stopped = instance.cli("db", "compact")
+        check(stopped.code == 4 and "--db" in stopped.err, f"without the agent: {stopped.code} {stopped.err}")
+
+
+def scenario_database_purge_asks_is_recorded_and_answers_say_so():
+    with daemon(rules={}) as instance:
+        instance.start()
+        with load(instance):
+            wait_for("some history", lambda: count(instance) > 300)
+        asked = instance.cli("db", "purge", "--all", stdin="n\n")
+        check(asked.code == 1 and "y/N" in asked.err, f"it asks: {asked.code} {asked.err}")
+        check(instance.cli("db", "purge").code == 2, "and must be told what")
+        check(count(instance) > 300, "nothing is gone")
+        purged = instance.cli("--format", "json", "db", "purge", "--all", "--yes")
+        check(purged.code == 0 and purged.json()["rows"][0]["events_removed"] > 300, f"{purged.out} {purged.err}")
+        check(count(instance) < 300, "it is gone")
+        answer = instance.cli("query", EVENTS)
+        check(answer.code == 3 and "purged" in answer.err, f"an answer over it is degraded: {answer.code} {answer.err}")
+        wait_for("the audit entry", lambda: instance.query(
+            "SELECT payload FROM audit_ledger WHERE action = 'agent.store_purge'"))
+        check(instance.cli("db", "check").code == 0, "the store is sound")
+        check(instance.stop() == 0, "a clean stop ends with 0")
+        own = instance.cli("--db", instance.database, "db", "purge", "--all", "--yes")
+        check(own.code == 4 and "ledger" in own.err, f"the agent's own store needs the agent: {own.code} {own.err}")
+
+
+def scenario_database_damage_stops_the_agent_until_it_is_told_to_set_it_aside():
+    with daemon(rules={}) as instance:
+        instance.start()
+        exact_arguments("true", "before")
+        wait_for("the row", lambda: count(instance) > 0)
+        check(instance.stop() == 0, "a clean stop ends with 0")
+        # The catalogue's first pages: nothing can be opened without them.
+        with open(instance.database, "r+b") as file:
+            file.seek(60)
+            file.write(b"\xff" * 3000)
+        check(instance.cli("db", "check").code == 5, "db check finds it")
+        instance.start(wait=False)
+        check(instance.process.wait(30) == 5, f"ends with 5, not {instance.process.returncode}: {instance.errors()}")
+        check("set_aside" in instance.errors(), "and says what can be done")
+        instance.start(arguments=("--set", "database.on_damage=set_aside"))
+        kept = [name for name in os.listdir(instance.state) if re.fullmatch(r"events\.damaged-\d+T\d+Z\.redb", name)]
+        check(len(kept) == 1, f"the damaged file is kept: {os.listdir(instance.state)}")
+        health = instance.health()["store"]
+        check(health["state"] == "degraded" and kept[0] in health["reason"], f"health names it: {health}")
+        check(instance.cli("db", "check").code == 0, "the new store is sound")
+        check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+def scenario_database_flipped_bit_in_history_degrades_answers_and_is_named():
+    with daemon(rules={}) as instance:
+        instance.start()
+        with load(instance):
+            wait_for("two blocks", lambda: instance.cli("--format", "json", "db", "stats").json()["rows"][0]["blocks"] > 1,
+                     120)
+        check(instance.stop() == 0, "a clean stop ends with 0")
+        whole = count(instance)
+        # Somewhere in the bulk of the file, which is chunks.
+        size = os.path.getsize(instance.database)
+        generator = random.Random(1)
+
+        def flip():
+            with open(instance.database, "r+b") as file:
+                at = generator.randrange(size // 4, size)
+                file.seek(at)
+                byte = file.read(1)[0]
+                file.seek(at)
+                file.write(bytes([byte ^ 1 << generator.randrange(8)]))
+            result = instance.cli("--format", "json", "query",
+                                  "SELECT command_line, cwd, cgroup, name, executable_path FROM process_events")
+            if result.code == 5:
+                return True
+            check(result.code == 3, f"the answer is marked: {result.code} {result.err[:500]}")
+            reasons = {reason["reason"] for reason in result.json()["completeness"]["reasons"]}
+            return "corrupt_block" in reasons
+
+        wait_for("a flipped bit to be met", flip, 60)
+        found = instance.cli("--format", "json", "db", "check")
+        check(found.code == 5, f"db check: {found.code}")
+        check(any(row["part"] in ("block", "pages") for row in found.json()["rows"]), found.out[:1000])
+        check(whole > 0, "there was something")
+
+
+def scenario_database_stuck_reader_is_named_by_its_pid_in_health():
+    """A query that is stopped in the middle holds its snapshot; the write-ahead log cannot shrink."""
+    with daemon(rules={}) as instance:
+        instance.start()
+        with load(instance):
+            wait_for("some history", lambda: count(instance) > 500)
+            reader = subprocess.Popen(
+                [os.path.join(BIN, "daemoneye-cli"), "--config", instance.config, "--timeout", "20m", "query",
+                 "SELECT count(*) FROM process_events a JOIN process_events b ON a.time < b.time "
+                 "JOIN process_events c ON b.time < c.time"],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                inode = os.stat(instance.database + "-shm").st_ino
+
+                def holds_a_snapshot():
+                    with open("/proc/locks", encoding="ascii") as locks:
+                        return any(f" {reader.pid} " in line and f":{inode} " in line
+                                   and 123 <= int(line.split()[6]) <= 127 for line in locks)
+
+                wait_for("the query's snapshot", holds_a_snapshot)
+                reader.send_signal(signal.SIGSTOP)
+                health = wait_for("health to name the reader", lambda: (
+                    lambda store: store if f"pid {reader.pid} " in store["reason"] else None)(
+                        instance.health()["store"]), 200)
+                check(health["state"] != "ok" and "write-ahead log" in health["reason"], f"{health}")
+            finally:
+                reader.kill()
+                reader.wait()
+            wait_for("a healthy store when it is gone", lambda: "pid" not in instance.health()["store"]["reason"], 60)
+        check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+def scenario_database_health_measures_open_read_and_commit():
+    with daemon(rules={}) as instance:
+        instance.start()
+        details = instance.health()["store"]["details"]
+        for key in ("open_ms", "read_ms", "commit_ms"):
+            check(float(details[key]) > 0, f"{key} is measured: {details}")
+        check(instance.stop() == 0, "a clean stop ends with 0")
