@@ -36,8 +36,13 @@ Hashing open_hashing(const config::Settings& settings, bool root) {
   if (opened) {
     serving = std::move(opened->hasher);
     hashing.details = options.details = std::move(opened->details);
-    if (const auto missing = hashing.details.find("missing"); missing != hashing.details.end()) {
-      options.problem = "executables of other users' processes are not hashed (" + missing->second + ")";
+    const auto& capabilities = hashing.details["capabilities_effective"];
+    std::string missing;
+    for (const std::string name : {"cap_dac_read_search", "cap_sys_ptrace"}) {
+      if (!capabilities.contains(name)) missing += (missing.empty() ? "" : ", ") + name;
+    }
+    if (!missing.empty()) {
+      options.problem = "executables of other users' processes are not hashed: the helper lacks " + missing;
     }
   } else {
     hashing.details["error"] = opened.error().message;

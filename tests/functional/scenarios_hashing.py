@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 
-from harness import check, daemon, wait_for
+from harness import ROOT, check, daemon, wait_for
 
 
 def sha256(path):
@@ -224,3 +224,24 @@ def scenario_the_hashing_helper_dies_with_procmond():
 
 
 scenario_the_hashing_helper_dies_with_procmond.needs_root = True
+
+
+def scenario_without_root_ones_own_executables_are_hashed():
+    """Other users' are `unreadable`, and health says so."""
+    with daemon(rules={}, user="nobody" if ROOT else None, settings={"app.scan_interval_ms": 1000}) as instance:
+        instance.start()
+        health = instance.health()["hashing"]
+        check(health["state"] == "degraded" and "other users" in health["reason"], f"health says what is missing: {health}")
+        own = ["setpriv", "--reuid", "nobody", "--regid", "65534", "--clear-groups"] if ROOT else []
+        process = subprocess.Popen([*own, "/bin/sleep", "300"])
+        try:
+            rows = wait_for("the hash of a process of one's own", lambda: instance.query(
+                f"SELECT executable_hash FROM processes WHERE pid = {process.pid} AND name = 'sleep' "
+                "AND executable_hash IS NOT NULL"))
+            check(rows[0]["executable_hash"] == sha256("/bin/sleep"), f"it is right: {rows}")
+            rows = instance.query("SELECT executable_state, executable_hash FROM processes WHERE pid = 1")
+            check(rows[0] == {"executable_state": "unreadable", "executable_hash": None}, f"another user's: {rows}")
+        finally:
+            process.kill()
+            process.wait()
+        check(instance.stop() == 0, "a clean stop ends with 0")
