@@ -48,6 +48,19 @@ def scenario_a_storm_is_stored_whole():
         check(instance.stop() == 0, "a clean stop ends with 0")
 
 
+def scenario_a_storm_among_scans_is_told_once():
+    """Scans every 100 ms meet processes that start, exec and end meanwhile: still one start and one end each."""
+    with daemon(rules={}, settings={"app.scan_interval_ms": 100}) as instance:
+        instance.start()
+        load = storm.Storm(2000, rate=1000, life_ms=20, jobs=40)
+        load.wait()
+        storm.settle(instance)
+        check_whole(instance, load)
+        seen = instance.query("SELECT count(*) AS n FROM process_events WHERE kind = 'seen' "
+                              f"AND command_line LIKE 'storm-child {load.run} %'")
+        check(seen[0]["n"] == 0, f"what an event told is not found anew by a scan: {seen}")
+
+
 def scenario_a_stopped_agent_costs_nothing():
     """The agent does not run for a second of a storm: procmond holds what happens, and all of it arrives."""
     with daemon(rules={}) as instance:
@@ -203,6 +216,10 @@ def scenario_odd_arguments_and_names():
             kept = json.loads(row["arguments"])
             check(kept[0] == "true" and len(row["command_line"]) >= 16000 and len(row["command_line"]) <= 17000 and
                   set(kept[1]) == {"a"}, f"the front is kept: {len(row['command_line'])}")
+            detail = json.loads(row["detail"] or "{}")
+            total = sum(len(part) + 1 for part in large)
+            check(detail.get("arguments_truncated") is True and detail.get("arguments_bytes") == total,
+                  f"that they were cut is told, with the true length {total}: {detail}")
             wait_for("that they were cut in health",
                      lambda: int(instance.collector()["details"]["arguments_truncated"]) >= 1)
             check(instance.stop() == 0, "a clean stop ends with 0")
