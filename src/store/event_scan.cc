@@ -49,6 +49,16 @@ struct EventScan::Impl {
         stop(std::move(should_stop)),
         part(request.newest_first ? Part::tail : Part::blocks) {}
 
+  // To the next row of the block or batch; false when there is none.
+  bool step() {
+    if (next_selected >= selected.size()) return false;
+    current = selected[next_selected++];
+    if (part == Part::tail) {
+      for (auto& value : values) value.reset();
+    }
+    ++stats.rows;
+    return true;
+  }
   Result<bool> next();
   Result<bool> open_part();
   Result<void> enter_block();
@@ -60,14 +70,7 @@ struct EventScan::Impl {
 
 Result<bool> EventScan::Impl::next() {
   while (true) {
-    if (next_selected < selected.size()) {
-      current = selected[next_selected++];
-      if (part == Part::tail) {
-        for (auto& value : values) value.reset();
-      }
-      ++stats.rows;
-      return true;
-    }
+    if (step()) return true;
     selected.clear();
     next_selected = 0;
     if (part == Part::end) return false;
@@ -168,7 +171,11 @@ void EventScan::Impl::damaged(const Error& error) {
 
 EventScan::EventScan(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 EventScan::~EventScan() = default;
-Result<bool> EventScan::next() { return impl_->next(); }
+Result<bool> EventScan::next() {
+  // Most rows lie where the scan stands, and for those the way through the blocks is long.
+  if (impl_->step()) return true;
+  return impl_->next();
+}
 event::EventId EventScan::event_id() const { return impl_->row.first_event + impl_->current; }
 const ScanStats& EventScan::stats() const { return impl_->stats; }
 

@@ -236,11 +236,10 @@ std::string create_rows() {
          "CREATE INDEX by_pid ON events(pid)";
 }
 
-void HourSqliteRows(benchmark::State& state) {
-  in_child(state, [](Figures& figures) {
+void sqlite_rows(benchmark::State& state, std::size_t events, std::size_t batch_events) {
+  in_child(state, [&](Figures& figures) {
     const TempFolder folder;
     const std::string path = folder.path() + "/rows.db";
-    const std::size_t events = hour_events() / 6, batch_events = 1000;
     db::Database::Options options;
     options.mode = db::Database::Mode::create_or_write;
     auto database = *db::Database::open(path, options);
@@ -285,14 +284,20 @@ void HourSqliteRows(benchmark::State& state) {
   });
 }
 
-void BatchesOf(benchmark::State& state, std::size_t batch_events, std::size_t part) {
+void HourSqliteRows(benchmark::State& state) { sqlite_rows(state, hour_events() / 6, 1000); }
+
+std::size_t part_of_hour(std::size_t part) { return std::max<std::size_t>(10'000, hour_events() / part); }
+
+void column_blocks(benchmark::State& state, std::size_t events, std::size_t batch_events) {
   in_child(state, [&](Figures& figures) {
     const TempFolder folder;
-    ingest(folder, std::max<std::size_t>(10'000, hour_events() / part), batch_events, figures);
+    ingest(folder, events, batch_events, figures);
   });
 }
-void BatchesOfOne(benchmark::State& state) { BatchesOf(state, 1, 100); }
-void BatchesOfHundred(benchmark::State& state) { BatchesOf(state, 100, 10); }
+void BatchesOfOne(benchmark::State& state) { column_blocks(state, part_of_hour(300), 1); }
+void BatchesOfOneRows(benchmark::State& state) { sqlite_rows(state, part_of_hour(300), 1); }
+void BatchesOfHundred(benchmark::State& state) { column_blocks(state, part_of_hour(10), 100); }
+void BatchesOfHundredRows(benchmark::State& state) { sqlite_rows(state, part_of_hour(60), 100); }
 
 // The newest 100 events, whole, while 20,000 a second are written.
 void LastHundred(benchmark::State& state) {
@@ -341,22 +346,19 @@ void LastHundred(benchmark::State& state) {
   });
 }
 
-BENCHMARK(HourColumnBlocks)->Name("hour/column_blocks")->Iterations(1)->Unit(benchmark::kSecond)->UseRealTime();
-BENCHMARK(HourSqliteRows)->Name("hour/peer_sqlite_rows")->Iterations(1)->Unit(benchmark::kSecond)->UseRealTime();
-BENCHMARK(BatchesOfOne)
-    ->Name("hour_batches_of_1/column_blocks")
-    ->Iterations(1)
-    ->Unit(benchmark::kSecond)
-    ->UseRealTime();
-BENCHMARK(BatchesOfHundred)
-    ->Name("hour_batches_of_100/column_blocks")
-    ->Iterations(1)
-    ->Unit(benchmark::kSecond)
-    ->UseRealTime();
-BENCHMARK(LastHundred)
-    ->Name("hour_last_100_while_writing/column_blocks")
-    ->Iterations(1)
-    ->Unit(benchmark::kSecond)
-    ->UseRealTime();
+void once(const char* name, void (*run)(benchmark::State&)) {
+  benchmark::RegisterBenchmark(name, run)->Iterations(1)->Unit(benchmark::kSecond)->UseRealTime();
+}
+
+[[maybe_unused]] const bool registered = [] {
+  once("hour/column_blocks", HourColumnBlocks);
+  once("hour/peer_sqlite_rows", HourSqliteRows);
+  once("hour_batches_of_1/column_blocks", BatchesOfOne);
+  once("hour_batches_of_1/peer_sqlite_rows", BatchesOfOneRows);
+  once("hour_batches_of_100/column_blocks", BatchesOfHundred);
+  once("hour_batches_of_100/peer_sqlite_rows", BatchesOfHundredRows);
+  once("hour_last_100_while_writing/column_blocks", LastHundred);
+  return true;
+}();
 
 }  // namespace
