@@ -86,7 +86,7 @@ Result<void> LiveTable::load() {
 
 void LiveTable::stage(const EventView& event, std::int64_t epoch) {
   if (event.kind == EventKind::gap) return;
-  staged_.push_back({event.process.key, event.kind, epoch, event.bytes});
+  staged_.push_back({event.process.key, staged_.size(), event.kind, epoch, event.bytes});
 }
 
 void LiveTable::remember_end(const ProcessKey& key) {
@@ -96,11 +96,12 @@ void LiveTable::remember_end(const ProcessKey& key) {
 }
 
 Result<void> LiveTable::flush() {
-  // One process after the other, in the order of the table's key; stable, so that each one's events stay in order.
+  // One process after the other, in the order of the table's key, and each one's events as they came. (clang calls
+  // libstdc++'s stable_sort deprecated.)
   const auto place = [](const Staged& staged) {
-    return std::tie(staged.key.pid, staged.key.start_ticks, staged.key.boot);
+    return std::tie(staged.key.pid, staged.key.start_ticks, staged.key.boot, staged.order);
   };
-  std::stable_sort(staged_.begin(), staged_.end(), [&](const auto& a, const auto& b) { return place(a) < place(b); });
+  std::sort(staged_.begin(), staged_.end(), [&](const auto& a, const auto& b) { return place(a) < place(b); });
   for (auto begin = staged_.begin(); begin != staged_.end();) {
     const auto end = std::find_if(begin, staged_.end(), [&](const auto& staged) { return staged.key != begin->key; });
     DE_CHECK(write({begin, end}));

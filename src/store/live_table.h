@@ -36,6 +36,7 @@ class LiveTable {
  private:
   struct Staged {
     event::ProcessKey key;
+    std::size_t order;  // of arrival
     event::EventKind kind;
     std::int64_t epoch;
     std::string_view bytes;  // the event, as decode_event() takes it
