@@ -72,15 +72,34 @@ void out_of_time(int) {
 }
 
 void limit_time(std::chrono::nanoseconds timeout) {
+  itimerval timer{};
+  if (timeout <= std::chrono::nanoseconds(0)) {
+    ::setitimer(ITIMER_REAL, &timer, nullptr);
+    return;
+  }
   struct sigaction action{};
   action.sa_handler = out_of_time;
   ::sigaction(SIGALRM, &action, nullptr);
   // A little later than the deadline, so that a verb that keeps it can say what it was doing.
   const auto microseconds = std::chrono::ceil<std::chrono::microseconds>(timeout + std::chrono::seconds(1)).count();
-  itimerval timer{};
   timer.it_value.tv_sec = static_cast<time_t>(microseconds / 1'000'000);
   timer.it_value.tv_usec = static_cast<suseconds_t>(microseconds % 1'000'000);
   ::setitimer(ITIMER_REAL, &timer, nullptr);
+}
+
+volatile sig_atomic_t was_interrupted = 0;
+
+void interrupt(int) { was_interrupted = 1; }
+
+// The first question is also what makes the signals harmless. A read that waits comes back from them.
+bool interrupted() {
+  static const bool asked = [] {
+    struct sigaction action{};
+    action.sa_handler = interrupt;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+    return true;
+  }();
+  return asked && was_interrupted != 0;
 }
 
 }  // namespace
@@ -96,6 +115,7 @@ int main(int argc, char** argv) {
   io.terminal = is_terminal();
   io.width = terminal_width();
   io.limit_time = limit_time;
+  io.interrupted = interrupted;
   const int code = daemoneye::cli::run(arguments, io);
   out.flush();
   // Whoever reads our output has seen enough: nothing to complain about.

@@ -114,6 +114,7 @@ int run(const std::vector<std::string>& arguments, Io& io) {
   add_health(app, chosen);
   add_config(app, chosen);
   add_database(app, chosen);
+  add_recordings(app, chosen);
   add_audit(app, chosen);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

@@ -21,8 +21,10 @@ struct Io {
   unsigned width = 0;     // its columns; 0: unknown
   std::function<config::Sources(std::optional<std::string> config_file, std::vector<std::string> set)> sources =
       config::sources_from_process;
-  // Called once the time limit is known: the last resort when a verb does not come back by itself.
+  // Called once the time limit is known: the last resort when a verb does not come back by itself. 0: no limit.
   std::function<void(std::chrono::nanoseconds)> limit_time = [](std::chrono::nanoseconds) {};
+  // Whether somebody wants it to end (Ctrl-C). From the first question on that only ends verbs that ask.
+  std::function<bool()> interrupted = [] { return false; };
 };
 
 // `arguments` without the program's name. Gives the exit code.

@@ -54,6 +54,11 @@ Invocation::Invocation(Io& io, const GlobalOptions& options, std::chrono::nanose
   render_.width = io.terminal ? io.width : 0;
 }
 
+void Invocation::lift_time_limit() {
+  deadline_ = Deadline::never();
+  io_.limit_time(std::chrono::nanoseconds(0));
+}
+
 std::unique_ptr<RowWriter> Invocation::row_writer(std::string null_text) const {
   RenderOptions options = render_;
   options.null_text = std::move(null_text);

@@ -54,6 +54,8 @@ class Invocation {
   [[nodiscard]] std::ostream& err() const { return io_.err; }
   [[nodiscard]] std::istream& in() const { return io_.in; }
   [[nodiscard]] Deadline deadline() const { return deadline_; }
+  void lift_time_limit();  // of a verb that goes on until it is interrupted
+  [[nodiscard]] bool interrupted() const { return io_.interrupted(); }
   [[nodiscard]] Format format() const { return render_.format; }
   [[nodiscard]] const RenderOptions& render() const { return render_; }
   [[nodiscard]] bool terminal() const { return io_.terminal; }

@@ -1,9 +1,11 @@
 // How far a long verb is: one line on stderr that is drawn over, on a terminal only.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <ostream>
 #include <string>
+#include <string_view>
 
 #include "base/time.h"
 #include "cli/invocation.h"
@@ -18,11 +20,14 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
   ~Progress() { clear(); }
 
-  void show(std::uint64_t done, std::uint64_t total) {
+  // `more` says what else there is to say.
+  void show(std::uint64_t done, std::uint64_t total, std::string_view more = {}) {
     const auto now = base::SteadyClock::now();
-    if (out_ == nullptr || total == 0 || now - shown_ < std::chrono::milliseconds(100)) return;
+    if (out_ == nullptr || (total == 0 && more.empty()) || now - shown_ < std::chrono::milliseconds(100)) return;
     shown_ = now;
-    *out_ << '\r' << what_ << ' ' << done * 100 / total << " %\x1b[K" << std::flush;
+    *out_ << '\r' << what_;
+    if (total > 0) *out_ << ' ' << std::min(done, total) * 100 / total << " %";
+    *out_ << (more.empty() ? "" : ", ") << more << "\x1b[K" << std::flush;
     drawn_ = true;
   }
   void clear() {
