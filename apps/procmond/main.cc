@@ -29,7 +29,8 @@ constexpr const char* program = "procmond";
 constexpr const char* reader_group = "daemoneye";
 constexpr std::chrono::milliseconds stop_grace{5000};
 
-Result<collector::Collector::Options> collector_options(const config::Settings& settings, const Sensors& sensors) {
+Result<collector::Collector::Options> collector_options(const config::Settings& settings, const Sensors& sensors,
+                                                        const sensor::Namespaces& own_namespaces) {
   collector::Collector::Options options;
   options.uplink.host = apps::host_name();
   options.uplink.version = DAEMONEYE_VERSION;
@@ -41,6 +42,7 @@ Result<collector::Collector::Options> collector_options(const config::Settings& 
   options.tasks.max_concurrent = settings.ipc.max_concurrent_tasks;
   options.tracker.mask_arguments = settings.collection.mask_arguments;
   options.tracker.store_forks = settings.collection.store_forks;
+  options.tracker.own_namespaces = own_namespaces;
   for (const auto& text : settings.collection.exclude) {
     auto predicate = predicate::Predicate::parse(text);
     if (!predicate) return fail(Errc::invalid_input, "collection.exclude: " + predicate.error().message);
@@ -79,6 +81,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   auto boot = sensor::read_boot_id();
   auto boot_time = sensor::read_boot_time();
   if (!boot || !boot_time) return give_up(program, "boot id and time cannot be read", apps::exit_failed);
+  const auto own_namespaces = sensor::own_namespaces();  // before there is a network namespace of procmond's own
   auto sensors = open_sensors(settings, failures_path, *boot);
   if (!sensors) return give_up(program, sensors.error().message, apps::exit_unavailable);
 
@@ -114,7 +117,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   if (noted && settings.collection.hash_executables) noted = note("hashing_helper", hashing.details);
   if (!noted) return give_up(program, "audit ledger: " + noted.error().message, apps::exit_unavailable);
 
-  auto options = collector_options(settings, *sensors);
+  auto options = collector_options(settings, *sensors, own_namespaces);
   if (!options) return give_up(program, options.error().message, apps::exit_invalid);
   options->own_health = [&reached] { return std::vector{capability_health(*reached)}; };
 

@@ -71,6 +71,7 @@ observe::ComponentHealth Collector::collector_health() const {
     collector.reason += (collector.reason.empty() ? "" : "; ") + reason;
   };
   if (!options_.source_limits.empty()) degrade(options_.source_limits);
+  if (const auto limits = parts_.snapshot->limits(); !limits.empty()) degrade(limits);
   if (!last_scan_.error.empty()) degrade("the last scan failed: " + last_scan_.error);
   if (const auto untracked = tracker_.untracked_size(); untracked > 0) {
     degrade(std::to_string(untracked) + " living processes do not fit the table (app.memory_budget_mb): their " +

@@ -29,7 +29,7 @@ class Places {
   std::shared_ptr<const Place> updated(const std::shared_ptr<const Place>& from, const sensor::RawProcess& raw);
   // The same place with the name that its uid has now.
   std::shared_ptr<const Place> renamed(const std::shared_ptr<const Place>& from);
-  // Namespaces that differ from these are told in `detail`; until they are known, none are.
+  // Namespaces that differ from these are told in `detail`; unless these are known, none are.
   void set_own_namespaces(const sensor::Namespaces& namespaces) { own_ = namespaces; }
 
   [[nodiscard]] std::size_t size() const { return pool_.size(); }

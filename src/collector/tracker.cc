@@ -58,6 +58,7 @@ Moment moment_now() {
 Tracker::Tracker(Options options, event::BootId boot, Timestamp boot_time, Emit emit)
     : options_(std::move(options)), boot_(boot), boot_time_(boot_time), emit_(std::move(emit)) {
   counters_.excluded_by.resize(options_.exclude.size());
+  if (options_.own_namespaces) places_.set_own_namespaces(*options_.own_namespaces);
 }
 
 std::shared_ptr<Tracker::Image> Tracker::make_image(const sensor::RawProcess& raw) {

@@ -37,7 +37,8 @@ class Tracker {
     std::size_t max_processes = 32768;  // more are reported, but without memory of their parents
     bool mask_arguments = true;
     bool store_forks = false;
-    std::vector<predicate::Predicate> exclude;  // an event that matches one is not emitted, but counted
+    std::vector<predicate::Predicate> exclude;         // an event that matches one is not emitted, but counted
+    std::optional<sensor::Namespaces> own_namespaces;  // others than these are told in `detail`; absent: none are
   };
   struct Counters {
     std::uint64_t emitted = 0, refused = 0, untracked = 0, masked = 0;

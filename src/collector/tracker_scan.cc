@@ -65,7 +65,6 @@ void Tracker::sample(Entry& entry, const sensor::RawProcess& raw, Moment now) {
 }
 
 void Tracker::on_scanned(const sensor::RawProcess& raw, Moment now) {
-  if (raw.pid == 1 && raw.namespaces) places_.set_own_namespaces(*raw.namespaces);
   if (Entry* known = find(raw.pid, raw.start_ticks)) return reconcile(*known, raw, now);
   if (is_gone(raw.pid, raw.start_ticks)) return;  // it ended while it was read
   // A zombie that the table does not know has ended, and its exit was told.

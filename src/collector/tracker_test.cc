@@ -317,10 +317,11 @@ TEST_F(TrackerTest, DetailHoldsWhatTheColumnsDoNotAndOnlyThat) {
   EXPECT_EQ(events_.back().detail, "");
 }
 
-TEST_F(TrackerTest, DetailNamesTheNamespacesThatAreNotThoseOfProcessOne) {
-  auto tracker = make();
+TEST_F(TrackerTest, DetailNamesTheNamespacesThatAreNotOurs) {
+  const sensor::Namespaces own{.mnt = 1, .pid = 2, .net = 3, .user = 4, .uts = 5, .ipc = 6, .cgroup = 7};
+  auto tracker = make(with([&](Tracker::Options& options) { options.own_namespaces = own; }));
   auto init = with_image(raw_process(1, 1, 0, 0), "/sbin/init", "init\0"s);
-  init.namespaces = sensor::Namespaces{.mnt = 1, .pid = 2, .net = 3, .user = 4, .uts = 5, .ipc = 6, .cgroup = 7};
+  init.namespaces = own;
   auto contained = with_image(raw_process(10, 2), "/bin/app", "app\0"s);
   contained.namespaces = init.namespaces;
   contained.namespaces->pid = 200;

@@ -59,7 +59,7 @@ enum class RawKind : std::uint8_t { exec, fork, exit };
 
 struct RawEvent {
   RawKind kind = RawKind::exec;
-  Timestamp time;      // wall clock, from the kernel's monotonic stamp
+  Timestamp time;  // wall clock, from the kernel's monotonic stamp
   // That stamp: grows from event to event of one process, whatever happens to the wall clock, and is the same when one
   // event is told twice. 0: the source has none.
   std::uint64_t boot_ns = 0;
@@ -119,6 +119,8 @@ class Snapshot {
   virtual ~Snapshot() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;  // "bpf_iter" or "procfs"
   virtual Result<SnapshotResult> scan(Depth depth, const std::function<void(const RawProcess&)>& each) = 0;
+  // What it cannot see with the privileges that this process has now, for health; empty: nothing.
+  [[nodiscard]] virtual std::string limits() const { return {}; }
 };
 // BPF iterator with dentry walk: sees the executable of every process after privileges are gone. Reconciled with
 // getdents on /proc (a process that the iterator hides is read from /proc). Each scan makes one bpf(2) call
@@ -128,6 +130,10 @@ Result<std::unique_ptr<Snapshot>> open_bpf_snapshot();
 Result<std::unique_ptr<Snapshot>> open_procfs_snapshot(const std::string& proc_path = "/proc");
 // One process from /proc; not_found when it is gone.
 Result<RawProcess> read_process(const std::string& proc_path, event::Pid pid);
+
+// Those of this process. Opened to nobody: works without any privilege, and before a namespace is changed tells which
+// ones the machine's own processes have.
+Namespaces own_namespaces();
 
 Result<event::BootId> read_boot_id();
 // Wall-clock time of boot, so that start time = boot + ticks/100 s. Taken once a run: start times must not move.

@@ -282,6 +282,9 @@ def scenario_processes_of_a_container_like_namespace():
             check(inside[1:] == [str(sleeper["pid"]), str(inner)], f"it is that one: {inside}")
             check(sleeper["executable_path"].endswith("/sleep") and sleeper["parent_key"] == init["process_key"],
                   f"path and parent: {sleeper}")
+            detail = json.loads(row_of(instance, sleeper["pid"])["detail"] or "{}")
+            check(detail.get("namespaces", {}).get("pid") == os.stat(f"/proc/{sleeper['pid']}/ns/pid").st_ino,
+                  f"its namespaces are told: {detail}")
         finally:
             container.kill()
             container.wait()
@@ -368,7 +371,8 @@ def scenario_hidden_proc_without_root_is_partial():
                 f"SELECT 1 FROM processes WHERE pid = {own.pid} AND command_line = 'sleep 303'"))
             check(not instance.query(f"SELECT 1 FROM processes WHERE pid = {others.pid}"), "root's is hidden")
             health = instance.collector()
-            check(health["state"] == "degraded" and health["reason"], f"health says that it is partial: {health}")
+            check(health["state"] == "degraded" and "hidepid" in health["reason"],
+                  f"that processes are hidden is said: {health}")
         finally:
             for process in (own, others):
                 process.kill()

@@ -1,4 +1,7 @@
+#include <sys/stat.h>
 #include <time.h>
+
+#include <string>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -29,6 +32,21 @@ std::int64_t wall_minus_boot_ns() {
     best = wall - (before + best_width / 2);
   }
   return best;
+}
+
+Namespaces own_namespaces() {
+  const auto number = [](const char* name) -> std::uint32_t {
+    struct stat info{};
+    const auto path = std::string("/proc/self/ns/") + name;
+    return ::stat(path.c_str(), &info) == 0 ? static_cast<std::uint32_t>(info.st_ino) : 0;
+  };
+  return {.mnt = number("mnt"),
+          .pid = number("pid"),
+          .net = number("net"),
+          .user = number("user"),
+          .uts = number("uts"),
+          .ipc = number("ipc"),
+          .cgroup = number("cgroup")};
 }
 
 Result<event::BootId> read_boot_id() {

@@ -277,6 +277,11 @@ ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out, Depth dept
   return parts.forbidden ? Outcome::forbidden : Outcome::complete;
 }
 
+bool ProcReader::hides_others() const {
+  const UniqueFd first(::openat(root_.get(), "1/stat", O_RDONLY | O_CLOEXEC));
+  return !first && (errno == ENOENT || errno == EPERM || errno == EACCES);
+}
+
 Result<void> ProcReader::list(std::vector<event::Pid>& pids) {
   pids.clear();
   if (::lseek(root_.get(), 0, SEEK_SET) < 0) return fail_errno("rewinding /proc", errno);

@@ -44,6 +44,8 @@ class ProcReader {
 
   // All pids now, ascending as the kernel gives them. The vector is cleared first.
   Result<void> list(std::vector<event::Pid>& pids);
+  // Whether /proc is mounted so that this process sees its own user's processes only. Process 1 is always there.
+  [[nodiscard]] bool hides_others() const;
   [[nodiscard]] int last_error() const { return last_error_; }
 
  private:

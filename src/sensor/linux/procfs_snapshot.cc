@@ -27,6 +27,10 @@ class ProcfsSnapshot final : public Snapshot {
     return result;
   }
 
+  [[nodiscard]] std::string limits() const override {
+    return reader_.hides_others() ? "/proc hides other users' processes (hidepid): scans do not see them" : "";
+  }
+
  private:
   ProcReader reader_;
   std::vector<event::Pid> pids_;
