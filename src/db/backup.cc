@@ -44,6 +44,23 @@ class ReadTransaction {
   Database& database_;
 };
 
+// SQLite writes page 1 of a copy last, and the others as soon as its cache is full: without page 1 nobody below it
+// knows that they carry checksums. Those that come out of the source's WAL have none yet.
+Result<void> announce_page_size(Database& source, sqlite3* target) {
+  int reserved = -1;  // asks, sets nothing
+  if (sqlite3_file_control(source.raw(), "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved) != SQLITE_OK) {
+    return std::unexpected(last_error(source.raw(), source.path()));
+  }
+  if (reserved != page_reserved_bytes) return {};
+  DE_TRY(auto select, source.prepare("PRAGMA page_size"));
+  DE_CHECK(select.step());
+  int page_size = static_cast<int>(select.integer(0));
+  if (sqlite3_file_control(target, "main", set_page_size_control, &page_size) != SQLITE_OK) {
+    return std::unexpected(last_error(target, "backup: set the page size"));
+  }
+  return {};
+}
+
 Result<void> copy_pages(Database& source, const std::string& file, const BackupOptions& options) {
   Handle target;
   if (sqlite3_open_v2(file.c_str(), &target.handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
@@ -56,6 +73,7 @@ Result<void> copy_pages(Database& source, const std::string& file, const BackupO
   };
   // Nothing of the copy counts before it is renamed: no journal.
   DE_CHECK(execute("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF"));
+  DE_CHECK(announce_page_size(source, target.handle));
   auto* copy = sqlite3_backup_init(target.handle, "main", source.raw(), "main");
   if (copy == nullptr) return std::unexpected(last_error(target.handle, file));
   int code = SQLITE_OK;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "db/page_checksum.h"
 #include "db/testing/temp_database.h"
 
 namespace daemoneye::db {
@@ -61,6 +62,50 @@ TEST_F(BackupTest, CopiesOneMomentWhileOthersWriteAndDelaysThemByNothing) {
   ASSERT_TRUE(*check->step());
   EXPECT_EQ(check->text(0), "ok");
   EXPECT_FALSE(leftovers());
+}
+
+// More than SQLite's cache holds, and pages that come out of the WAL, where they carry no checksum.
+TEST_F(BackupTest, EveryPageOfALargeCopyCarriesItsChecksum) {
+  add(3001, 15000);
+  ASSERT_TRUE(writer_->execute("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint=0"));
+  ASSERT_TRUE(writer_->execute("UPDATE t SET b=randomblob(400)"));
+  auto reader = open(path_, false);
+  const auto copied = backup(*reader, target_, {});
+  ASSERT_TRUE(copied) << copied.error().message;
+  const auto bytes = bytes_of(target_);
+  ASSERT_GT(bytes.size(), std::size_t{4} << 20);
+  constexpr std::size_t page = 4096;
+  std::size_t wrong = 0;
+  for (std::size_t at = 0; at < bytes.size(); at += page) {
+    const std::string_view whole(bytes.data() + at, page);
+    const auto checksum = page_checksum(whole.substr(0, page - page_reserved_bytes), at / page + 1);
+    for (std::size_t i = 0; i < page_reserved_bytes; ++i) {
+      if (static_cast<unsigned char>(whole[page - page_reserved_bytes + i]) == (checksum >> (8 * i) & 0xff)) continue;
+      ++wrong;
+      break;
+    }
+  }
+  EXPECT_EQ(wrong, 0U);
+  auto copy = open(target_, false);
+  EXPECT_EQ(integer(*copy, "SELECT count(*) FROM t WHERE length(b)=400 AND b<>zeroblob(400)"), 15000);
+  auto check = copy->prepare("PRAGMA integrity_check");
+  ASSERT_TRUE(*check->step());
+  EXPECT_EQ(check->text(0), "ok");
+}
+
+TEST_F(BackupTest, AFileWithoutChecksumsIsCopiedAsItIs) {
+  const auto plain = folder_ + "/plain.redb";
+  {
+    auto source = open(plain, true, false);
+    ASSERT_TRUE(
+        source->execute("CREATE TABLE t(a); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+                        "WHERE i < 1500) INSERT INTO t SELECT randomblob(3000) FROM n"));
+    ASSERT_TRUE(backup(*source, target_, {}));
+  }
+  EXPECT_EQ(bytes_of(target_)[20], 0);
+  auto check = open(target_, false)->prepare("PRAGMA integrity_check");
+  ASSERT_TRUE(*check->step());
+  EXPECT_EQ(check->text(0), "ok");
 }
 
 TEST_F(BackupTest, ReplacesNothingUnlessTold) {

@@ -51,6 +51,12 @@ class ChecksumFile final : public VfsFile {
     return VfsFile::write(page_.data(), amount, offset);
   }
 
+  int control(int operation, void* argument) override {
+    if (operation != set_page_size_control) return VfsFile::control(operation, argument);
+    page_size_ = static_cast<std::size_t>(*static_cast<int*>(argument));
+    return SQLITE_OK;
+  }
+
  private:
   void learn(std::string_view bytes, sqlite3_int64 offset) {
     if (offset != 0 || bytes.size() < header_bytes || bytes.substr(0, magic.size()) != magic) return;

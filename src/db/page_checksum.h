@@ -19,6 +19,10 @@ std::uint64_t page_checksum(std::string_view page_without_checksum, std::uint64_
 // The name of the VFS, registered when first asked for. It stands on whichever VFS is SQLite's default.
 const char* page_checksum_vfs();
 
+// A file control of that VFS (SQLite's own opcodes lie below 100): the argument is an int, the page size of a file that
+// will carry checksums. For a writer that does not begin with page 1, which would say so.
+inline constexpr int set_page_size_control = 0x44450001;
+
 // The page whose checksum last differed in this thread, and none afterwards: for the error's text. 0: none.
 std::uint64_t take_damaged_page();
 

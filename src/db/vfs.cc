@@ -35,8 +35,7 @@ const sqlite3_io_methods methods = {
     .xUnlock = [](sqlite3_file* f, int level) { return inner(f)->pMethods->xUnlock(inner(f), level); },
     .xCheckReservedLock = [](sqlite3_file* f,
                              int* held) { return inner(f)->pMethods->xCheckReservedLock(inner(f), held); },
-    .xFileControl = [](sqlite3_file* f, int op,
-                       void* argument) { return inner(f)->pMethods->xFileControl(inner(f), op, argument); },
+    .xFileControl = [](sqlite3_file* f, int operation, void* argument) { return of(f).control(operation, argument); },
     .xSectorSize = [](sqlite3_file* f) { return inner(f)->pMethods->xSectorSize(inner(f)); },
     .xDeviceCharacteristics = [](sqlite3_file* f) { return inner(f)->pMethods->xDeviceCharacteristics(inner(f)); },
     .xShmMap = [](sqlite3_file* f, int region, int size, int extend,
@@ -91,6 +90,9 @@ int VfsFile::write(const void* bytes, int amount, sqlite3_int64 offset) {
 }
 int VfsFile::truncate(sqlite3_int64 size) { return inner()->pMethods->xTruncate(inner(), size); }
 int VfsFile::sync(int flags) { return inner()->pMethods->xSync(inner(), flags); }
+int VfsFile::control(int operation, void* argument) {
+  return inner()->pMethods->xFileControl(inner(), operation, argument);
+}
 
 Vfs::Vfs(const char* name, sqlite3_vfs* base, bool make_default) : base_(base) {
   const auto* like = base == nullptr ? sqlite3_vfs_find(nullptr) : base;
