@@ -31,7 +31,7 @@ class WalWatch {
  public:
   explicit WalWatch(db::Database& database) : database_(database) {}
 
-  // A WAL of this size is normal: SQLite's automatic checkpoint comes at 4 MiB, and the file is kept at 8 MiB.
+  // A WAL of this size is normal: SQLite's automatic checkpoint comes at 4 MiB, and the file is kept at 6 MiB.
   static constexpr std::uint64_t normal_bytes = 12 * 1024 * 1024;
   static constexpr auto look_every = std::chrono::seconds(1);
   // A snapshot held for less is an ordinary statement.
