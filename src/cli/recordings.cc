@@ -7,7 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <filesystem>
-#include <istream>
+#include <iostream>
 #include <ostream>
 
 #include "base/text.h"
@@ -32,12 +32,29 @@ struct ImportArguments {
   bool strict = false;
 };
 
-Outcome<recording::Input> open_input(const std::string& file, Invocation& invocation, std::uint64_t& total) {
-  if (file == "-") {
+Result<std::size_t> read_some(int fd, const std::string& name, char* buffer, std::size_t size,
+                              const Invocation& invocation) {
+  while (true) {
+    const auto got = ::read(fd, buffer, size);
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) return fail_errno("read " + base::printable(name), errno);
+    if (invocation.interrupted()) return fail(Errc::cancelled, "interrupted");
+  }
+}
+
+// `total`: the bytes of all of them; 0 when that is not known.
+Outcome<recording::Input> open_input(const std::string& file, const Invocation& invocation, std::uint64_t& total) {
+  if (file == "-" && &invocation.in() != &std::cin) {
     total = 0;
-    return recording::Input{"-", [&invocation](char* buffer, std::size_t size) -> Result<std::size_t> {
+    return recording::Input{file, [&invocation](char* buffer, std::size_t size) -> Result<std::size_t> {
                               invocation.in().read(buffer, static_cast<std::streamsize>(size));
                               return static_cast<std::size_t>(invocation.in().gcount());
+                            }};
+  }
+  if (file == "-") {
+    total = 0;
+    return recording::Input{file, [&invocation](char* buffer, std::size_t size) {
+                              return read_some(STDIN_FILENO, "standard input", buffer, size, invocation);
                             }};
   }
   const auto fd = std::make_shared<UniqueFd>(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
@@ -48,12 +65,8 @@ Outcome<recording::Input> open_input(const std::string& file, Invocation& invoca
   if (S_ISDIR(status.st_mode)) return std::unexpected(Failure(Exit::usage, base::printable(file) + " is a folder"));
   (void)::posix_fadvise(fd->get(), 0, 0, POSIX_FADV_SEQUENTIAL);
   if (total > 0) total = S_ISREG(status.st_mode) ? total + static_cast<std::uint64_t>(status.st_size) : 0;
-  return recording::Input{file, [fd, file](char* buffer, std::size_t size) -> Result<std::size_t> {
-                            while (true) {
-                              const auto got = ::read(fd->get(), buffer, size);
-                              if (got >= 0) return static_cast<std::size_t>(got);
-                              if (errno != EINTR) return fail_errno("read " + base::printable(file), errno);
-                            }
+  return recording::Input{file, [fd, file, &invocation](char* buffer, std::size_t size) {
+                            return read_some(fd->get(), file, buffer, size, invocation);
                           }};
 }
 
@@ -84,6 +97,7 @@ Outcome<Exit> import_files(const ImportArguments& arguments, Invocation& invocat
     CLI_TRY(auto input, open_input(file, invocation, total));
     inputs.push_back(std::move(input));
   }
+  (void)invocation.interrupted();  // from here on an interrupt cleans up
   Progress progress(invocation, "importing");
   std::uint64_t bad = 0;
   recording::ImportOptions options;

@@ -105,6 +105,9 @@ struct LineParser::Impl {
   // The boot id that was met last, as text and as bytes.
   std::string boot_text;
   event::BootId boot{};
+  // The minute that was met last, as text ("2026-11-22T01:02:") and as time.
+  std::string minute_text;
+  std::int64_t minute_ns = 0;
   event::Pid pid = 0;
   std::string_view command_line;
   std::string argument_bytes;
@@ -132,7 +135,8 @@ struct LineParser::Impl {
   template <class T>
   Result<void> set_integer(Column column, std::optional<T>& field, const dom::element& value) const;
   template <class Field>
-  Result<void> set_time(Column column, Field& field, const dom::element& value) const;
+  Result<void> set_time(Column column, Field& field, const dom::element& value);
+  std::optional<Timestamp> parse_time(std::string_view text);
   Result<void> set_key(Column column, event::ProcessKey& key, const dom::element& value);
   template <class Field, class Parse>
   Result<void> set_name(Column column, Field& field, const dom::element& value, Parse parse,
@@ -179,9 +183,34 @@ Result<void> LineParser::Impl::set_integer(Column column, std::optional<T>& fiel
                 value);
 }
 
+// Times of one recording lie close together, and nearly all have the form that `export` writes.
+std::optional<Timestamp> LineParser::Impl::parse_time(std::string_view text) {
+  constexpr std::string_view form = "2026-11-22T01:02:03.123456789Z";
+  constexpr std::size_t minute_bytes = 17, fraction = 20;
+  const auto digit = [&](std::size_t at) { return static_cast<unsigned>(text[at] - '0'); };
+  if (text.size() == form.size() && text.substr(0, minute_bytes) == minute_text && text[19] == '.' &&
+      text.back() == 'Z') {
+    std::int64_t number = digit(17) * 10 + digit(18);
+    bool good = digit(17) <= 5 && digit(18) <= 9;
+    for (std::size_t at = fraction; at + 1 < form.size(); ++at) {
+      good &= digit(at) <= 9;
+      number = number * 10 + digit(at);
+    }
+    if (good) return Timestamp{minute_ns + number};
+  }
+  const auto parsed = base::parse_iso(text);
+  if (!parsed) return std::nullopt;
+  if (text.size() == form.size() && text.back() == 'Z' && parsed->ns >= 0) {
+    minute_text = text.substr(0, minute_bytes);
+    constexpr std::int64_t ns_per_minute = 60'000'000'000;
+    minute_ns = parsed->ns / ns_per_minute * ns_per_minute;
+  }
+  return *parsed;
+}
+
 // Nanoseconds or ISO 8601.
 template <class Field>
-Result<void> LineParser::Impl::set_time(Column column, Field& field, const dom::element& value) const {
+Result<void> LineParser::Impl::set_time(Column column, Field& field, const dom::element& value) {
   std::int64_t number = 0;
   std::string_view held;
   if (value.get_int64().get(number) == simdjson::SUCCESS) {
@@ -189,7 +218,7 @@ Result<void> LineParser::Impl::set_time(Column column, Field& field, const dom::
     return {};
   }
   if (value.get_string().get(held) == simdjson::SUCCESS) {
-    if (const auto parsed = base::parse_iso(held)) {
+    if (const auto parsed = parse_time(held)) {
       field = *parsed;
       return {};
     }

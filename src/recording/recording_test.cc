@@ -99,6 +99,17 @@ TEST_F(Parsing, NothingOfOneLineStaysForTheNext) {
 TEST_F(Parsing, TimesAreIntegersOrIso) {
   EXPECT_EQ(good(R"({"time":"2026-11-22T01:00:00.5Z","kind":"exec","pid":1})").time.ns, 1'795'309'200'500'000'000);
   EXPECT_EQ(good(with(R"("exit_time":-3)")).process.exit_time->ns, -3);
+  for (const auto* text :
+       {"2026-11-22T01:00:00.500000000Z", "2026-11-22T01:00:59.999999999Z", "2026-11-22T01:00:07.000000001Z",
+        "2026-11-22T01:01:07.000000001Z", "2026-11-22T01:01:08.00000+01:00", "1969-11-22T01:01:08.123456789Z"}) {
+    for (int twice = 0; twice < 2; ++twice) {
+      EXPECT_EQ(good(with(R"("exit_time":")" + std::string(text) + '"')).process.exit_time, *base::parse_iso(text));
+    }
+  }
+  for (const auto* text : {"2026-11-22T01:01:60.500000000Z", "2026-11-22T01:01:0:.500000000Z",
+                           "2026-11-22T01:01:00.50000000/Z", "2026-11-22T01:01:00,500000000Z"}) {
+    bad(with(R"("exit_time":")" + std::string(text) + '"'));
+  }
   EXPECT_THAT(bad(R"({"time":1.5,"kind":"exec","pid":1})"), HasSubstr("time: wanted Unix nanoseconds or an ISO"));
   EXPECT_THAT(bad(R"({"time":"noon","kind":"exec","pid":1})"), HasSubstr("\"noon\""));
 }
