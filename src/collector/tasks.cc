@@ -155,7 +155,10 @@ Tasks::~Tasks() {
 void Tasks::handle(const ipc::Request& request, Answer reply) {
   const auto at_once = [&](Result<std::string> outcome) {
     // What is appended to the ledger is its own record.
-    if (request.kind != ipc::RequestKind::append_audit) note(request.id, request.kind, outcome, 0, "");
+    if (request.kind != ipc::RequestKind::append_audit) {
+      count(outcome);
+      note(request.id, request.kind, outcome, 0, "");
+    }
     reply(reply_of(request.id, std::move(outcome)));
   };
   switch (request.kind) {
@@ -169,10 +172,13 @@ void Tasks::handle(const ipc::Request& request, Answer reply) {
     return at_once(fail(Errc::invalid_input, "request " + std::to_string(request.id) + " is already running"));
   }
   if (running_.size() >= options_.max_concurrent) {
-    ++counters_.refused;
-    return at_once(fail(Errc::limit_exceeded, std::to_string(running_.size()) +
-                                                  " tasks are running, and ipc.max_concurrent_tasks allows " +
-                                                  std::to_string(options_.max_concurrent)));
+    ++counters_.refused;  // and not failed: it was never begun
+    const Result<std::string> refusal =
+        fail(Errc::limit_exceeded, std::to_string(running_.size()) +
+                                       " tasks are running, and ipc.max_concurrent_tasks allows " +
+                                       std::to_string(options_.max_concurrent));
+    note(request.id, request.kind, refusal, 0, "");
+    return reply(reply_of(request.id, refusal));
   }
   running_.emplace(request.id, Running{.kind = request.kind,
                                        .reply = std::move(reply),
@@ -190,10 +196,9 @@ void Tasks::handle(const ipc::Request& request, Answer reply) {
 void Tasks::cancel(std::uint64_t id) { finish(id, fail(Errc::cancelled, "the task was cancelled")); }
 
 void Tasks::cancel_all() {
-  for (auto& [id, task] : running_) {
-    if (task.timer) loop_.remove_timer(*task.timer);
-    ++counters_.cancelled;
-  }
+  // The record names them as well: they were begun in an operator's name.
+  const Result<std::string> outcome = fail(Errc::cancelled, "nobody is left to answer");
+  for (const auto& [id, task] : running_) end(id, task, outcome);
   running_.clear();
 }
 
@@ -202,10 +207,15 @@ void Tasks::finish(std::uint64_t id, Result<std::string> outcome) {
   if (found == running_.end()) return;
   Running task = std::move(found->second);
   running_.erase(found);
+  end(id, task, outcome);
+  task.reply(reply_of(id, std::move(outcome)));
+}
+
+void Tasks::end(std::uint64_t id, const Running& task, const Result<std::string>& outcome) {
   if (task.timer) loop_.remove_timer(*task.timer);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(base::SteadyClock::now() - task.begun);
+  count(outcome);
   note(id, task.kind, outcome, took.count(), task.what);
-  task.reply(reply_of(id, std::move(outcome)));
 }
 
 Result<std::string> Tasks::append_audit(const std::string& payload) {
@@ -260,8 +270,11 @@ void Tasks::step(std::uint64_t id) {
         return finish(id, fail(Errc::timeout, "the enumeration did not end within its time-out"));
       }
       if (work.next != begun_at && base::SteadyClock::now() >= end_of_slice) {
-        loop_.post([this, alive = alive_, id] {
-          if (*alive) step(id);
+        loop_.post([this, alive = alive_, id, begun = found->second.begun] {
+          if (!*alive) return;
+          // The id may be another request's by now, of another kind perhaps.
+          const auto still = running_.find(id);
+          if (still != running_.end() && still->second.begun == begun) step(id);
         });
         return;
       }
@@ -299,8 +312,7 @@ void Tasks::start_hash(std::uint64_t id, const std::string& payload) {
   });
 }
 
-void Tasks::note(std::uint64_t id, ipc::RequestKind kind, const Result<std::string>& outcome, std::int64_t ms,
-                 const std::string& what) {
+void Tasks::count(const Result<std::string>& outcome) {
   if (outcome)
     ++counters_.done;
   else if (outcome.error().code == Errc::cancelled)
@@ -309,6 +321,10 @@ void Tasks::note(std::uint64_t id, ipc::RequestKind kind, const Result<std::stri
     ++counters_.late;
   else
     ++counters_.failed;
+}
+
+void Tasks::note(std::uint64_t id, ipc::RequestKind kind, const Result<std::string>& outcome, std::int64_t ms,
+                 const std::string& what) {
   if (recorded_ >= max_recorded) {
     ++unrecorded_;
     return;

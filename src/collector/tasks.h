@@ -74,6 +74,9 @@ class Tasks {
   void start_hash(std::uint64_t id, const std::string& payload);
   void step(std::uint64_t id);
   void finish(std::uint64_t id, Result<std::string> outcome);
+  // Counts and records a task that was begun.
+  void end(std::uint64_t id, const Running& task, const Result<std::string>& outcome);
+  void count(const Result<std::string>& outcome);
   void note(std::uint64_t id, ipc::RequestKind kind, const Result<std::string>& outcome, std::int64_t ms,
             const std::string& what);
 

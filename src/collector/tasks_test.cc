@@ -135,6 +135,8 @@ TEST_F(TasksTest, OneMoreThanMayRunIsRefusedByTheNameOfTheBound) {
   EXPECT_FALSE(replies_.contains(4));
   EXPECT_EQ(tasks_->running(), 2U);
   EXPECT_EQ(tasks_->counters().refused, 1U);
+  EXPECT_EQ(tasks_->counters().failed, 0U) << "what was refused was never begun";
+  EXPECT_NE(tasks_->take_record()->find(R"("outcome":"refused")"), std::string::npos);
 }
 
 TEST_F(TasksTest, ACancelledTaskSaysSoOnceAndItsLateAnswerIsDropped) {
@@ -155,6 +157,27 @@ TEST_F(TasksTest, ACancelledTaskSaysSoOnceAndItsLateAnswerIsDropped) {
   EXPECT_EQ(replies_[1].size(), 2U);
 }
 
+TEST_F(TasksTest, ASliceOfACancelledEnumerationIsNotTakenForTheNextRequestOfThatId) {
+  add_processes(100, 5000);
+  make({.max_concurrent = 10, .slice = std::chrono::microseconds(0)});
+  send(1, ipc::RequestKind::enumerate, "{}");  // its next slice is posted
+  tasks_->cancel(1);
+  send(1, ipc::RequestKind::hash_path, R"({"path":"/bin/a"})");
+  bool slice_ran = false;
+  loop_->post([&] { slice_ran = true; });  // after the slice
+  run_until([&] { return slice_ran; });
+  EXPECT_EQ(tasks_->running(), 1U);
+  hashing_.at(0).second(std::string("{}"));
+  ASSERT_EQ(replies_[1].size(), 2U);
+  EXPECT_EQ(replies_[1].back().payload, "{}");
+  // An enumeration is not carried on by the slices of the one before either: each has its own.
+  send(1, ipc::RequestKind::enumerate, R"({"fields":["pid"]})");
+  tasks_->cancel(1);
+  send(1, ipc::RequestKind::enumerate, R"({"fields":["pid"]})");
+  run_until([&] { return replies_[1].size() == 4; });
+  EXPECT_EQ(std::ranges::count(replies_[1].back().payload, '{'), 1 + 4905);
+}
+
 TEST_F(TasksTest, ATaskEndsAtItsDeadline) {
   send(1, ipc::RequestKind::hash_path, R"({"path":"/bin/slow"})", 1);
   run_until([&] { return replies_.contains(1); });
@@ -170,6 +193,10 @@ TEST_F(TasksTest, NobodyIsAnsweredWhoIsGone) {
   hashing_.at(0).second(std::string("{}"));
   EXPECT_TRUE(replies_.empty());
   EXPECT_EQ(tasks_->running(), 0U);
+  EXPECT_EQ(tasks_->counters().cancelled, 1U);
+  const auto record = tasks_->take_record();
+  ASSERT_TRUE(record) << "what was begun is recorded, answered or not";
+  EXPECT_NE(record->find(R"("outcome":"cancelled","what":"/bin/a")"), std::string::npos) << *record;
 }
 
 TEST_F(TasksTest, WhatWasExecutedIsRecordedAndBounded) {
