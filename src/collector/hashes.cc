@@ -110,12 +110,13 @@ void Hashes::take(const sensor::HashAnswer& answer) {
   outcome.path = pending.path ? pending.path : answer.path;
   outcome.error = answer.error;
   if (answer.hash) {
-    // Under what was asked, never under what the helper names when more was known: it cannot speak of other files.
-    const bool same = asked.inode == 0 || answer.file == asked;
-    if (same && answer.file.inode != 0) files_.put(answer.file, *answer.hash);
-    if (outcome.path && answer.state.value_or(event::ExecutableState::ok) == event::ExecutableState::ok) {
-      const auto device = asked.inode != 0 ? asked.device : answer.file.device;
-      outcome.former = note(device, *outcome.path, *answer.hash);
+    // Only under what was asked, file and path, never under what the helper names: it cannot speak of others. Where
+    // the file was not known it speaks of this process alone.
+    if (asked.inode != 0 && answer.file == asked) {
+      files_.put(asked, *answer.hash);
+      if (pending.path && answer.state.value_or(event::ExecutableState::ok) == event::ExecutableState::ok) {
+        outcome.former = note(asked.device, *pending.path, *answer.hash);
+      }
     }
   } else if (answer.hopeless && asked.inode != 0) {
     hopeless_.put(asked, true);

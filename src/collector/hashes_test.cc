@@ -274,7 +274,6 @@ TEST_F(HashesTest, FillsInThePathThatTheSourceDidNotSee) {
   ASSERT_EQ(events_.back().kind, EventKind::change);
   EXPECT_EQ(events_.back().process.executable_path, "/bin/a");
   EXPECT_EQ(last_detail()["executable_path"], json({{"new", "/bin/a"}}));
-  EXPECT_EQ(hashes_->find(file(1)), first_hash);
   // Its children join the completed path.
   sensor::RawProcess child = process(11, "/bin/b", file(2));
   child.ppid = 10;
@@ -326,6 +325,64 @@ TEST_F(HashesTest, TheHelperCannotSpeakOfOtherFilesThanItWasAskedFor) {
   EXPECT_EQ(hashes_->find(file(1)), std::nullopt);
   lie.id = 4711;  // and answers to nothing are nothing
   hasher_->answer(lie);
+}
+
+TEST_F(HashesTest, TheHelperCannotNameAFileOrAPathThatWasNotKnown) {
+  exec(10, "/bin/a", file(1));
+  answer(first_hash);
+  sensor::RawProcess raw = process(11, "/bin/mine", {});
+  raw.executable_path.reset();
+  tell(sensor::RawKind::exec, raw);
+  ASSERT_EQ(hasher_->requests.size(), 1U);
+  sensor::HashAnswer lie;
+  lie.id = hasher_->requests[0].id;
+  lie.state = ExecutableState::ok;
+  lie.hash = second_hash;
+  lie.path = "/bin/a";
+  lie.file = file(1);
+  hasher_->answer(lie);
+  EXPECT_EQ(events_.back().process.executable_hash, second_hash) << "of the process that was asked for it counts";
+  EXPECT_EQ(hashes_->find(file(1)), first_hash);
+  EXPECT_EQ(last_detail()["executable_hash"], json({{"new", second_hash}})) << "no change of a path was seen";
+  EXPECT_EQ(hashes_->note(1, "/bin/a", first_hash), std::nullopt) << "the last hash of that path is still its own";
+  EXPECT_EQ(hashes_->counters().changed, 0U);
+}
+
+TEST_F(HashesTest, AStateIsToldOfEachProcessThatSharesTheImage) {
+  exec(10, "/bin/a", file(1));
+  sensor::RawProcess child = process(11, "/bin/a", {});
+  child.ppid = 10;
+  child.parent_start_ticks = 5;
+  tell(sensor::RawKind::fork, child);
+  sensor::RawProcess grandchild = process(12, "/bin/b", file(2));
+  grandchild.ppid = 11;
+  grandchild.parent_start_ticks = 5;
+  tell(sensor::RawKind::exec, grandchild);  // tells of its parent first
+  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exec}));
+  events_.clear();
+  answer(first_hash, ExecutableState::replaced);
+  ASSERT_EQ(events_.size(), 2U);
+  const auto both =
+      json({{"executable_hash", {{"new", first_hash}}}, {"executable_state", {{"old", "ok"}, {"new", "replaced"}}}});
+  for (const auto& told : events_) {
+    EXPECT_EQ(json::parse(told.detail), both) << told.process.key.pid;
+    EXPECT_EQ(told.process.executable_state, ExecutableState::replaced);
+  }
+}
+
+TEST_F(HashesTest, AnEndThatWasRefusedIsCompletedAllTheSame) {
+  exec(10, "/bin/a", file(1));
+  refuse_ = true;
+  exit(10);
+  refuse_ = false;
+  answer(first_hash);
+  ASSERT_EQ(events_.back().kind, EventKind::change);
+  EXPECT_EQ(events_.back().process.key.pid, 10U);
+  EXPECT_EQ(events_.back().process.executable_hash, first_hash);
+  tracker_->begin_scan(1, moment(), true);
+  tracker_->end_scan(moment());
+  ASSERT_EQ(events_.back().kind, EventKind::exit);
+  EXPECT_EQ(events_.back().process.executable_hash, first_hash) << "told after the hash was known";
 }
 
 TEST_F(HashesTest, WhatDidNotFitIsTakenUpByTheNextScan) {

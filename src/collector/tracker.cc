@@ -95,7 +95,7 @@ void Tracker::take_parent(Entry& entry, const sensor::RawProcess& raw) const {
   const auto parent = entries_.find(raw.ppid);
   const bool known =
       parent != entries_.end() && (raw.parent_start_ticks == 0 ? parent->second.start_ticks <= raw.start_ticks
-                                                               : parent->second.start_ticks == raw.parent_start_ticks);
+                                                               : is_instance(parent->second, raw.parent_start_ticks));
   if (known) {
     entry.parent_pid = raw.ppid;
     entry.parent_ticks = parent->second.start_ticks;
@@ -108,13 +108,13 @@ void Tracker::take_parent(Entry& entry, const sensor::RawProcess& raw) const {
 
 Tracker::Entry* Tracker::find(event::Pid pid, std::uint64_t start_ticks) {
   const auto found = entries_.find(pid);
-  return found == entries_.end() || found->second.start_ticks != start_ticks ? nullptr : &found->second;
+  return found == entries_.end() || !is_instance(found->second, start_ticks) ? nullptr : &found->second;
 }
 
 bool Tracker::is_gone(event::Pid pid, std::uint64_t start_ticks) {
   if (ends_.find(pid, start_ticks) != nullptr) return true;
   const auto now = entries_.find(pid);
-  return now != entries_.end() && now->second.start_ticks > start_ticks;
+  return now != entries_.end() && now->second.start_ticks > start_ticks && !is_instance(now->second, start_ticks);
 }
 
 Tracker::Entry* Tracker::insert(Entry entry, Moment now) {
@@ -154,6 +154,7 @@ void Tracker::on_fork(const sensor::RawEvent& raw, EventSource source) {
   if (find(process.pid, process.start_ticks) != nullptr) return;  // a scan was first
   if (is_gone(process.pid, process.start_ticks)) return;
   Entry child = make_entry(process);
+  child.started_by_stamp = source == EventSource::netlink;
   const auto parent = child.parent_pid == 0 ? entries_.end() : entries_.find(process.ppid);
   if (parent != entries_.end() && parent->second.start_ticks == child.parent_ticks) {
     child.image = parent->second.image;
@@ -239,12 +240,7 @@ void Tracker::on_exit(const sensor::RawEvent& raw, EventSource source) {
   if (found == entries_.end() || found->second.start_ticks != ticks) return on_unknown_exit(raw, source, end);
   end.told = found->second.announced;
   ends_.remember(end);
-  if (end.told) {
-    if (!emit_end(found->second, end, source))
-      owed_.push_back({std::move(found->second), end, source});
-    else if (found->second.hash_awaited)
-      keep_for_hash(found->second, event_);
-  }
+  tell_end(std::move(found->second), end, source);
   entries_.erase(found);
 }
 
@@ -274,7 +270,9 @@ void Tracker::on_unknown_exit(const sensor::RawEvent& raw, EventSource source, c
 
 void Tracker::tell_end(Entry entry, const End& end, EventSource source) {
   if (!entry.announced && !end.told) return;
-  if (!emit_end(entry, end, source)) owed_.push_back({std::move(entry), end, source});
+  const bool told = emit_end(entry, end, source);
+  if (entry.hash_awaited) keep_for_hash(entry, event_);
+  if (!told) owed_.push_back({std::move(entry), end, source});
 }
 
 bool Tracker::emit_end(const Entry& entry, const End& end, EventSource source) {

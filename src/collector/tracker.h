@@ -111,8 +111,9 @@ class Tracker {
     bool announced = false;  // a start of it was emitted
     bool retell = false;     // what it is now was refused: the next scan tells it
     bool kernel_thread = false;
-    bool hash_awaited = false;  // its outcome will name this process and image
-    bool hash_told = false;     // the last event carried it
+    bool started_by_stamp = false;  // its start was taken from a message's stamp: right, or one tick late
+    bool hash_awaited = false;      // its outcome will name this process and image
+    bool hash_told = false;         // the last event carried it
   };
   // Told, but not in the table for lack of room: as much as its end needs.
   struct Untracked {
@@ -130,6 +131,9 @@ class Tracker {
   Entry make_entry(const sensor::RawProcess& raw) const;
   void take_parent(Entry& entry, const sensor::RawProcess& raw) const;
   Entry* find(event::Pid pid, std::uint64_t start_ticks);
+  [[nodiscard]] static bool is_instance(const Entry& entry, std::uint64_t start_ticks) {
+    return entry.start_ticks == start_ticks || (entry.started_by_stamp && entry.start_ticks == start_ticks + 1);
+  }
   // Whether this instance has ended, or its pid already belongs to a later one.
   [[nodiscard]] bool is_gone(event::Pid pid, std::uint64_t start_ticks);
   // The entry for a new instance; one that had the pid before is closed. Null when the table is full.
@@ -170,7 +174,7 @@ class Tracker {
   std::uint64_t last_image_ = 0;
   // Ended, and waiting for their hash. As many as may wait (Hashes::Options::waiting).
   struct Ended {
-    std::uint64_t image = 0;
+    std::shared_ptr<Image> image;
     event::ProcessEvent event;
   };
   std::unordered_map<event::ProcessKey, Ended> ended_unhashed_;

@@ -73,7 +73,7 @@ void Tracker::refresh_hash(Entry& entry, const sensor::RawProcess& raw, Timestam
 }
 
 void Tracker::keep_for_hash(const Entry& entry, const event::ProcessEvent& event) {
-  ended_unhashed_.insert_or_assign(key_of(entry), Ended{entry.image->id, event});
+  ended_unhashed_.insert_or_assign(key_of(entry), Ended{entry.image, event});
 }
 
 void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
@@ -88,23 +88,37 @@ void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
     if (outcome.path && !path) detail["executable_path"] = change(std::nullopt, *outcome.path);
     return detail;
   };
+  // Processes that were forked share one image: what each was told of it is what it was before this outcome.
+  struct Before {
+    std::optional<std::string> hash, path;
+    std::optional<ExecutableState> state;
+  };
+  std::unordered_map<const Image*, Before> completed;
+  const auto take = [&](Image& image) -> const Before& {
+    const auto [place, first] = completed.try_emplace(&image, Before{image.hash, image.executable_path, image.state});
+    if (first) {
+      image.hash_settled = true;
+      if (outcome.hash) image.hash = outcome.hash;
+      if (outcome.state) image.state = outcome.state;
+      if (!image.executable_path) image.executable_path = outcome.path;
+    }
+    return place->second;
+  };
   for (const auto& subject : outcome.subjects) {
     if (Entry* entry = find(subject.key.pid, subject.key.start_ticks);
         entry != nullptr && entry->image->id == subject.image) {
       auto& image = *entry->image;
       entry->hash_awaited = false;
-      const auto detail = complete(entry->hash_told ? image.hash : std::nullopt, image.state, image.executable_path);
-      image.hash_settled = true;
-      if (outcome.hash) image.hash = outcome.hash;
-      if (outcome.state) image.state = outcome.state;
-      if (!image.executable_path) image.executable_path = outcome.path;
+      const auto& before = take(image);
+      const auto detail = complete(entry->hash_told ? before.hash : std::nullopt, before.state, before.path);
       if (detail.empty() || !entry->announced) continue;
       const bool told = tell(*entry, EventKind::change, EventSource::scan, now, members(detail));
       entry->hash_told = told && image.hash.has_value();
       continue;
     }
     const auto ended = ended_unhashed_.find(subject.key);
-    if (ended == ended_unhashed_.end() || ended->second.image != subject.image) continue;
+    if (ended == ended_unhashed_.end() || ended->second.image->id != subject.image) continue;
+    take(*ended->second.image);  // its end may still be owed: then that tells it as well
     event_ = std::move(ended->second.event);
     ended_unhashed_.erase(ended);
     auto& process = event_.process;

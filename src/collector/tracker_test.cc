@@ -240,6 +240,39 @@ TEST_F(TrackerTest, ReusedPidClosesTheFormerProcessOnce) {
   EXPECT_EQ(events_[1].process.key.start_ticks, 2U);
 }
 
+TEST_F(TrackerTest, AStartThatNetlinkToldOneTickLateIsTheSameProcess) {
+  auto tracker = make();
+  const auto scan = [&](std::uint64_t id, std::uint64_t ticks) {
+    tracker.begin_scan(id, now(), true);
+    tracker.on_scanned(with_image(raw_process(10, ticks), "/bin/a", "a\0"s), now());
+    return tracker.end_scan(now());
+  };
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(10, 6)), EventSource::netlink);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 6), "/bin/a", "a\0"s)),
+                   EventSource::netlink);
+  const auto updates = scan(1, 5);
+  ASSERT_EQ(updates.size(), 1U);
+  EXPECT_EQ(updates[0].key.start_ticks, 6U) << "as it was told";
+  auto child = with_image(raw_process(11, 9, 10, 5), "/bin/b", "b\0"s);
+  tracker.begin_scan(2, now(), true);
+  tracker.on_scanned(with_image(raw_process(10, 5), "/bin/a", "a\0"s), now());
+  tracker.on_scanned(child, now());
+  tracker.end_scan(now());
+  EXPECT_EQ(events_.back().process.parent_key->start_ticks, 6U);
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen}));
+  // Two ticks are another process, and of a source that knows the start one tick is as well.
+  tracker.begin_scan(3, now(), true);
+  tracker.on_scanned(with_image(raw_process(10, 4), "/bin/a", "a\0"s), now());
+  tracker.end_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exit, EventKind::exit}));
+  events_.clear();
+  tracker.on_event(event(sensor::RawKind::fork, raw_process(20, 6)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(20, 6), "/bin/a", "a\0"s)), EventSource::ebpf);
+  tracker.begin_scan(4, now(), true);
+  tracker.on_scanned(with_image(raw_process(20, 5), "/bin/a", "a\0"s), now());
+  EXPECT_TRUE(tracker.end_scan(now()).empty());
+}
+
 TEST_F(TrackerTest, WhatWasRefusedIsToldByTheNextScan) {
   auto tracker = make();
   refuse_ = true;
