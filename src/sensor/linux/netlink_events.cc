@@ -36,7 +36,9 @@ NetlinkEvents::Clocks NetlinkEvents::Clocks::now() {
 }
 
 NetlinkEvents::NetlinkEvents(ProcReader reader, std::size_t max_processes)
-    : reader_(std::move(reader)), max_processes_(max_processes) {}
+    : reader_(std::move(reader)),
+      max_processes_(max_processes),
+      first_boot_offset_ns_(Clocks::now().boot_minus_monotonic_ns) {}
 
 Result<void> NetlinkEvents::prime() {
   std::vector<event::Pid> pids;
@@ -210,7 +212,7 @@ void NetlinkEvents::on_fork(const ProcMessage& message, Look* look, const Emit& 
     if (process.kernel_thread) process.comm = look->process.comm;
   } else {
     // It is gone, and its pid perhaps another's. The message was stamped when it was forked, but not at the same
-    // nanosecond: one in some hundred falls into the next tick, of a process that hardly anybody can compare it with.
+    // nanosecond: one in some hundred falls into the next tick. The table takes a start one tick earlier for the same.
     process.start_ticks = latest;
   }
   process.pid = message.pid;
@@ -324,6 +326,7 @@ void NetlinkEvents::set_parent(RawProcess& process, event::Pid parent) const {
 void NetlinkEvents::hand_over(RawKind kind, const ProcMessage& message, const RawProcess& process, const Emit& emit) {
   event_.kind = kind;
   event_.time = Timestamp{message.monotonic_ns + clocks_.wall_minus_monotonic_ns};
+  event_.boot_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(message.monotonic_ns + first_boot_offset_ns_, 0));
   event_.process = process;
   event_.exit_code = event_.exit_signal = 0;
   if (kind == RawKind::exit) {

@@ -93,6 +93,9 @@ class NetlinkEvents {
   std::vector<std::size_t> images_, forks_;            // messages whose process is to be looked at
   std::unordered_map<event::Pid, std::size_t> later_;  // while planning: the last message about a process
   Clocks clocks_;
+  // Of when the source was opened, for RawEvent::boot_ns: read anew it would differ by what lies between two readings,
+  // and the younger of two events could look like the older.
+  std::int64_t first_boot_offset_ns_ = 0;
   RawEvent event_;
   SourceCounters counters_;
 };

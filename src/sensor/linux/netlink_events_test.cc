@@ -97,6 +97,20 @@ TEST_F(FakeEvents, GivesForkExecAndExitOneIdentity) {
   EXPECT_TRUE(handle({message(exit, 7, now_ + 3 * kMs)}).empty());
 }
 
+TEST_F(FakeEvents, StampsGrowAndAreTheSameForWhatIsToldTwice) {
+  process(7, ticks(now_), "seven");
+  const auto first = handle({message(fork, 7, now_), message(exec, 7, now_ + kMs)});
+  const auto again = handle({message(exec, 7, now_ + kMs)});
+  const auto next = handle({message(exec, 7, now_ + kMs + 1)});
+  ASSERT_EQ(first.size(), 2U);
+  ASSERT_EQ(again.size(), 1U);
+  ASSERT_EQ(next.size(), 1U);
+  EXPECT_NEAR(static_cast<double>(first[0].boot_ns), static_cast<double>(now_ + boot_ahead_), 1e9);
+  EXPECT_EQ(first[1].boot_ns - first[0].boot_ns, static_cast<std::uint64_t>(kMs));
+  EXPECT_EQ(again[0].boot_ns, first[1].boot_ns);
+  EXPECT_EQ(next[0].boot_ns, first[1].boot_ns + 1);
+}
+
 TEST_F(FakeEvents, TellsWhatIsGoneWithoutMakingAnythingUp) {
   const auto seen = handle({message(fork, 7, now_), message(exec, 7, now_ + kMs), message(exit, 7, now_ + 2 * kMs, 9)});
   ASSERT_EQ(seen.size(), 3U);
