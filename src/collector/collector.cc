@@ -85,8 +85,13 @@ Result<void> Collector::start() {
     }
   }
   if (parts_.hashes) {
-    DE_CHECK(parts_.hashes->start(
-        loop_, [this](const Hashes::Outcome& outcome) { tracker_.on_hash(outcome, base::wall_now()); }));
+    DE_CHECK(parts_.hashes->start(loop_, [this](const Hashes::Outcome& outcome) {
+      // As in beat(): what happened before this moment is heard first, or the hash of an image that was left would be
+      // told as that of what runs.
+      const auto now = base::wall_now();
+      if (parts_.source) parts_.source->poll();
+      tracker_.on_hash(outcome, now);
+    }));
   }
   scan();
   if (!last_scan_.error.empty() && !parts_.source) return fail(Errc::unavailable, "first scan: " + last_scan_.error);

@@ -45,19 +45,48 @@ class FakeSnapshot final : public sensor::Snapshot {
 
 class FakeSource final : public sensor::Source {
  public:
-  explicit FakeSource(sensor::SourceCounters& counters) : counters_(counters) {}
+  using OnEvent = std::function<void(const sensor::RawEvent&)>;
+  FakeSource(sensor::SourceCounters& counters, std::vector<sensor::RawEvent>& waiting)
+      : counters_(counters), waiting_(waiting) {}
   [[nodiscard]] event::EventSource kind() const override { return event::EventSource::ebpf; }
   [[nodiscard]] std::string_view name() const override { return "fake"; }
-  Result<void> start(EventLoop&, std::function<void(const sensor::RawEvent&)>,
-                     std::function<void(const Error&)>) override {
+  Result<void> start(EventLoop&, OnEvent on_event, std::function<void(const Error&)>) override {
+    on_event_ = std::move(on_event);
     return {};
   }
-  void poll() override {}
+  void poll() override {
+    for (const auto& event : std::exchange(waiting_, {})) on_event_(event);
+  }
   [[nodiscard]] sensor::SourceCounters counters() const override { return counters_; }
   void stop() override {}
 
  private:
   sensor::SourceCounters& counters_;
+  std::vector<sensor::RawEvent>& waiting_;
+  OnEvent on_event_;
+};
+
+class FakeHasher final : public sensor::Hasher {
+ public:
+  struct Heard {
+    std::vector<sensor::HashRequest> requests;
+    OnAnswer answer;
+  };
+  explicit FakeHasher(Heard& heard) : heard_(heard) {}
+  Result<void> start(EventLoop&, OnAnswer on_answer) override {
+    heard_.answer = std::move(on_answer);
+    return {};
+  }
+  bool submit(sensor::HashRequest request) override {
+    heard_.requests.push_back(std::move(request));
+    return true;
+  }
+  [[nodiscard]] sensor::HasherCounters counters() const override { return {}; }
+  [[nodiscard]] std::string problem() const override { return {}; }
+  void stop() override {}
+
+ private:
+  Heard& heard_;
 };
 
 class CollectorTest : public testing::Test {
@@ -81,7 +110,8 @@ class CollectorTest : public testing::Test {
     auto ledger = ledger::Ledger::open({.path = folder_ + "/audit.redb", .reader_group = ""});
     ASSERT_TRUE(ledger) << ledger.error().message;
     Collector::Parts parts;
-    parts.source = std::make_unique<FakeSource>(source_);
+    parts.source = std::make_unique<FakeSource>(source_, waiting_);
+    parts.hashes = std::make_unique<Hashes>(Hashes::Options{}, std::make_unique<FakeHasher>(hasher_));
     parts.snapshot = std::make_unique<FakeSnapshot>(scans_);
     parts.ledger = std::move(*ledger);
     collector_ = std::make_unique<Collector>(*loop_, std::move(options), std::move(parts),
@@ -115,6 +145,8 @@ class CollectorTest : public testing::Test {
   std::unique_ptr<EventLoop> loop_;
   Scans scans_;
   sensor::SourceCounters source_;
+  std::vector<sensor::RawEvent> waiting_;  // in the ring
+  FakeHasher::Heard hasher_;
   std::unique_ptr<Collector> collector_;
 };
 
@@ -160,6 +192,34 @@ TEST_F(CollectorTest, ScansThatCostTooMuchComeLessOften) {
   run_until([&] { return collector_->scans().stretched > 0 && scans_.depths.size() >= 4; });
   EXPECT_GE(base::SteadyClock::now() - begin, 3 * std::chrono::milliseconds(25)) << "between four scans";
   EXPECT_NE(detail("scans_stretched"), "0");
+}
+
+TEST_F(CollectorTest, WhatHappenedBeforeAHashCameIsHeardBeforeIt) {
+  start({});
+  const auto exec = [](const std::string& path, std::uint64_t inode) {
+    sensor::RawEvent event;
+    event.kind = sensor::RawKind::exec;
+    event.time = base::wall_now();
+    event.process.pid = 50;
+    event.process.start_ticks = 50;
+    event.process.comm = "task";
+    event.process.executable_path = path;
+    event.process.file = {.device = 1, .inode = inode, .size = 1, .mtime_ns = 1, .ctime_ns = 1};
+    event.process.executable_state = event::ExecutableState::ok;
+    return event;
+  };
+  hasher_.requests.clear();
+  waiting_ = {exec("/bin/a", 7)};
+  run_until([&] { return !hasher_.requests.empty(); });  // the next beat hears it
+  const auto emitted = std::stoull(detail("events_emitted"));
+  waiting_ = {exec("/bin/b", 8)};
+  sensor::HashAnswer answer;
+  answer.id = hasher_.requests[0].id;
+  answer.hash = std::string(64, 'a');
+  answer.file = hasher_.requests[0].file;
+  hasher_.answer(answer);
+  EXPECT_TRUE(waiting_.empty());
+  EXPECT_EQ(std::stoull(detail("events_emitted")), emitted + 1) << "an exec, and no change of what was left";
 }
 
 TEST_F(CollectorTest, HealthSaysWhatEachPredicateLeftOut) {

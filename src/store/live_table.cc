@@ -149,23 +149,26 @@ Result<void> LiveTable::insert(const ProcessKey& key, std::int64_t epoch, const 
   return {};
 }
 
-Result<std::optional<ProcessEvent>> LiveTable::read(const ProcessKey& key) {
+Result<std::optional<LiveTable::Row>> LiveTable::read(const ProcessKey& key) {
   if (!rows_.contains(key)) return std::nullopt;
-  DE_TRY(auto* select, statements_.get("SELECT cpu_usage, memory_usage, status, event FROM live "
+  DE_TRY(auto* select, statements_.get("SELECT cpu_usage, memory_usage, epoch_id, event FROM live "
                                        "WHERE pid=? AND start_ticks=? AND boot=?"));
   const db::StatementReset reset(*select);
   DE_TRY(const bool found, bind_key(*select, 1, key).step());
   if (!found) return std::nullopt;
-  ProcessEvent row;
+  Row row{{}, select->integer(2)};
   base::ByteReader in(select->blob(3));
   // A damaged row is as good as none: the next look at the process replaces it.
-  if (!event::decode_event(in, row)) return std::nullopt;
-  if (!select->is_null(0)) row.process.cpu_usage = select->real(0);
-  if (!select->is_null(1)) row.process.memory_usage = static_cast<std::uint64_t>(select->integer(1));
+  auto& event = row.event;
+  if (!event::decode_event(in, event)) return std::nullopt;
+  if (!select->is_null(0)) event.process.cpu_usage = select->real(0);
+  if (!select->is_null(1)) event.process.memory_usage = static_cast<std::uint64_t>(select->integer(1));
   return row;
 }
 
-// What is known of the process and what is new of it, as one event.
+// What is known of the process and what is new of it, as one event. A collector tells in the order in which it learned,
+// so within its epoch what comes later counts, whatever the wall clock did meanwhile. Only what another epoch told,
+// delivered late perhaps, is put in its place by time.
 Result<void> LiveTable::fold(Events events) {
   const auto& key = events.front().key;
   DE_TRY(auto row, read(key));
@@ -175,18 +178,18 @@ Result<void> LiveTable::fold(Events events) {
     ProcessEvent next;
     base::ByteReader in(staged.bytes);
     DE_CHECK(event::decode_event(in, next));
-    if (row && next.time < row->time) continue;
-    if (row) merge(next, *row);
-    row = std::move(next);
+    if (row && staged.epoch != row->epoch && next.time < row->event.time) continue;
+    if (row) merge(next, row->event);
+    row = Row{std::move(next), staged.epoch};
     changed = true;
   }
   if (!changed) return {};
   std::string bytes;
-  event::encode_event(*row, bytes);
+  event::encode_event(row->event, bytes);
   EventView whole;
   base::ByteReader in(bytes);
   DE_CHECK(event::decode_event(in, whole));
-  return insert(key, events.back().epoch, whole);
+  return insert(key, row->epoch, whole);
 }
 
 Result<void> LiveTable::apply(const event::ScanSummary& scan, const std::string& source, std::int64_t epoch) {

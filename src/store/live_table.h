@@ -1,7 +1,7 @@
 // The live processes: an indexed table, updated in place in the transaction of the batch that tells of a change.
-// Events come twice and out of order; what happens to one process within a transaction is folded before it is written,
-// so that a process that lives for less than a batch costs the table nothing. Which processes it holds is kept in
-// memory: an exit of one that never got there needs no statement.
+// Events come twice, and those of several epochs out of order; what happens to one process within a transaction is
+// folded before it is written, so that a process that lives for less than a batch costs the table nothing. Which
+// processes it holds is kept in memory: an exit of one that never got there needs no statement.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +45,11 @@ class LiveTable {
   Result<void> write(Events events);
   Result<void> insert(const event::ProcessKey& key, std::int64_t epoch, const event::EventView& event);
   Result<void> fold(Events events);
-  Result<std::optional<event::ProcessEvent>> read(const event::ProcessKey& key);
+  struct Row {
+    event::ProcessEvent event;
+    std::int64_t epoch = 0;  // that told of it last
+  };
+  Result<std::optional<Row>> read(const event::ProcessKey& key);
   void remember_end(const event::ProcessKey& key);
   [[nodiscard]] bool has_ended(const event::ProcessKey& key) const {
     return ended_.contains(key) || ended_before_.contains(key);

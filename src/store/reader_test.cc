@@ -291,13 +291,26 @@ TEST_F(ProcessTest, AProcessLivesFromExecToExit) {
 
 TEST_F(ProcessTest, EventsOutOfOrderDoNotUndoNewerOnes) {
   store({make_event(EventKind::exec, 1, 20, "new")});
-  store({make_event(EventKind::exec, 1, 10, "old")});
+  store({make_event(EventKind::exec, 1, 10, "old")}, {}, 2);
   EXPECT_EQ(live().at(1).process.name, "new");
   store({make_event(EventKind::exit, 1, 30)});
   store({make_event(EventKind::exec, 1, 25, "late"), make_event(EventKind::seen, 1, 31, "later")});
   EXPECT_TRUE(live().empty()) << "an ended process came back";
   store({make_event(EventKind::change, 5, 31)});
   EXPECT_TRUE(live().empty()) << "a change of an unknown process made one";
+}
+
+TEST_F(ProcessTest, WithinAnEpochTheOrderCountsAndNotTheWallClock) {
+  // The clock is set back by an hour; in one batch and from one to the next.
+  store({make_event(EventKind::exec, 1, 3'610'000, "before"), make_event(EventKind::exec, 1, 20'000, "after")});
+  EXPECT_EQ(live().at(1).process.name, "after");
+  store({make_event(EventKind::exec, 2, 3'610'000, "before")});
+  store({make_event(EventKind::exec, 2, 20'000, "after")});
+  EXPECT_EQ(live().at(2).process.name, "after");
+  auto change = make_event(EventKind::change, 2, 10'000, "after");
+  change.process.executable_hash = std::string(64, 'a');
+  store({change});
+  EXPECT_EQ(live().at(2).process.executable_hash, std::string(64, 'a'));
 }
 
 TEST_F(ProcessTest, AChangeCompletesWhatIsKnown) {
