@@ -126,6 +126,13 @@ ValueView Block::value(std::size_t row, Column column, event::EventId first_even
   }
 }
 
+Block::Integers Block::integers(Column column) const {
+  // Rows of gaps have values that SQL does not show: those go the long way.
+  if (!has_number(encoding_of(column)) || !gap_.empty()) return {};
+  const auto& column_data = data(column);
+  return {column_data.integers.data(), column_data.present.empty() ? nullptr : column_data.present.data()};
+}
+
 std::size_t Block::bytes() const {
   std::size_t sum = 0;
   for (const auto& column : columns_) sum += column ? column->bytes() : 0;

@@ -28,6 +28,12 @@ class Block {
   Result<void> need(event::Column column);
   // The SQL value; the column must have been needed. `event_id` is that of row 0. Text lives as long as the block.
   [[nodiscard]] ValueView value(std::size_t row, event::Column column, event::EventId first_event);
+  // A column of integers, once needed: what value() gives, without looking for the way each time.
+  struct Integers {
+    const std::int64_t* values = nullptr;   // null: of another kind, value() must be asked
+    const std::uint8_t* present = nullptr;  // 0: NULL, 1: a value; null: all have one
+  };
+  [[nodiscard]] Integers integers(event::Column column) const;
   // The rows of [first, last] in the time range that meet every condition, ascending.
   Result<std::vector<std::uint32_t>> select(const predicate::Predicate& predicate, const event::TimeRange& time,
                                             event::EventId first_event, std::uint32_t first, std::uint32_t last);

@@ -1,42 +1,115 @@
 #include "store/column_data.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
 #include <limits>
+#include <optional>
 
 #include "base/bytes.h"
 
 namespace daemoneye::store {
 namespace {
 
-bool read_presence(base::ByteReader& in, std::size_t rows, std::vector<std::uint8_t>& present) {
+// As ByteReader::varint(), with the place in a register: a column is thousands of them, and most are short.
+class Varints {
+ public:
+  explicit Varints(std::string_view in) : at_(in.data()), end_(in.data() + in.size()) {}
+
+  bool next(std::uint64_t& value) {
+    if constexpr (std::endian::native == std::endian::little) {
+      // Whatever its length: to guess that of the next one wrong costs more than all of this.
+      std::uint64_t word = 0;
+      if (end_ - at_ >= static_cast<std::ptrdiff_t>(sizeof word)) {
+        std::memcpy(&word, at_, sizeof word);
+        if (const std::uint64_t stop = ~word & 0x8080808080808080; stop != 0) {
+          const int bits_before = std::countr_zero(stop) - 7;  // of the byte that ends it
+          word &= (stop ^ (stop - 1)) & 0x7f7f7f7f7f7f7f7f;
+          const bool is_shortest = word >> bits_before != 0 || bits_before == 0;
+          word = (word & 0x007f007f007f007f) | (word & 0x7f007f007f007f00) >> 1;
+          word = (word & 0x00003fff00003fff) | (word & 0x3fff00003fff0000) >> 2;
+          value = (word & 0x000000000fffffff) | (word & 0x0fffffff00000000) >> 4;
+          at_ += bits_before / 8 + 1;
+          return is_shortest;
+        }
+      }
+    }
+    base::ByteReader in(rest());
+    value = in.varint();
+    at_ += in.position();
+    return in.ok();
+  }
+  [[nodiscard]] std::string_view rest() const { return {at_, static_cast<std::size_t>(end_ - at_)}; }
+
+ private:
+  const char *at_, *end_;
+};
+
+constexpr auto spread_bits = [] {
+  std::array<std::array<std::uint8_t, 8>, 256> bytes{};
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    for (unsigned bit = 0; bit < 8; ++bit) bytes[byte][bit] = byte >> bit & 1;
+  }
+  return bytes;
+}();
+
+// How many values there are; nothing when it is malformed.
+std::optional<std::size_t> read_presence(base::ByteReader& in, std::size_t rows, std::vector<std::uint8_t>& present) {
   const std::uint8_t kind = in.u8();
-  if (!in.ok()) return false;
+  if (!in.ok()) return std::nullopt;
   switch (static_cast<Presence>(kind)) {
-    case Presence::all: return true;
-    case Presence::none: present.assign(rows, 0); return true;
+    case Presence::all: return rows;
+    case Presence::none: present.assign(rows, 0); return 0;
     case Presence::bitmap: {
       const auto bits = in.raw((rows + 7) / 8);
-      if (!in.ok()) return false;
-      present.resize(rows);
-      for (std::size_t row = 0; row < rows; ++row) {
-        present[row] = static_cast<unsigned char>(bits[row / 8]) >> (row % 8) & 1;
+      if (!in.ok()) return std::nullopt;
+      present.resize((rows + 7) / 8 * 8);
+      std::size_t count = 0;
+      for (std::size_t i = 0; i < bits.size(); ++i) {
+        const auto& spread = spread_bits[static_cast<unsigned char>(bits[i])];
+        std::copy(spread.begin(), spread.end(), present.begin() + static_cast<std::ptrdiff_t>(8 * i));
       }
-      return true;
+      present.resize(rows);
+      for (const std::uint8_t one : present) count += one;
+      return count;
     }
   }
-  return false;
+  return std::nullopt;
 }
 
 bool read_integers(base::ByteReader& in, std::size_t rows, ColumnData& data, const ColumnData* times) {
-  if (!read_presence(in, rows, data.present)) return false;
-  data.integers.resize(rows);
-  std::uint64_t before = 0;
-  for (std::size_t row = 0; row < rows && in.ok(); ++row) {
-    if (!data.is_present(row)) continue;
-    if (times != nullptr) before = static_cast<std::uint64_t>(times->integers[row]);
-    before += static_cast<std::uint64_t>(in.zigzag());
-    data.integers[row] = static_cast<std::int64_t>(before);
+  const auto count = read_presence(in, rows, data.present);
+  // Before memory is taken: each value is a byte at least.
+  if (!count || *count > in.remaining()) return false;
+  // The values that are there, then each to its row: which rows have one is no pattern that could be guessed.
+  std::vector<std::int64_t> values(*count + (data.present.empty() ? 0 : 1));
+  Varints differences(in.rest());
+  std::uint64_t before = 0, value = 0;
+  for (std::size_t i = 0; i < *count; ++i) {
+    if (!differences.next(value)) return false;
+    const std::uint64_t difference = value >> 1 ^ (~(value & 1) + 1);
+    before = times == nullptr ? before + difference : difference;
+    values[i] = static_cast<std::int64_t>(before);
   }
-  return in.at_end();
+  if (!differences.rest().empty()) return false;
+  if (data.present.empty()) {
+    data.integers = std::move(values);
+  } else {
+    data.integers.resize(rows);
+    std::size_t next = 0;
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::uint8_t present = data.present[row];
+      data.integers[row] = values[next] & -std::int64_t{present};
+      next += present;
+    }
+  }
+  if (times == nullptr) return true;
+  for (std::size_t row = 0; row < rows; ++row) {
+    data.integers[row] = static_cast<std::int64_t>(static_cast<std::uint64_t>(data.integers[row]) +
+                                                   static_cast<std::uint64_t>(times->integers[row]));
+  }
+  return true;
 }
 
 std::uint8_t last_enumerator(event::Column column) {
@@ -71,9 +144,11 @@ bool read_reals(base::ByteReader& in, std::size_t rows, ColumnData& data) {
 
 bool read_codes(base::ByteReader& in, std::size_t rows, std::size_t entries, ColumnData& data) {
   data.rows.resize(rows);
+  Varints codes(in.rest());
   std::size_t next = 0;
   for (auto& row : data.rows) {
-    const std::uint64_t code = in.varint();
+    std::uint64_t code = 0;
+    if (!codes.next(code)) return false;
     if (code == code_null)
       row = null_entry;
     else if (code == code_next)
@@ -81,9 +156,9 @@ bool read_codes(base::ByteReader& in, std::size_t rows, std::size_t entries, Col
     else
       row = code - code_first < next ? static_cast<std::uint32_t>(code - code_first) : null_entry;
     // An entry is used when it is first met, so a later code names one of those before.
-    if (!in.ok() || next > entries || (code >= code_first && row == null_entry)) return false;
+    if (next > entries || (code >= code_first && row == null_entry)) return false;
   }
-  return in.at_end() && next == entries;
+  return codes.rest().empty() && next == entries;
 }
 
 bool read_texts(base::ByteReader& in, std::size_t rows, ColumnData& data) {

@@ -38,6 +38,7 @@ struct EventScan::Impl {
   std::vector<std::uint32_t> selected;  // in the order of delivery
   std::size_t next_selected = 0;
   std::uint32_t current = 0;
+  std::array<Block::Integers, event::column_count> integers{};          // of the block; none: ask the block
   std::array<std::optional<event::Value>, event::column_count> values;  // of the tail's current event
 
   Impl(std::unique_ptr<Snapshot> held, Reader::Impl& owner, ScanRequest asked, predicate::Predicate compiled,
@@ -64,6 +65,7 @@ struct EventScan::Impl {
   Result<void> enter_block();
   Result<void> enter_batch();
   void damaged(const Error& error);
+  ValueView other_value(event::Column column);
   [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> wanted_rows() const;
   [[nodiscard]] event::TimeRange time_left() const;
 };
@@ -129,6 +131,7 @@ event::TimeRange EventScan::Impl::time_left() const {
 
 Result<void> EventScan::Impl::enter_block() {
   block.reset();
+  integers.fill({});
   DE_TRY(block, reader.open_block(row));
   const auto& conditions = predicate.conditions();
   const bool possible = std::all_of(conditions.begin(), conditions.end(),
@@ -142,7 +145,9 @@ Result<void> EventScan::Impl::enter_block() {
   DE_TRY(auto rows, block->select(predicate, time_left(), row.first_event, first, last));
   if (rows.empty()) return {};
   for (std::size_t i = 0; i < event::column_count; ++i) {
-    if (request.columns[i]) DE_CHECK(block->need(static_cast<event::Column>(i)));
+    if (!request.columns[i]) continue;
+    DE_CHECK(block->need(static_cast<event::Column>(i)));
+    integers[i] = block->integers(static_cast<event::Column>(i));
   }
   selected = std::move(rows);
   return {};
@@ -150,6 +155,7 @@ Result<void> EventScan::Impl::enter_block() {
 
 Result<void> EventScan::Impl::enter_batch() {
   ++stats.tail_batches_read;
+  integers.fill({});
   DE_TRY(batch, reader.load_tail(row.id));
   if (batch.events.size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
   const auto [first, last] = wanted_rows();
@@ -164,6 +170,7 @@ Result<void> EventScan::Impl::enter_batch() {
 
 void EventScan::Impl::damaged(const Error& error) {
   block.reset();
+  integers.fill({});
   selected.clear();
   (void)error;  // what was damaged says little to who asks; which time is missing says all
   stats.damage.push_back({"corrupt_block", row.events, row.first_time, row.last_time});
@@ -180,12 +187,23 @@ event::EventId EventScan::event_id() const { return impl_->row.first_event + imp
 const ScanStats& EventScan::stats() const { return impl_->stats; }
 
 ValueView EventScan::value(event::Column column) const {
-  if (impl_->part == Impl::Part::blocks) {
-    if (!impl_->request.columns[static_cast<std::size_t>(column)] && !impl_->block->need(column)) return {};
-    return impl_->block->value(impl_->current, column, impl_->row.first_event);
+  const auto& integers = impl_->integers[static_cast<std::size_t>(column)];
+  if (integers.values == nullptr) return impl_->other_value(column);
+  const ValueView value = integers.values[impl_->current];
+  if (integers.present == nullptr) return value;
+  // Chosen without a branch: which rows have a value is no pattern that could be guessed.
+  const std::array<ValueView, 2> choices{ValueView(), value};
+  return choices[integers.present[impl_->current]];
+}
+
+ValueView EventScan::Impl::other_value(event::Column column) {
+  if (part == Part::blocks) {
+    if (!request.columns[static_cast<std::size_t>(column)] && !block->need(column)) return {};
+    return block->value(current, column, row.first_event);
   }
-  auto& value = impl_->values[static_cast<std::size_t>(column)];
-  if (!value) value = event::column_value(impl_->batch.events[impl_->current], event_id(), column);
+  auto& value = values[static_cast<std::size_t>(column)];
+  const auto id = row.first_event + static_cast<event::EventId>(current);
+  if (!value) value = event::column_value(batch.events[current], id, column);
   return std::visit([](const auto& held) -> ValueView { return held; }, *value);
 }
 

@@ -186,6 +186,18 @@ store::ScanRequest names() {
 }
 void ScanAllNamesColumnBlocks(benchmark::State& state) { scan_blocks(state, names()); }
 void ScanAllNamesSqliteRows(benchmark::State& state) { scan_rows(state, "SELECT name FROM events NOT INDEXED"); }
+void ScanIntegerColumnBlocks(benchmark::State& state) {
+  auto reader = *store::Reader::open(stores().folder.file());
+  store::ScanRequest request;
+  request.columns.set(static_cast<std::size_t>(Column::memory_usage));
+  for (auto _ : state) {
+    auto scan = *reader->scan(request);
+    while (*scan->next()) benchmark::DoNotOptimize(scan->value(Column::memory_usage));
+  }
+  state.counters["ns_per_stored_event"] =
+      benchmark::Counter(static_cast<double>(batch_events * batches) * 1e-9,
+                         benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+}
 void ScanSubstringColumnBlocks(benchmark::State& state) {
   auto request = names();
   request.conditions.push_back({Column::command_line, predicate::Operator::like, {std::string("%--id=777%")}});
@@ -201,6 +213,7 @@ void ScanOnePidColumnBlocks(benchmark::State& state) {
 }
 BENCHMARK(ScanAllNamesColumnBlocks)->Name("scan_names/column_blocks")->Unit(benchmark::kMillisecond);
 BENCHMARK(ScanAllNamesSqliteRows)->Name("scan_names/peer_sqlite_rows")->Unit(benchmark::kMillisecond);
+BENCHMARK(ScanIntegerColumnBlocks)->Name("scan_integer/column_blocks")->Unit(benchmark::kMillisecond);
 BENCHMARK(ScanSubstringColumnBlocks)->Name("scan_substring/column_blocks")->Unit(benchmark::kMillisecond);
 BENCHMARK(ScanSubstringSqliteRows)->Name("scan_substring/peer_sqlite_rows")->Unit(benchmark::kMillisecond);
 BENCHMARK(ScanOnePidColumnBlocks)->Name("scan_one_pid/column_blocks")->Unit(benchmark::kMillisecond);
