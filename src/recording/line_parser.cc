@@ -3,7 +3,6 @@
 #include <simdjson.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <charconv>
 #include <limits>
@@ -100,8 +99,7 @@ std::string one_of(std::string_view names) { return "one of " + std::string(name
 struct LineParser::Impl {
   dom::parser parser{max_line_bytes}, inner{max_line_bytes};
   event::ProcessEvent event;
-  std::uint64_t set = 0;                            // columns of `event` that may hold something
-  std::array<Column, event::column_count> order{};  // of the keys of the line before: lines of a file are alike
+  std::uint64_t set = 0;  // columns of `event` that may hold something
   // The boot id that was met last, as text and as bytes.
   std::string boot_text;
   event::BootId boot{};
@@ -117,10 +115,9 @@ struct LineParser::Impl {
       // Without memory for this, the first line says so.
       [[maybe_unused]] const auto error = each->allocate(usual_line_bytes, deepest);
     }
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<Column>(i);
   }
 
-  Result<Column> find(std::string_view key, std::size_t place);
+  Result<Column> find(std::string_view key, std::size_t& next);
   Result<void> assign_value(Column column, const dom::element& value);
   Result<void> finish(std::uint64_t given);
   void clear(Column column);
@@ -143,11 +140,16 @@ struct LineParser::Impl {
                         std::string_view names) const;
 };
 
-Result<Column> LineParser::Impl::find(std::string_view key, std::size_t place) {
-  if (place < order.size() && event::info(order[place]).name == key) return order[place];
+// Keys mostly come in the order of the columns, with some left out.
+Result<Column> LineParser::Impl::find(std::string_view key, std::size_t& next) {
+  for (std::size_t at = next; at < event::column_count; ++at) {
+    if (event::columns()[at].name != key) continue;
+    next = at + 1;
+    return static_cast<Column>(at);
+  }
   const auto column = event::find_column(key);
   if (!column) return unknown_key(key);
-  if (place < order.size()) order[place] = *column;
+  next = static_cast<std::size_t>(*column) + 1;
   return *column;
 }
 
@@ -507,9 +509,9 @@ Result<const event::ProcessEvent*> LineParser::parse(std::string_view line) {
   if (whole.get_object().get(object) != simdjson::SUCCESS) return fail(Errc::invalid_input, "not an object");
   std::uint64_t met = 0, given = 0;
   const auto walked = [&]() -> Result<void> {
-    std::size_t place = 0;
+    std::size_t next = 0;  // column
     for (const auto field : object) {
-      DE_TRY(const auto column, impl.find(field.key, place++));
+      DE_TRY(const auto column, impl.find(field.key, next));
       if ((met & bit(column)) != 0) return fail(Errc::invalid_input, std::string(field.key) + ": given twice");
       met |= bit(column);
       if (field.value.is_null()) continue;
