@@ -269,9 +269,8 @@ void Collector::finish_stop() {
 void Collector::end_stop() {
   auto finished = std::move(stop_done_);
   stop_done_ = nullptr;
-  if (auto sealed = parts_.ledger->seal_batches(); !sealed) {
-    observe::log(Level::error, "ledger", "batches could not be sealed", {{"error", sealed.error().message}});
-  }
+  tasks_.cancel_all();
+  seal();
   record("stop", json{{"unacknowledged_batches", uplink_.held_batches()}}.dump());
   finished();
 }
