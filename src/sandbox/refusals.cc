@@ -16,27 +16,26 @@
 namespace daemoneye::sandbox {
 namespace {
 
+constexpr int from_filter =
+    1;  // SYS_SECCOMP of the kernel's siginfo.h, which does not go together with the C library's
 constexpr std::size_t counted_numbers = 512;  // the kernel's last is below 500; those beyond share one place
 
 using Counts = std::array<std::atomic<std::uint64_t>, counted_numbers + 1>;
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
-// One of each list. Shared with the processes that are forked after it was made.
-struct SharedCounts {
-  Counts collector{}, hasher{};
-};
-
-SharedCounts& shared_counts() {
-  static SharedCounts* const instance = [] {
-    void* memory = ::mmap(nullptr, sizeof(SharedCounts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return memory == MAP_FAILED ? new SharedCounts : new (memory) SharedCounts;
+// Of the helper's list: shared with the processes that are forked after it was made, which may write there what they
+// like. Procmond's own are in no memory that others have.
+Counts& shared_counts() {
+  static Counts* const instance = [] {
+    void* memory = ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? new Counts{} : new (memory) Counts{};
   }();
   return *instance;
 }
 
-Counts& counts_of(SystemCalls list) {
-  return list == SystemCalls::hasher ? shared_counts().hasher : shared_counts().collector;
-}
+constinit Counts own_counts{};
+
+Counts& counts_of(SystemCalls list) { return list == SystemCalls::hasher ? shared_counts() : own_counts; }
 
 struct Watch {
   Counts* counts = nullptr;
@@ -73,6 +72,12 @@ void give_back(void* context, long value) {
 
 // Only what is allowed in a signal handler: no memory is taken, `names` does not change any more.
 void on_refusal(int /*signal*/, siginfo_t* info, void* context) {
+  if (info->si_code != from_filter) {
+    // From a process and not from the filter: no call of ours was refused, and no register waits for an answer.
+    (void)std::signal(SIGSYS, SIG_DFL);
+    (void)::raise(SIGSYS);
+    return;
+  }
   const int kept = errno;
   auto& state = watch();
   const auto place = place_of(info->si_syscall);

@@ -73,8 +73,8 @@ Result<Reached> current_state();
 
 // Installs a list alone; for a child of a process that dropped the rest. Needs no_new_privs. From the only thread.
 Result<void> restrict_system_calls(SystemCalls list, OnViolation on_violation = default_on_violation());
-// System calls refused so far to processes under this list, by name: to this one, and to those forked after
-// share_refusal_counts(). What another process says there is its word alone.
+// System calls refused so far to processes under this list, by name: to this one, and with the hasher's list to those
+// forked after share_refusal_counts(), too. What another process says there is its word alone.
 std::map<std::string, std::uint64_t> refused_system_calls(SystemCalls list);
 void share_refusal_counts();
 

@@ -41,7 +41,11 @@ void allow_values(List& list, int number, unsigned index, std::initializer_list<
 }
 
 // What every C++ program does: memory, time, locks between threads, the end. No memory becomes executable.
-void allow_running(List& list) {
+enum class Mapping { any, memory };  // memory: no files
+void allow_running(List& list, Mapping mapping) {
+  AllowedCall map{SYS_mmap, {{2, PROT_EXEC, 0}}};
+  if (mapping == Mapping::memory) map.checks.push_back({3, MAP_ANONYMOUS, MAP_ANONYMOUS});
+  list.push_back(std::move(map));
   allow(list, {SYS_brk,
                SYS_munmap,
                SYS_mremap,
@@ -76,7 +80,6 @@ void allow_running(List& list) {
 #ifdef SYS_time
   allow(list, {SYS_time});
 #endif
-  list.push_back({SYS_mmap, {{2, PROT_EXEC, 0}}});
   list.push_back({SYS_mprotect, {{2, PROT_EXEC, 0}}});
   // abort() and raise(): to oneself.
   const auto self = static_cast<std::uint64_t>(::getpid());
@@ -108,7 +111,7 @@ void allow_descriptors(List& list) {
 
 List collector() {
   List list;
-  allow_running(list);
+  allow_running(list, Mapping::any);
   allow_descriptors(list);
   // The loop. Sockets are only of the local kind, and nothing is listened on.
   allow(list, {SYS_epoll_ctl, SYS_epoll_pwait, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
@@ -142,7 +145,7 @@ List collector() {
 // helper's capabilities would open, gives nothing: no process has memory at its address 0.
 List hasher() {
   List list;
-  allow_running(list);
+  allow_running(list, Mapping::memory);
   allow_descriptors(list);
   constexpr std::uint64_t writing = O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
   list.push_back({SYS_openat, {{2, writing, O_RDONLY}}});

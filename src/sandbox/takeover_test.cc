@@ -57,6 +57,11 @@ struct Target {
   pid_t same_user = 0;         // a process of the user that is taken over
   pid_t other_user = 0;
   std::uint64_t remote_address = 0;  // of readable memory in `same_user`
+  UniqueFd bound_socket;             // could be listened on
+  UniqueFd opened_folder;            // on the file system of `handle`
+  // Of `private_file`: a file_handle, which the kernel wants writable.
+  alignas(file_handle) mutable std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> handle{};
+  [[nodiscard]] file_handle* handle_header() const { return reinterpret_cast<file_handle*>(handle.data()); }
 };
 
 using Attempts = std::vector<std::pair<std::string, std::function<long(const Target&)>>>;
@@ -156,7 +161,7 @@ Attempts common_attempts() {
       {"packet socket", [](const Target&) { return ::socket(AF_PACKET, SOCK_RAW, 0); }},
       {"vsock socket", [](const Target&) { return ::socket(AF_VSOCK, SOCK_STREAM, 0); }},
       {"connect out", [](const Target&) { return connected(AF_INET, SOCK_STREAM); }},
-      {"listen", [](const Target&) { return ::listen(STDIN_FILENO, 1); }},
+      {"listen", [](const Target& t) { return ::listen(t.bound_socket.get(), 1); }},
       {"write to /tmp", [](const Target&) { return opened("/tmp/daemoneye-taken-over", O_WRONLY | O_CREAT); }},
       {"write another user's file", [](const Target& t) { return opened(t.open_file, O_WRONLY); }},
       {"append to it", [](const Target& t) { return opened(t.open_file, O_WRONLY | O_APPEND); }},
@@ -226,7 +231,8 @@ Attempts common_attempts() {
       {"make a bpf map", [](const Target&) { return makes_bpf_map(); }},
       {"load a module", [](const Target&) { return ::syscall(SYS_finit_module, 0, "", 0); }},
       {"kexec", [](const Target&) { return ::syscall(SYS_kexec_load, 0, 0, nullptr, 0); }},
-      {"open by handle", [](const Target&) { return ::syscall(SYS_open_by_handle_at, AT_FDCWD, nullptr, O_RDONLY); }},
+      {"open by handle",
+       [](const Target& t) { return ::open_by_handle_at(t.opened_folder.get(), t.handle_header(), O_RDONLY); }},
       {"userfaultfd", [](const Target&) { return ::syscall(SYS_userfaultfd, 0); }},
       {"io_uring",
        [](const Target&) {
@@ -300,6 +306,11 @@ Attempts helper_attempts() {
        }},
       {"write in the ledger's folder",
        [](const Target& t) { return opened(t.ledger_folder + "/planted", O_WRONLY | O_CREAT); }},
+      {"map a file",
+       [](const Target&) {
+         const UniqueFd file(::open("/bin/true", O_RDONLY | O_CLOEXEC));
+         return ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, file.get(), 4096) == MAP_FAILED ? -1 : 1;
+       }},
       {"map an executable file",
        [](const Target&) {
          const UniqueFd file(::open("/bin/true", O_RDONLY | O_CLOEXEC));
@@ -342,6 +353,14 @@ class TakenOver : public ::testing::Test {
     target_.same_user = start_sleeper(user->uid);
     target_.other_user = start_sleeper(1);
     target_.remote_address = reinterpret_cast<std::uint64_t>(&readable_memory[0]);
+    target_.bound_socket.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const sockaddr any_name{.sa_family = AF_UNIX, .sa_data = {}};
+    ASSERT_EQ(::bind(target_.bound_socket.get(), &any_name, sizeof any_name.sa_family), 0);
+    target_.opened_folder.reset(::open(target_.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    target_.handle_header()->handle_bytes = MAX_HANDLE_SZ;
+    int mount = 0;
+    // Not every file system gives handles: the attempt then says nothing here.
+    handles_ = ::name_to_handle_at(AT_FDCWD, target_.private_file.c_str(), target_.handle_header(), &mount, 0) == 0;
     ASSERT_GT(read_remote(target_.same_user, target_.remote_address), 0) << "the address is readable there";
   }
   void TearDown() override {
@@ -408,6 +427,7 @@ class TakenOver : public ::testing::Test {
   }
 
   Target target_;
+  bool handles_ = false;
 };
 
 TEST_F(TakenOver, ProcmondCanDoNothingButItsWork) {
@@ -451,32 +471,35 @@ TEST_F(TakenOver, AttemptsWouldWorkForRootSoThatTheirFailureMeansSomething) {
   // Those that break nothing on this machine and need no kernel option.
   Attempts harmless = collector_attempts();
   for (auto& attempt : helper_attempts()) harmless.push_back(std::move(attempt));
-  const std::vector<std::string> tried{"IPv4 socket",
-                                       "IPv6 socket",
-                                       "netlink socket",
-                                       "packet socket",
-                                       "execute a program",
-                                       "execute from memory",
-                                       "executable memory",
-                                       "fork",
-                                       "process_vm_readv",
-                                       "/proc/PID/mem of the same user",
-                                       "write /proc/PID/mem",
-                                       "signal a process of the same user",
-                                       "tgkill",
-                                       "new mount namespace",
-                                       "load a bpf program",
-                                       "make a bpf map",
-                                       "read /etc/shadow",
-                                       "read another user's private file",
-                                       "read the agent's database",
-                                       "list /",
-                                       "bind a socket",
-                                       "local socket",
-                                       "socket pair",
-                                       "create in an open folder",
-                                       "hard link",
-                                       "map an executable file"};
+  std::vector<std::string> tried{"IPv4 socket",
+                                 "listen",
+                                 "IPv6 socket",
+                                 "netlink socket",
+                                 "packet socket",
+                                 "execute a program",
+                                 "execute from memory",
+                                 "executable memory",
+                                 "fork",
+                                 "process_vm_readv",
+                                 "/proc/PID/mem of the same user",
+                                 "write /proc/PID/mem",
+                                 "signal a process of the same user",
+                                 "tgkill",
+                                 "new mount namespace",
+                                 "load a bpf program",
+                                 "make a bpf map",
+                                 "read /etc/shadow",
+                                 "read another user's private file",
+                                 "read the agent's database",
+                                 "list /",
+                                 "bind a socket",
+                                 "local socket",
+                                 "socket pair",
+                                 "create in an open folder",
+                                 "hard link",
+                                 "map an executable file"};
+  tried.emplace_back("map a file");
+  if (handles_) tried.emplace_back("open by handle");
   std::erase_if(harmless, [&](const auto& attempt) { return std::ranges::find(tried, attempt.first) == tried.end(); });
   const auto outcome = play([]() -> Result<void> { return {}; }, harmless, [] { return ""; });
   for (const auto& name : tried) EXPECT_THAT(outcome.worked, Contains(name));
@@ -515,6 +538,24 @@ TEST_F(TakenOver, RefusalsOfAForkedHelperAreSeenByWhoForkedIt) {
                               return text;
                             });
   EXPECT_EQ(outcome.also, "0 socket=1");
+}
+
+// The helper could write to whatever it shares; so it shares nothing of what tells of procmond.
+TEST_F(TakenOver, AForkedHelperCannotReportRefusalsAsProcmonds) {
+  const auto outcome =
+      play([] { return Result<void>{}; }, {},
+           [&]() -> std::string {
+             share_refusal_counts();
+             const pid_t helper = ::fork();
+             if (helper == 0) {
+               if (as_collector(OnViolation::deny)) (void)::socket(AF_INET, SOCK_STREAM, 0);
+               ::_exit(refused_system_calls(SystemCalls::collector).size() == 1 ? 0 : 1);
+             }
+             int status = -1;
+             ::waitpid(helper, &status, 0);
+             return std::to_string(status) + " " + std::to_string(refused_system_calls(SystemCalls::collector).size());
+           });
+  EXPECT_EQ(outcome.also, "0 0");
 }
 
 // Who adds a user replaces the file.
@@ -580,6 +621,12 @@ TEST_F(TakenOver, IsEndedWithTheCallsNameWhereViolationsEnd) {
     EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGSYS) << ended.status << ended.said;
     EXPECT_THAT(ended.said, HasSubstr("not in the list: ptrace\n"));
   }
+}
+
+TEST_F(TakenOver, ASignalThatSomebodySendsIsNoRefusedCall) {
+  const auto ended =
+      ended_by([&] { return as_collector(OnViolation::deny); }, [] { (void)::kill(::getpid(), SIGSYS); });
+  EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGSYS) << ended.status;
 }
 
 // The numbers of x32 are calls of another table to the kernel; those it kills whatever the list says.
