@@ -234,6 +234,7 @@ void Collector::beat() {
   if (parts_.source) {
     parts_.source->poll();
     check_losses();
+    if (parts_.source->failed()) return;  // it was not heard: what is missing shows as a gap at the next start
   }
   if (parts_.hashes) parts_.hashes->publish_metrics();
   publish_metrics();

@@ -88,6 +88,8 @@ class Source {
   [[nodiscard]] virtual std::string limits() const { return {}; }
   // Hands over everything the kernel has ready now.
   virtual void poll() = 0;
+  // It has given up: what happens from now on is not heard, also when on_failure is yet to say so.
+  [[nodiscard]] virtual bool failed() const { return false; }
   // `lost` grows when the kernel could not hand an event over.
   [[nodiscard]] virtual SourceCounters counters() const = 0;
   virtual void stop() = 0;

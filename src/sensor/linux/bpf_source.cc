@@ -75,6 +75,7 @@ class BpfSource final : public Source {
   }
 
   void poll() override { drain(kMaxRecordsByPoll); }
+  [[nodiscard]] bool failed() const override { return failed_; }
 
   [[nodiscard]] SourceCounters counters() const override {
     auto counters = counters_;

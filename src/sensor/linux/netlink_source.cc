@@ -183,6 +183,7 @@ class NetlinkSource final : public Source {
   }
 
   void poll() override { drain(kMaxMessagesByPoll); }
+  [[nodiscard]] bool failed() const override { return failed_; }
 
   [[nodiscard]] SourceCounters counters() const override {
     auto counters = events_.counters();
