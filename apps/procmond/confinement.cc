@@ -66,7 +66,7 @@ std::string refused_text(SystemCalls list) {
 Result<sandbox::Reached> confine(const config::Settings& settings, Confinement confinement) {
   const bool root = ::geteuid() == 0;
   // Started as root the user changes, and what /proc says of others is closed to it anyway.
-  const bool keep_proc_links = !root && confinement.reads_proc_alone;
+  const bool keep_proc_links = !root && confinement.reads_proc_links;
   auto plan = sandbox::collector_plan({.user = root ? settings.app.collector_user : "",
                                        .ledger_folder = confinement.audit_folder,
                                        .keep_proc_links = keep_proc_links});
@@ -74,7 +74,8 @@ Result<sandbox::Reached> confine(const config::Settings& settings, Confinement c
   DE_TRY(auto reached, sandbox::drop_privileges(plan));
   if (keep_proc_links) {
     reached.missing.emplace_back(
-        "Landlock: not used, because it would hide the executables of this user's own processes from scans of /proc");
+        "Landlock: not used, because it would hide the executables of this user's own processes from what is read in "
+        "/proc");
   }
   observe::log(Level::info, "procmond", "privileges given up",
                {{"uid", std::uint64_t{reached.uid}},

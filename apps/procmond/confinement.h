@@ -13,7 +13,7 @@ namespace daemoneye::procmond {
 
 struct Confinement {
   std::string audit_folder;
-  bool reads_proc_alone = false;                    // scans have nothing but /proc
+  bool reads_proc_links = false;                    // scans or the source see executables by /proc alone
   std::function<Result<void>()> once_unprivileged;  // opens what must belong to the collector's user
 };
 // After everything privileged is open, and before anything is read that the agent says.

@@ -89,7 +89,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   // opened before that user, too, can open little else.
   std::unique_ptr<ledger::Ledger> ledger;
   auto reached = confine(settings, {.audit_folder = audit_folder,
-                                    .reads_proc_alone = sensors->snapshot->name() == "procfs",
+                                    .reads_proc_links = sensors->read_proc_links(),
                                     .once_unprivileged = [&]() -> Result<void> {
                                       auto opened = ledger::Ledger::open(
                                           {.path = settings.audit.path, .reader_group = root ? "" : reader_group});

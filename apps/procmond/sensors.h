@@ -14,6 +14,10 @@ struct Sensors {
   std::unique_ptr<sensor::Snapshot> snapshot;
   std::string reason;  // why this source
   std::string limits;  // what is not seen for want of a better one; empty: nothing
+  // Whether something learns of executables by /proc/PID/exe.
+  [[nodiscard]] bool read_proc_links() const {
+    return snapshot->name() == "procfs" || (source && source->kind() == event::EventSource::netlink);
+  }
 };
 // `failures_path`: the file of sources that failed while they ran (sensor::remember_failure).
 Result<Sensors> open_sensors(const config::Settings& settings, const std::string& failures_path,
