@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/hash.h"
@@ -80,33 +81,86 @@ void visit(Archive& archive, Event& event) {
   }
 }
 
-// First pass of the writer: one bit an optional field, the lowest bit the first.
+// All of an event but its texts, and the length in front: fewer than 64 fields of at most 10 bytes each, two keys and a
+// digest.
+constexpr std::size_t max_bytes_beside_texts = 1024;
+
+// First pass of the writer: one bit an optional field, the lowest bit the first; and the room the second needs.
 class Presence {
  public:
   std::uint64_t bits = 0;
+  std::size_t max_bytes = max_bytes_beside_texts;
 
   void base_time(Timestamp) {}
   template <class E>
   void enumerator(Column, E) {}
   template <class T>
-  void required(Column, const T&) {}
+  void required(Column, const T& value) {
+    make_room(value);
+  }
   void own_key(const ProcessKey&) {}
-  void optional_if_empty(Column, const std::string& text) { add(!text.empty()); }
+  void optional_if_empty(Column, const std::string& text) {
+    add(!text.empty());
+    make_room(text);
+  }
   void parent_key(const ProcessKey&, const std::optional<ProcessKey>& key) { add(key.has_value()); }
   void digest(Column, const std::optional<std::string>& hex) { add(hex && is_lower_hex_digest(*hex)); }
   template <class T>
   void optional(Column, const std::optional<T>& value) {
     add(value && representable(*value));
+    if (value) make_room(*value);
   }
 
  private:
   void add(bool present) { bits |= static_cast<std::uint64_t>(present) << next_++; }
+  void make_room(const std::string& text) { max_bytes += std::min(text.size(), max_text_bytes); }
+  void make_room(const Arguments& arguments) { make_room(arguments.nul_terminated()); }
+  template <class T>
+  void make_room(const T&) {}
   unsigned next_ = 0;
 };
 
+// base::ByteWriter's layout, written where the room for it was made: to look for room for each byte would cost more
+// than the byte.
+class RoomyWriter {
+ public:
+  explicit RoomyWriter(char* at) : at_(at) {}
+  [[nodiscard]] char* at() const { return at_; }
+  void u8(std::uint8_t value) { *at_++ = static_cast<char>(value); }
+  void u64(std::uint64_t value) {
+    for (std::size_t i = 0; i < sizeof value; ++i) u8(static_cast<std::uint8_t>(value >> (8 * i)));
+  }
+  void f64(double value) { u64(std::bit_cast<std::uint64_t>(value)); }
+  void varint(std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) u8(static_cast<std::uint8_t>(value | 0x80));
+    u8(static_cast<std::uint8_t>(value));
+  }
+  void zigzag(std::int64_t value) {
+    varint((static_cast<std::uint64_t>(value) << 1) ^ static_cast<std::uint64_t>(value >> 63));
+  }
+  void raw(std::string_view bytes) { at_ = std::ranges::copy(bytes, at_).out; }
+  void bytes(std::string_view value) {
+    varint(value.size());
+    raw(value);
+  }
+
+ private:
+  char* at_;
+};
+
+template <class Out>
+void put_key_after(Out& out, const ProcessKey& key, const BootId& before) {
+  const bool other_boot = key.boot != before;
+  out.u8(other_boot ? 1 : 0);
+  if (other_boot) out.raw({reinterpret_cast<const char*>(key.boot.data()), key.boot.size()});
+  out.varint(key.pid);
+  out.varint(key.start_ticks);
+}
+
 class Writer {
  public:
-  Writer(std::string& out, std::uint64_t bits) : out_(out), bits_(bits) { out_.varint(bits); }
+  Writer(char* at, std::uint64_t bits) : out_(at), bits_(bits) { out_.varint(bits); }
+  [[nodiscard]] char* at() const { return out_.at(); }
 
   void base_time(Timestamp time) {
     base_ = time;
@@ -129,7 +183,7 @@ class Writer {
     if (take()) put(text);
   }
   void parent_key(const ProcessKey& own, const std::optional<ProcessKey>& key) {
-    if (take()) put_key(out_, *key, own.boot);
+    if (take()) put_key_after(out_, *key, own.boot);
   }
   void digest(Column, const std::optional<std::string>& hex) {
     if (!take()) return;
@@ -168,7 +222,7 @@ class Writer {
   void put(double value) { out_.f64(value == 0.0 ? 0.0 : value); }
   void put(ExecutableState state) { out_.u8(static_cast<std::uint8_t>(state)); }
 
-  base::ByteWriter out_;
+  RoomyWriter out_;
   std::uint64_t bits_;
   Timestamp base_;
 };
@@ -316,13 +370,7 @@ class Reader {
 
 }  // namespace
 
-void put_key(base::ByteWriter& out, const ProcessKey& key, const BootId& before) {
-  const bool other_boot = key.boot != before;
-  out.u8(other_boot ? 1 : 0);
-  if (other_boot) out.raw({reinterpret_cast<const char*>(key.boot.data()), key.boot.size()});
-  out.varint(key.pid);
-  out.varint(key.start_ticks);
-}
+void put_key(base::ByteWriter& out, const ProcessKey& key, const BootId& before) { put_key_after(out, key, before); }
 
 bool get_key(base::ByteReader& in, ProcessKey& key, const BootId& before) {
   const std::uint8_t other_boot = in.u8();
@@ -344,12 +392,20 @@ void encode_event(const ProcessEvent& event, std::string& out) {
   Presence presence;
   visit(presence, event);
   const std::size_t begin = out.size();
-  Writer writer(out, presence.bits);
-  visit(writer, event);
-  // The length is known only now; moving these few hundred bytes is cheaper than writing them twice.
-  std::string length;
-  base::ByteWriter(length).varint(out.size() - begin);
-  out.insert(begin, length);
+  out.resize_and_overwrite(begin + presence.max_bytes, [&](char* bytes, std::size_t) {
+    char* const length_at = bytes + begin;
+    // The length is known only afterwards. Nearly all are of two bytes; for the others the event moves.
+    constexpr std::size_t usual_length_bytes = 2;
+    char* const body = length_at + usual_length_bytes;
+    Writer writer(body, presence.bits);
+    visit(writer, event);
+    const auto size = static_cast<std::size_t>(writer.at() - body);
+    std::size_t length_bytes = 1;
+    for (auto rest = size; rest >= 0x80; rest >>= 7) ++length_bytes;
+    if (length_bytes != usual_length_bytes) std::memmove(length_at + length_bytes, body, size);
+    RoomyWriter(length_at).varint(size);
+    return begin + length_bytes + size;
+  });
 }
 
 namespace {
