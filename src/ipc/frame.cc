@@ -15,13 +15,25 @@ constexpr std::size_t kept_buffer_bytes = 512 * 1024;
 
 void append_frame(std::string& out, std::uint64_t sequence, std::string_view payload) {
   out.reserve(out.size() + frame_header_bytes + payload.size());
-  const std::size_t start = out.size();
-  base::ByteWriter writer(out);
+  const std::size_t begin = begin_frame(out);
+  out.append(payload);
+  end_frame(out, begin, sequence);
+}
+
+std::size_t begin_frame(std::string& out) {
+  const std::size_t begin = out.size();
+  out.append(frame_header_bytes, '\0');
+  return begin;
+}
+
+void end_frame(std::string& out, std::size_t begin, std::uint64_t sequence) {
+  const auto payload = std::string_view(out).substr(begin + frame_header_bytes);
+  std::string header;
+  base::ByteWriter writer(header);
   writer.u32(static_cast<std::uint32_t>(payload.size()));
   writer.u64(sequence);
-  const auto header = std::string_view(out).substr(start, checked_header_bytes);
   writer.u32(base::crc32(payload, base::crc32(header)));
-  writer.raw(payload);
+  out.replace(begin, frame_header_bytes, header);
 }
 
 FrameReader::FrameReader(std::size_t max_payload) : max_payload_(max_payload) {}

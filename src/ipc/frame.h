@@ -16,6 +16,10 @@ inline constexpr std::size_t max_frame_payload_bytes = (1 + 8) * 1024 * 1024 + 6
 
 // `payload` is at most max_frame_payload_bytes.
 void append_frame(std::string& out, std::uint64_t sequence, std::string_view payload);
+// The same for a payload that is made in place: what is appended to `out` between the two calls. The second is given
+// what the first gave.
+std::size_t begin_frame(std::string& out);
+void end_frame(std::string& out, std::size_t begin, std::uint64_t sequence);
 
 // Cuts a byte stream into frames. The length is checked before memory is taken for it: the reader never holds more
 // than it was fed, and is fed no more after a bad length.
