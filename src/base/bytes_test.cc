@@ -123,6 +123,30 @@ TEST(Crc32, KnownAnswerAndPieces) {
   EXPECT_EQ(crc32(""), 0U);
 }
 
+// Long ones go another way, in which every length and beginning matters. Held against the definition.
+TEST(Crc32, OfAnyLength) {
+  const auto by_definition = [](std::string_view bytes, std::uint32_t crc) {
+    crc = ~crc;
+    for (const char c : bytes) {
+      crc ^= static_cast<unsigned char>(c);
+      for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xedb88320U : 0);
+    }
+    return ~crc;
+  };
+  const std::string bytes = random_bytes(5000);
+  const std::string_view all = bytes;
+  for (std::size_t size = 0; size <= 400; ++size) {
+    const auto part = all.substr(size % 17, size);
+    EXPECT_EQ(crc32(part), by_definition(part, 0)) << size;
+    EXPECT_EQ(crc32(part, 0xdeadbeef), by_definition(part, 0xdeadbeef)) << size;
+  }
+  EXPECT_EQ(crc32(all), by_definition(all, 0));
+  EXPECT_EQ(crc32(all.substr(1234), crc32(all.substr(0, 1234))), by_definition(all, 0));
+  const std::string zeros(300, '\0'), ones(300, '\xff');
+  EXPECT_EQ(crc32(zeros), by_definition(zeros, 0));
+  EXPECT_EQ(crc32(ones), by_definition(ones, 0));
+}
+
 TEST(Hex, ComesBackAndRefusesOthers) {
   std::string all;
   for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
