@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t npos = std::string_view::npos;
 constexpr Characters kBlank{" \t\r\n"};
+// Without one of these an argument is neither a command line nor holds a pattern of mask_text().
+constexpr Characters kOfTexts{"=: \t\r\n"};
 constexpr Characters kEndsWord{" \t\r\n;|&()<>`"};
 constexpr std::size_t kShortestLongOption = 4;  // "-pass": a longer word behind one dash is one option, not letters
 
@@ -19,22 +21,27 @@ class OptionMasker {
  public:
   explicit OptionMasker(std::string_view program) : tool_(find_tool(program)) {}
 
+  // Whether next() would leave `word` as it is; then this has been next() for it.
+  bool pass(std::string_view word) {
+    if (expected_ != Carries::nothing || word.starts_with('-')) return false;
+    // sudo mysql …, docker exec db mysql …: from here on it is that tool's command line.
+    if (const auto* tool = find_tool(word)) {
+      tool_ = tool;
+      after_login_ = false;
+      return true;
+    }
+    if (word == "login") after_login_ = true;
+    if (tool_ != nullptr && !keyword_of(*tool_).empty() && word == keyword_of(*tool_)) expected_ = Carries::secret;
+    return true;
+  }
+
   // Masks `word`; true when it changed.
   bool next(std::string& word) {
     const auto expected = expected_;
     expected_ = Carries::nothing;
     // Another long option shows that the one before it took no value.
     if (expected != Carries::nothing && !word.starts_with("--")) return value(word, 0, expected);
-
-    // sudo mysql …, docker exec db mysql …: from here on it is that tool's command line.
-    if (const auto* tool = word.starts_with('-') ? nullptr : find_tool(word)) {
-      tool_ = tool;
-      after_login_ = false;
-      return false;
-    }
-    if (word == "login") after_login_ = true;
-    if (tool_ != nullptr && !keyword_of(*tool_).empty() && word == keyword_of(*tool_)) expected_ = Carries::secret;
-    if (word.size() < 2 || word[0] != '-') return false;
+    if (pass(word) || word.size() < 2) return false;
     if (long_option(word)) return changed_;
     return short_option(word);
   }
@@ -154,21 +161,30 @@ bool mask_in_text(std::string& text) {
 bool mask_arguments(std::string_view name, std::string& nul_separated) {
   OptionMasker options(name);
   std::string out, argument;
-  out.reserve(nul_separated.size());
-  bool changed = false;
+  std::size_t copied = 0;  // of `in`, to `out`: all is copied only when something is masked
   const std::string_view in = nul_separated;
+  const bool has_texts = kOfTexts.any_in(in);
   for (std::size_t at = 0; at < in.size();) {
     const auto end = std::min(in.find('\0', at), in.size());
-    argument.assign(in, at, end - at);
+    const auto word = in.substr(at, end - at);
     // The program's own name is not one of its options.
-    if (at > 0) changed |= options.next(argument);
-    changed |= mask_in_text(argument);
-    out += argument;
-    if (end < in.size()) out += '\0';
+    const bool passed = at == 0 || options.pass(word);
+    if (!passed || has_texts) {
+      argument = word;
+      bool changed = !passed && options.next(argument);
+      if (has_texts) changed |= mask_in_text(argument);
+      if (changed) {
+        out.append(in, copied, at - copied);
+        out += argument;
+        copied = end;
+      }
+    }
     at = end + 1;
   }
-  if (changed) nul_separated = std::move(out);
-  return changed;
+  if (copied == 0) return false;
+  out.append(in, copied);
+  nul_separated = std::move(out);
+  return true;
 }
 
 }  // namespace daemoneye::sensor

@@ -39,7 +39,7 @@ bool any_of(const std::array<std::string_view, N>& list, std::string_view word) 
   return std::ranges::find(list, word) != list.end();
 }
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 
@@ -48,6 +48,32 @@ std::string lower_case(std::string_view text) {
   std::ranges::transform(out, out.begin(), lower);
   return out;
 }
+
+constexpr std::uint32_t letters(std::string_view text) {
+  std::uint32_t found = 0;
+  for (const char c : text) {
+    const auto letter = static_cast<unsigned>(static_cast<unsigned char>(lower(c))) - 'a';
+    if (letter < 26) found |= std::uint32_t{1} << letter;
+  }
+  return found;
+}
+
+// Whether the letters of anything that makes a name secret are in it, in whatever order: of most options they are not.
+bool has_letters_of_secret(std::string_view name) {
+  static constexpr std::array<std::uint32_t, 7> kinds = {letters("pass"),       letters("token"), letters("secret"),
+                                                         letters("credential"), letters("key"),   letters("auth"),
+                                                         letters("pwd")};
+  const auto found = letters(name);
+  return std::ranges::any_of(kinds, [found](std::uint32_t kind) { return (found & kind) == kind; });
+}
+// Every ending and word above has one of these in it.
+constexpr bool has_a_kind(std::string_view word) {
+  for (const std::string_view kind : {"pass", "token", "secret", "credential", "key"}) {
+    if (word.find(kind) != std::string_view::npos) return true;
+  }
+  return false;
+}
+static_assert(std::ranges::all_of(kSecretEndings, has_a_kind) && std::ranges::all_of(kSecretWords, has_a_kind));
 
 bool is_secret_word(std::string_view word) {
   return any_of(kSecretWords, word) ||
@@ -61,6 +87,7 @@ bool is_name(std::string_view text) { return std::ranges::all_of(text, is_name_c
 bool is_secret_name(std::string_view name, SecretWord where) {
   while (!name.empty() && name.front() == '-') name.remove_prefix(1);
   if (name.size() > kMaxName) name.remove_prefix(name.size() - kMaxName);
+  if (!has_letters_of_secret(name)) return false;
   const std::string text = lower_case(name);
   std::array<std::string_view, kMaxWords> words;
   std::size_t count = 0, begin = 0;
@@ -152,15 +179,22 @@ class ToolNames {
       for (auto rest = tool.names; !rest.empty();) {
         const auto name = rest.substr(0, rest.find(' '));
         rest.remove_prefix(std::min(rest.size(), name.size() + 1));
-        if (name.ends_with('*'))
+        auto& sizes = sizes_[static_cast<unsigned char>(name[0])];
+        if (name.ends_with('*')) {
           prefixes_.emplace_back(name.substr(0, name.size() - 1), &tool);
-        else
+          sizes |= ~std::uint64_t{0} << (name.size() - 1);
+        } else {
           exact_.emplace(name, &tool);
+          sizes |= std::uint64_t{1} << name.size();
+        }
       }
     }
   }
 
+  // Of 1 to 63 characters.
   [[nodiscard]] const Tool* find(std::string_view program) const {
+    // Most words are settled by their first letter and their length.
+    if ((sizes_[static_cast<unsigned char>(program[0])] >> program.size() & 1) == 0) return nullptr;
     if (const auto found = exact_.find(program); found != exact_.end()) return found->second;
     for (const auto& [prefix, tool] : prefixes_) {
       if (program.starts_with(prefix)) return tool;
@@ -169,6 +203,7 @@ class ToolNames {
   }
 
  private:
+  std::array<std::uint64_t, 256> sizes_{};  // by first character: a bit for each length that a name has
   std::unordered_map<std::string_view, const Tool*> exact_;
   std::vector<std::pair<std::string_view, const Tool*>> prefixes_;
 };
