@@ -98,7 +98,7 @@ std::shared_ptr<const Place> Places::updated(const std::shared_ptr<const Place>&
   take(place.loginuid, raw.loginuid);
   take(place.session_id, raw.session_id);
   take(place.namespaces, raw.namespaces);
-  if (raw.cgroup) {
+  if (raw.cgroup && raw.cgroup != place.cgroup) {
     place.cgroup = raw.cgroup;
     place.container = container_id(*raw.cgroup);
   }

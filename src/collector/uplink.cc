@@ -16,6 +16,14 @@ constexpr std::size_t batch_target_bytes = 768 * 1024;
 constexpr std::size_t max_event_bytes = event::max_batch_bytes - batch_target_bytes - 1024;
 constexpr std::chrono::milliseconds ledger_retry{1000};
 
+// An agent that is a little behind, as in every storm, is not worth the work of compressing what waits for it.
+ipc::BatchSender::Limits limits(std::size_t max_held_bytes) {
+  constexpr std::size_t plain_share = 4;
+  ipc::BatchSender::Limits limits{.max_held_bytes = max_held_bytes};
+  limits.max_plain_bytes = std::max(limits.max_plain_bytes, max_held_bytes / plain_share);
+  return limits;
+}
+
 event::Epoch random_epoch() {
   event::Epoch epoch{};
   const auto bytes = base::random_bytes(epoch.size());
@@ -32,7 +40,7 @@ Uplink::Uplink(EventLoop& loop, ledger::Ledger& ledger, Options options, Handler
       handlers_(std::move(handlers)),
       epoch_(random_epoch()),
       epoch_started_(base::wall_now()),
-      sender_(options_.source, epoch_, {.max_held_bytes = options_.max_held_bytes}),
+      sender_(options_.source, epoch_, limits(options_.max_held_bytes)),
       alive_(std::make_shared<bool>(true)) {}
 
 Uplink::~Uplink() {

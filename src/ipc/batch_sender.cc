@@ -82,7 +82,9 @@ Result<void> BatchSender::queue(Prepared prepared) {
 // False when that would not make it smaller.
 bool BatchSender::pack(Held& held) {
   auto& batch = std::get<BatchMessage>(held.message);
-  const std::string plain = batch.canonical + batch.scan;
+  std::string both;
+  if (!batch.scan.empty()) both = batch.canonical + batch.scan;
+  const std::string& plain = batch.scan.empty() ? batch.canonical : both;
   std::string packed(static_cast<std::size_t>(::LZ4_compressBound(static_cast<int>(plain.size()))), '\0');
   const int size = ::LZ4_compress_default(plain.data(), packed.data(), static_cast<int>(plain.size()),
                                           static_cast<int>(packed.size()));
