@@ -208,7 +208,8 @@ class HelperHasher final : public Hasher {
     for (auto& [wire, pending] : lost) {
       if (wire == hello.previous || pending.attempts >= max_attempts) {
         if (wire == hello.previous) on = " on " + base::printable(pending.request.path);
-        answer(pending, nullptr, "the hashing helper ended on it", true);
+        // Only what it was at may be to blame: what waited beside it is as good as any other file.
+        answer(pending, nullptr, "the hashing helper ended on it", wire == hello.previous);
       } else {
         queue_.push_front(std::move(pending));
       }
@@ -259,7 +260,9 @@ class HelperHasher final : public Hasher {
     for (const auto wire : late) {
       const auto node = sent_.extract(wire);
       ++counters_.late;
-      answer(node.mapped(), nullptr, "not answered within its deadline", true);
+      // Only what it is at may be to blame: the others have but waited too long.
+      const bool at_it = progress.current.load(std::memory_order_relaxed) == wire;
+      answer(node.mapped(), nullptr, "not answered within its deadline", at_it);
     }
     if (!sent_.empty() && now - moved_ > options_.stall_timeout) {
       const auto at = sent_.find(progress.current.load(std::memory_order_relaxed));

@@ -50,6 +50,8 @@ std::optional<std::uint64_t> kernel_inode(int proc, int fd) {
 
 bool same_inode(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
 
+bool has_execute_bit(const struct stat& file) { return (file.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0; }
+
 // All that tells content apart, once it is known to be the same inode.
 bool same_content(const FileIdentity& a, const FileIdentity& b) {
   return a.size == b.size && a.mtime_ns == b.mtime_ns && a.ctime_ns == b.ctime_ns;
@@ -205,7 +207,10 @@ OpenedFile FileOpener::open_at_path(const HashRequest& request, OpenedFile opene
     opened.error += ", and nothing is left at its path";
     return opened;
   }
-  if (!S_ISREG(file.st_mode) || !is_same_file(request.file, found.get(), file) ||
+  // Nothing proves that such a process ever was, and whoever asks may have been taken over. A file that was executed
+  // has an execute bit, and still has it as long as its change time is the same: no other (a password file) is hashed
+  // so.
+  if (!S_ISREG(file.st_mode) || !has_execute_bit(file) || !is_same_file(request.file, found.get(), file) ||
       !same_content(identity_of(file), request.file)) {
     opened.error += ", and another file is at its path now";
     return opened;
@@ -237,7 +242,7 @@ OpenedFile FileOpener::open_for_operator(const std::string& path) const {
     opened.error = std::strerror(errno);
     return opened;
   }
-  if (!S_ISREG(file.st_mode) || (file.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0) {
+  if (!S_ISREG(file.st_mode) || !has_execute_bit(file)) {
     opened.error = "not a regular file with an execute bit";
     return opened;
   }

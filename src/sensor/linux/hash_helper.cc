@@ -28,8 +28,12 @@ namespace daemoneye::sensor {
 namespace {
 
 constexpr std::size_t helper_cache_entries = 4096;  // about 500 KiB
-constexpr std::chrono::milliseconds restart_first{100}, restart_max{10'000}, proven_after{30'000};
+constexpr std::chrono::milliseconds restart_first{100}, proven_after{30'000};
+// No pause may look as if a worker hung.
+constexpr int restarts_in_stall = 4;
 constexpr std::chrono::milliseconds kill_grace{1000};
+// A worker that would have to rest so long takes no more requests.
+constexpr std::chrono::seconds max_debt{1};
 // Workers that could not even be killed, stuck in a file system that does not answer.
 constexpr int max_abandoned = 8;
 
@@ -78,11 +82,14 @@ class Worker {
     progress_.cpu_ns.store(static_cast<std::uint64_t>(cpu.count()), std::memory_order_relaxed);
     const auto rest = budget_.rest(read_clock(CLOCK_MONOTONIC), cpu);
     pollfd waiting{.fd = socket_, .events = POLLIN, .revents = 0};
-    if (jobs_.size() >= max_hash_window) waiting.events = 0;  // HUP is told all the same
+    // Opening costs, too, and is done ahead of the budget, as a process may end at any time; but not without end: with
+    // so much to pay back requests wait in the socket, then in procmond's queue, which refuses and counts.
+    const bool in_debt = rest > max_debt;
+    if (in_debt || jobs_.size() >= max_hash_window) waiting.events = 0;  // HUP is told all the same
     // At most a second, so that `steps` shows that it lives.
     const auto pause =
         std::chrono::ceil<std::chrono::milliseconds>(std::min<std::chrono::nanoseconds>(rest, std::chrono::seconds(1)));
-    const int timeout = jobs_.empty() ? -1 : static_cast<int>(pause.count());
+    const int timeout = jobs_.empty() && !in_debt ? -1 : static_cast<int>(pause.count());
     const int ready = ::poll(&waiting, 1, timeout);
     if (ready < 0 && errno != EINTR) return false;
     if (ready > 0) {
@@ -209,6 +216,8 @@ void die_with_parent(pid_t parent) {
   auto opener = FileOpener::create();
   if (!opener) refuse(socket, opener.error().message, previous);
   Worker worker(options, handles, *std::move(opener));
+  // Its first use may load libraries and read settings, which the filter does not allow.
+  base::sha256({});
   if (confinement.filter) {
     auto filtered = confinement.filter();
     if (!filtered) refuse(socket, "the system call filter: " + filtered.error().message, previous);
@@ -282,7 +291,9 @@ void run_hash_keeper(const HasherOptions& options, const Confinement& confinemen
   // After the change of user, which forgets it.
   die_with_parent(parent);
 
-  base::Backoff backoff(restart_first, restart_max, static_cast<std::uint64_t>(parent), restart_first / 2);
+  const auto restart_max = options.stall_timeout / restarts_in_stall;
+  base::Backoff backoff(restart_first, restart_max, static_cast<std::uint64_t>(parent),
+                        std::min(restart_first, restart_max) / 2);
   for (int abandoned = 0; abandoned < max_abandoned;) {
     const auto started = base::SteadyClock::now();
     const auto keeper = ::getpid();

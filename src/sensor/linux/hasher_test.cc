@@ -24,6 +24,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "base/time.h"
+#include "sensor/linux/hash_budget.h"
 #include "sensor/linux/hash_file.h"
 #include "sensor/linux/procfs_parse.h"
 
@@ -310,6 +311,19 @@ TEST_F(HasherTest, NeverTakesAnotherFilesContentForThatOfAProcessThatIsGone) {
   EXPECT_EQ(ask(link).hash, std::nullopt) << "the kernel's paths hold no links";
 }
 
+// A procmond that was taken over names any file as that of a process which never was.
+TEST_F(HasherTest, HashesNoFileThatCannotHaveBeenExecutedForAProcessThatIsGone) {
+  open();
+  const auto path = folder_ + "/secret";
+  ASSERT_TRUE(base::write_file_atomic(path, "root:$6$not-for-you", 0600));
+  constexpr event::Pid never = 0x7fff'fffe;
+  EXPECT_EQ(ask({.pid = never, .start_ticks = 1, .file = identity_at(path), .path = path}).hash, std::nullopt);
+  EXPECT_EQ(ask({.pid = never, .start_ticks = 1, .file = identity_at("/etc/shadow"), .path = "/etc/shadow"}).hash,
+            std::nullopt);
+  ASSERT_EQ(::chmod(path.c_str(), 0700), 0);
+  EXPECT_EQ(ask({.pid = never, .start_ticks = 1, .file = identity_at(path), .path = path}).hash, hash_of(path));
+}
+
 TEST_F(HasherTest, AProcessThatExecutedSomethingElseIsAnsweredForItsFormerImageOnly) {
   open();
   const auto first = copy("first"), second = copy("second");
@@ -416,6 +430,58 @@ TEST_F(HasherTest, AWorkerThatIsKilledIsReplacedAndWhatItHeldIsAskedAgain) {
   EXPECT_NE(hasher_->problem().find("another took its place"), std::string::npos) << hasher_->problem();
 }
 
+TEST_F(HasherTest, AFileThatOnlyWaitedWhileWorkersEndedIsNotHopeless) {
+  open({.cpu_percent = 100, .max_file_bytes = std::uint64_t{1} << 40});
+  std::vector<std::uint64_t> ids;
+  for (int i = 0; i < 4; ++i) {
+    const auto path = folder_ + "/endless" + std::to_string(i);
+    ASSERT_TRUE(base::write_file_atomic(path, "#!", 0755));
+    std::filesystem::resize_file(path, std::uint64_t{64} << 30);  // a hole: read, not stored
+    ids.push_back(send({.path = path}));
+  }
+  for (std::uint64_t ended = 0; ended < 2; ++ended) {
+    const auto before = hasher_->counters().bytes;
+    ASSERT_TRUE(until([&] { return hasher_->counters().restarts == ended && hasher_->counters().bytes > before; }));
+    ::kill(worker(), SIGKILL);
+  }
+  // Each worker was at one of them at most; the others are to be asked for again.
+  int hopeless = 0;
+  for (const auto id : ids) hopeless += wait(id).hopeless ? 1 : 0;
+  EXPECT_LE(hopeless, 2);
+}
+
+TEST_F(HasherTest, AWorkerThatEndsOverAndOverIsNotSaidToHang) {
+  open({.cpu_percent = 100, .stall_timeout = 2s});
+  const auto path = copy("tool");
+  // The pauses between them grow with each.
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_TRUE(until([&] { return worker() > 0; }));
+    const auto held = worker();
+    ::kill(held, SIGSTOP);
+    const auto id = send({.path = path});
+    ::kill(held, SIGKILL);
+    EXPECT_EQ(wait(id).hash, hash_of(path));
+  }
+  EXPECT_EQ(hasher_->counters().restarts, 6U);
+  EXPECT_EQ(hasher_->counters().stalls, 0U);
+}
+
+TEST_F(HasherTest, OpeningFilesKeepsToTheBudgetToo) {
+  open({.cpu_percent = 1, .max_queued = 1000});
+  const auto path = copy("tool");
+  ASSERT_TRUE(ask({.path = path}).hash);
+  // As a program that executes without end: nothing is left to be read, but each is opened.
+  const auto end = Deadline::after(3s);
+  ASSERT_TRUE(until([&] {
+    while (hasher_->submit({.id = ++last_id_, .path = path})) {
+    }
+    return end.expired();
+  }));
+  // What was saved, a hundredth of the time, and a round of requests ahead.
+  EXPECT_LT(hasher_->counters().cpu, CpuBudget::burst + 200ms);
+  EXPECT_GT(hasher_->counters().refused, 0U);
+}
+
 TEST_F(HasherTest, AWorkerThatHangsIsReplaced) {
   open({.cpu_percent = 100, .stall_timeout = 100ms});
   const auto path = copy("tool");
@@ -452,6 +518,7 @@ TEST_F(HasherTest, AnswersWhatIsLateWithoutAHash) {
   const auto answer = ask({.path = path});
   EXPECT_EQ(answer.hash, std::nullopt);
   EXPECT_NE(answer.error.find("deadline"), std::string::npos) << answer.error;
+  EXPECT_FALSE(answer.hopeless) << "nobody had begun with it";
   EXPECT_EQ(hasher_->counters().late, 1U);
   ::kill(held, SIGCONT);
 }
@@ -546,6 +613,29 @@ TEST_F(HasherTest, TellsWhatItsConfinementReached) {
   EXPECT_EQ(details_["uid"], "7");
   EXPECT_EQ(details_["seccomp"], "on");
   EXPECT_NE(details_["pid"], "");
+}
+
+TEST_F(HasherTest, HasLoadedWhatHashingNeedsBeforeTheFilter) {
+  const auto settings = folder_ + "/openssl.cnf";
+  ASSERT_TRUE(base::write_file_atomic(settings,
+                                      "openssl_conf = start\n[start]\nproviders = used\n[used]\ndefault = on\n"
+                                      "legacy = on\n[on]\nactivate = 1\n",
+                                      0644));
+  ::setenv("OPENSSL_CONF", settings.c_str(), 1);
+  const auto loaded = [](const std::string& whose = "self") {
+    const auto maps = base::read_file("/proc/" + whose + "/maps", 1 << 20);
+    return maps && maps->find("legacy.so") != std::string::npos;
+  };
+  if (loaded()) GTEST_SKIP() << "not run: it is loaded already";
+  open({}, {.drop = {}, .filter = [&] {
+              using Details = std::map<std::string, std::string>;
+              return Result<Details>(Details{{"loaded", loaded() ? "before" : "not yet"}});
+            }});
+  ::unsetenv("OPENSSL_CONF");
+  const auto path = copy("tool");
+  EXPECT_EQ(ask({.path = path}).hash, hash_of(path));
+  if (!loaded(std::to_string(worker()))) GTEST_SKIP() << "not run: this OpenSSL has no such provider";
+  EXPECT_EQ(details_["loaded"], "before");
 }
 
 TEST_F(HasherTest, HoldsNothingOfProcmondsOpen) {
