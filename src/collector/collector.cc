@@ -2,6 +2,7 @@
 
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "observe/log.h"
 #include "observe/metrics.h"
@@ -180,6 +181,7 @@ bool Collector::scan(sensor::Depth depth) {
   }
   if (parts_.source) parts_.source->poll();
   last_scan_.error.clear();
+  tracker_.on_unreadable(std::exchange(result->unreadable, {}));
   last_scan_.result = *result;
   ++(full ? scans_.full : scans_.counters);
   scans_since_full_ = full ? 0 : scans_since_full_ + 1;

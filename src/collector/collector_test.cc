@@ -36,7 +36,7 @@ class FakeSnapshot final : public sensor::Snapshot {
       process.counters_only = depth == Depth::counters;
       each(process);
     }
-    return sensor::SnapshotResult{.processes = scans_.processes.size()};
+    return sensor::SnapshotResult{.processes = scans_.processes.size(), .unreadable = {}};
   }
 
  private:

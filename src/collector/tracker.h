@@ -63,6 +63,8 @@ class Tracker {
   // wants_full_scan() says so, and a full one should follow at once.
   void begin_scan(std::uint64_t scan_id, Moment now, bool realtime, sensor::Depth depth = sensor::Depth::full);
   void on_scanned(const sensor::RawProcess& raw, Moment now);
+  // Pids that were there, of which nothing more could be read: whom the table knows by them has not vanished.
+  void on_unreadable(std::vector<event::Pid> pids);
   std::vector<event::LiveUpdate> end_scan(Moment now);
   // Instead of end_scan(), when the scan did not reach its end: nothing may be called vanished.
   void abandon_scan() { scan_.running = false; }

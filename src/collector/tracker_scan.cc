@@ -1,4 +1,5 @@
 // The tracker's half that reconciles the table with what a scan finds.
+#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
@@ -95,6 +96,17 @@ void Tracker::on_scanned(const sensor::RawProcess& raw, Moment now) {
   announce_ancestors(*entry, now.wall, EventSource::scan);
   entry->announced = tell(*entry, EventKind::seen, EventSource::scan, now.wall);
   follow_hash(*entry, now.wall, EventSource::scan);
+}
+
+void Tracker::on_unreadable(std::vector<event::Pid> pids) {
+  if (pids.empty()) return;
+  for (const auto pid : pids) {
+    if (const auto found = entries_.find(pid); found != entries_.end()) found->second.scan_id = scan_.id;
+  }
+  std::ranges::sort(pids);
+  for (auto& [key, told] : untracked_) {
+    if (std::ranges::binary_search(pids, static_cast<event::Pid>(key & 0x3f'ffff))) told.scan_id = scan_.id;
+  }
 }
 
 // What a process runs is another file than we know of. A name that a program gave itself (prctl), arguments that it

@@ -159,6 +159,18 @@ TEST_F(TrackerTest, AScanFindsWhatEventsMissedAndClosesWhatIsGone) {
   EXPECT_EQ(events_[2].detail, R"({"missed":true})");
 }
 
+TEST_F(TrackerTest, WhoIsThereButCannotBeReadHasNotVanished) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/hidden", "hidden\0"s)),
+                   EventSource::netlink);
+  tracker.begin_scan(1, now(), true);
+  tracker.on_unreadable({20, 10});
+  tracker.end_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec}));
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(10, 2)), EventSource::netlink);
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
+}
+
 TEST_F(TrackerTest, AProcessThatEndsWhileItIsScannedIsNotFoundAgain) {
   auto tracker = make();
   tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/brief", "brief\0"s)),

@@ -121,15 +121,29 @@ class BpfSnapshot final : public Snapshot {
     each(process_);
   }
 
-  // Whether it still lives.
+  // Whether it still lives. What the iterator saw (`known`) is handed over whatever /proc says: that may hide it
+  // (hidepid), and who takes his own arguments away must not be out of sight with them.
   bool read_from_proc(event::Pid pid, const std::function<void(const RawProcess&)>& each, SnapshotResult& result,
                       RawProcess* known = nullptr) {
-    switch (reader_.read(pid, process_)) {
-      case ProcReader::Outcome::vanished: ++result.vanished; return false;
-      case ProcReader::Outcome::failed: ++result.errors; return true;
-      case ProcReader::Outcome::forbidden: ++result.forbidden; break;
-      case ProcReader::Outcome::complete: break;
+    const auto outcome = reader_.read(pid, process_);
+    const bool found = outcome == ProcReader::Outcome::complete || outcome == ProcReader::Outcome::forbidden;
+    if (!found && known != nullptr) {
+      process_ = std::move(*known);
+      ++result.forbidden;
+      ++result.processes;
+      each(process_);
+      return true;
     }
+    if (outcome == ProcReader::Outcome::vanished) {
+      ++result.vanished;
+      return false;
+    }
+    if (!found) {
+      ++result.errors;
+      result.unreadable.push_back(pid);
+      return true;
+    }
+    if (outcome == ProcReader::Outcome::forbidden) ++result.forbidden;
     if (known != nullptr && known->start_ticks == process_.start_ticks) {
       process_.parent_start_ticks = process_.ppid == known->ppid ? known->parent_start_ticks : 0;
       if (!process_.executable_path && known->executable_path) {

@@ -67,9 +67,9 @@ ProcReader::Part ProcReader::part_of(int error) {
 
 bool ProcReader::Parts::note(Part part) {
   absent |= part == Part::absent;
-  forbidden |= part == Part::forbidden;
+  // A part that cannot be read for whatever reason (a folder too deep to be named, say) leaves the others.
+  forbidden |= part == Part::forbidden || part == Part::failed;
   gone |= part == Part::gone;
-  failed |= part == Part::failed;
   return part == Part::read;
 }
 
@@ -165,7 +165,11 @@ ProcReader::Part ProcReader::read_status(int folder, RawProcess& out) {
   out.euid = status.euid;
   out.gid = status.gid;
   out.egid = status.egid;
-  out.resident_bytes = status.resident_bytes.value_or(0);
+  out.resident_bytes = status.resident_bytes;
+  // No memory is told of what has none; or the line comes after the bound, behind thousands of groups.
+  const bool whole = text_.size() < buffer_.size();
+  const bool has_none = out.kernel_thread || out.status == event::ProcessStatus::zombie;
+  if (!out.resident_bytes && (whole || has_none)) out.resident_bytes = 0;
   return part;
 }
 
@@ -236,7 +240,6 @@ ProcReader::Outcome ProcReader::take_rest(int folder, RawProcess& out) {
   Parts parts;
   read_rest(folder, parts, out);
   if (parts.gone) return Outcome::vanished;
-  if (parts.failed) return Outcome::failed;
   return parts.forbidden ? Outcome::forbidden : Outcome::complete;
 }
 
@@ -273,7 +276,6 @@ ProcReader::Outcome ProcReader::read(event::Pid pid, RawProcess& out, Depth dept
   // What was absent has perhaps only gone meanwhile.
   if (parts.absent && read_part(folder.get(), "stat") != Part::read) return Outcome::vanished;
   if (parts.gone) return Outcome::vanished;
-  if (parts.failed) return Outcome::failed;
   return parts.forbidden ? Outcome::forbidden : Outcome::complete;
 }
 

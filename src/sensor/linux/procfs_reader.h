@@ -23,7 +23,7 @@ class ProcReader {
     complete,
     forbidden,  // seen, but some fields could not be read
     vanished,   // gone before or while it was read
-    failed,     // the system refused for another reason; see last_error()
+    failed,     // listed, but who it is could not be read; see last_error()
   };
   // `out` is usable after complete and forbidden. Namespaces are left out: seven links for each process would make a
   // scan two thirds dearer, and only those who may trace a process may read them.
@@ -52,7 +52,7 @@ class ProcReader {
   enum class Part { read, absent, forbidden, gone, failed };
   // What became of the parts of one process.
   struct Parts {
-    bool absent = false, forbidden = false, gone = false, failed = false;
+    bool absent = false, forbidden = false, gone = false;
     bool note(Part part);
   };
   explicit ProcReader(UniqueFd root) : root_(std::move(root)), buffer_(kMaxArguments + 1) {}

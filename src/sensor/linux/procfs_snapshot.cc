@@ -17,7 +17,10 @@ class ProcfsSnapshot final : public Snapshot {
     for (const auto pid : pids_) {
       switch (reader_.read(pid, process_, depth)) {
         case ProcReader::Outcome::vanished: ++result.vanished; continue;
-        case ProcReader::Outcome::failed: ++result.errors; continue;
+        case ProcReader::Outcome::failed:
+          ++result.errors;
+          result.unreadable.push_back(pid);
+          continue;
         case ProcReader::Outcome::forbidden: ++result.forbidden; break;
         case ProcReader::Outcome::complete: break;
       }

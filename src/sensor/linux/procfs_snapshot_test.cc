@@ -92,10 +92,40 @@ TEST_F(FakeProc, ABrokenStatIsAnErrorAndTheOthersGoOn) {
   EXPECT_EQ(found_.at(0).pid, 8U);
 }
 
+TEST_F(FakeProc, APartThatCannotBeReadLeavesTheRest) {
+  process(7);
+  for (const auto* name : {"cgroup", "cmdline", "status"}) {
+    remove(7, name);
+    ASSERT_EQ(::mkdir((tree_.path() + "/7/" + name).c_str(), 0755), 0);  // reading gives EISDIR
+  }
+  const auto result = scan();
+  EXPECT_EQ(result.processes, 1U);
+  EXPECT_EQ(result.forbidden, 1U);
+  EXPECT_EQ(result.errors, 0U);
+  ASSERT_EQ(found_.size(), 1U);
+  EXPECT_EQ(found_[0].start_ticks, 500U);
+  EXPECT_EQ(found_[0].executable_path, "/bin/true");
+  EXPECT_EQ(found_[0].cgroup, std::nullopt);
+}
+
+TEST_F(FakeProc, MemoryThatWasNotReadIsNotNone) {
+  process(7);
+  scan();
+  EXPECT_EQ(found_.at(0).resident_bytes, 0U) << "of one that has none the kernel does not tell it";
+  std::string groups;
+  for (int i = 0; i < 4000; ++i) groups += std::to_string(100'000 + i) + ' ';
+  write(7, "status", "Name:\tname\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t" + groups + "\nVmRSS:\t 12 kB\n");
+  scan();
+  EXPECT_EQ(found_.at(0).uid, 1U);
+  EXPECT_EQ(found_.at(0).resident_bytes, std::nullopt);
+}
+
 TEST_F(FakeProc, AStatOfAnotherPidIsRefused) {
   process(7);
   write(7, "stat", "9 (name) S 1 1 1 0 -1 0 0 0 0 0 1 2 0 0 20 0 1 0 500 0 3\n");
-  EXPECT_EQ(scan().errors, 1U);
+  const auto result = scan();
+  EXPECT_EQ(result.errors, 1U);
+  EXPECT_EQ(result.unreadable, std::vector<event::Pid>{7});
   EXPECT_TRUE(found_.empty());
 }
 

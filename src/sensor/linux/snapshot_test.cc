@@ -6,11 +6,15 @@
 #include <sys/capability.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <thread>
 
 #include "sensor/linux/kernel_test.h"
@@ -218,6 +222,46 @@ TEST_F(BpfSnapshot, SeesADeletedExecutableWithoutAnyPrivilege) {
     return 0;
   });
   EXPECT_EQ(WEXITSTATUS(child.wait()), 0);
+}
+
+// Where /proc hides it, and its arguments cannot be read either: the iterator has seen it all the same.
+TEST(BpfSnapshotUnprivileged, SeesAHiddenProcessThatTookItsArgumentsAway) {
+  Signpost away;
+  const Child hiding([&] {
+    std::ifstream file("/proc/self/stat");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    std::istringstream fields(text.substr(text.rfind(')') + 2));
+    std::uintptr_t begin = 0;
+    std::string field;
+    for (int i = 3; i <= 48 && fields >> field; ++i) begin = std::strtoull(field.c_str(), nullptr, 10);
+    const auto page = static_cast<std::uintptr_t>(::getpagesize());
+    if (::mprotect(reinterpret_cast<void*>(begin / page * page), page, PROT_NONE) != 0) return 1;
+    return away.reached() ? ::pause() : 2;
+  });
+  ASSERT_TRUE(away.wait());
+  Child child([&] {
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("proc", "/proc", "proc", 0, "hidepid=2") != 0) {
+      return 99;
+    }
+    auto snapshot = open_bpf_snapshot();
+    if (!snapshot) return 99;
+    if (!drop_every_privilege()) return 2;
+    if (read_process("/proc", hiding.pid())) return 3;
+    for (const auto depth : {Depth::full, Depth::counters}) {
+      RawProcess found;
+      const auto result = (*snapshot)->scan(depth, [&](const RawProcess& seen) {
+        if (seen.pid == hiding.pid()) found = seen;
+      });
+      if (!result) return 4;
+      if (found.pid == 0 || found.start_ticks == 0 || found.file.inode == 0) return 5;
+      if (depth == Depth::full && (found.arguments || !found.executable_path)) return 6;
+    }
+    return 0;
+  });
+  const auto outcome = WEXITSTATUS(child.wait());
+  if (outcome == 99) GTEST_SKIP() << "not run: no mounts or no eBPF here";
+  EXPECT_EQ(outcome, 0);
 }
 
 TEST(BpfSourceUnprivileged, GoesOnWithoutAnyPrivilege) {
