@@ -11,8 +11,10 @@
 namespace daemoneye::sensor {
 namespace {
 
-// Messages of one round: some megabytes.
-constexpr std::size_t kMaxRound = 65536;
+// Messages of one round. The loop waits for it, so it is no more than what is handled at once; the rest stays in the
+// kernel's buffer, or here if it had to be received to know what was overtaken.
+constexpr std::size_t kMaxRound = 4096;
+constexpr std::size_t kMaxWaiting = 65536;  // some megabytes
 constexpr std::size_t kMaxHandles = 64;
 constexpr std::int64_t kNsPerTick = 10'000'000;  // USER_HZ is 100 on every Linux that /proc promises
 
@@ -56,21 +58,21 @@ Result<void> NetlinkEvents::prime() {
   return {};
 }
 
-// In rounds. All that is there is received; then the arguments of all that executed something are read before anything
-// else, because a process that does little is gone after some hundred microseconds; then the rest. Only after a further
-// receiving, which would tell that a process executed something else before it was read, are the events handed over.
+// In rounds. What is there is received, up to a bound; then the arguments of all that executed something are read
+// before anything else, because a process that does little is gone after some hundred microseconds; then the rest. Only
+// after a further receiving, which would tell that a process executed something else before it was read, are the events
+// handed over.
 std::size_t NetlinkEvents::handle(const Receive& receive, std::size_t limit, const Emit& emit) {
   clocks_ = Clocks::now();
   std::size_t handled = 0;
-  receive_all(receive, INT64_MAX);
+  static_cast<void>(receive_all(receive, INT64_MAX));
   while (!incoming_.empty() && handled < limit) {
-    messages_.swap(incoming_);
-    incoming_.clear();
+    take_round(std::min(limit - handled, kMaxRound));
     plan();
     look_at_images();
     look_at_forks();
-    receive_all(receive, now_ns(CLOCK_MONOTONIC));
-    mark_overtaken();
+    const bool received = receive_all(receive, now_ns(CLOCK_MONOTONIC));
+    mark_overtaken(!received);
     for (std::size_t i = 0; i < messages_.size(); ++i) deliver(i, emit);
     handled += messages_.size();
   }
@@ -78,13 +80,25 @@ std::size_t NetlinkEvents::handle(const Receive& receive, std::size_t limit, con
   return handled;
 }
 
-// Until there is nothing, or what comes is younger than `until_ns`, or a good deal was received.
-void NetlinkEvents::receive_all(const Receive& receive, std::int64_t until_ns) {
-  while (receive(incoming_)) {
-    if (incoming_.empty()) continue;
-    if (incoming_.back().monotonic_ns > until_ns) return;
-    if (until_ns == INT64_MAX && incoming_.size() >= kMaxRound) return;
+void NetlinkEvents::take_round(std::size_t limit) {
+  if (incoming_.size() <= limit) {
+    messages_.swap(incoming_);
+    incoming_.clear();
+    return;
   }
+  const auto end = incoming_.begin() + static_cast<std::ptrdiff_t>(limit);
+  messages_.assign(incoming_.begin(), end);
+  incoming_.erase(incoming_.begin(), end);
+}
+
+// Until there is nothing, or what comes is younger than `until_ns`. False: so much waits that some was left.
+bool NetlinkEvents::receive_all(const Receive& receive, std::int64_t until_ns) {
+  const auto bound = until_ns == INT64_MAX ? kMaxRound : kMaxWaiting;
+  while (incoming_.size() < bound) {
+    if (!receive(incoming_)) return true;
+    if (!incoming_.empty() && incoming_.back().monotonic_ns > until_ns) return true;
+  }
+  return false;
 }
 
 // Which processes are worth a look: not those of which it is known that they ended or went on to something else.
@@ -166,8 +180,19 @@ void NetlinkEvents::look_at_forks() {
 }
 
 // A process that executed something else before it was read to the end: what was read is not this image, or not only.
-void NetlinkEvents::mark_overtaken() {
+// `all`: what was done meanwhile is not known, so it may be any.
+void NetlinkEvents::mark_overtaken(bool all) {
   if (images_.empty()) return;
+  const auto forget = [](Look& look) {
+    RawProcess identity;
+    identity.ppid = look.process.ppid;
+    identity.start_ticks = look.process.start_ticks;
+    look.process = std::move(identity);
+  };
+  if (all) {
+    for (const auto i : images_) forget(looks_[look_of_[i]]);
+    return;
+  }
   later_.clear();
   for (const auto i : images_) later_.emplace(messages_[i].pid, look_of_[i]);
   for (const auto& message : incoming_) {
@@ -176,10 +201,7 @@ void NetlinkEvents::mark_overtaken() {
     if (found == later_.end()) continue;
     Look& look = looks_[found->second];
     if (message.monotonic_ns > look.read_ns) continue;
-    RawProcess identity;
-    identity.ppid = look.process.ppid;
-    identity.start_ticks = look.process.start_ticks;
-    look.process = std::move(identity);
+    forget(look);
   }
 }
 

@@ -67,8 +67,9 @@ class NetlinkEvents {
   Look& new_look(std::size_t message);
   void look_at_images();
   void look_at_forks();
-  void receive_all(const Receive& receive, std::int64_t until_ns);
-  void mark_overtaken();
+  void take_round(std::size_t limit);
+  [[nodiscard]] bool receive_all(const Receive& receive, std::int64_t until_ns);
+  void mark_overtaken(bool all);
   void deliver(std::size_t message, const Emit& emit);
   void on_fork(const ProcMessage& message, Look* look, const Emit& emit);
   void on_exec(const ProcMessage& message, Look* look, const Emit& emit);

@@ -169,6 +169,65 @@ TEST_F(FakeEvents, AnExecThatWasOvertakenHasNotTheOthersArguments) {
   EXPECT_EQ(seen[1].process.arguments, std::string("second\0", 7));
 }
 
+TEST_F(FakeEvents, HandlesNoMoreAtOnceThanItMay) {
+  std::vector<ProcMessage> messages;
+  for (event::Pid pid = 0; pid < 10; ++pid) messages.push_back(message(fork, 1000 + pid, now_ + pid));
+  std::vector<event::Pid> seen;
+  const auto receive = [&](std::vector<ProcMessage>& into) {
+    for (auto& one : std::exchange(messages, {})) into.push_back(one);
+    return false;
+  };
+  const auto emit = [&](const RawEvent& event) { seen.push_back(event.process.pid); };
+  EXPECT_EQ(events_->handle(receive, 4, emit), 4U);
+  EXPECT_EQ(seen.size(), 4U);
+  EXPECT_TRUE(events_->waiting());
+  messages = {message(fork, 1010, now_ + 10)};
+  EXPECT_EQ(events_->handle(receive, 20, emit), 11U - 4U);
+  EXPECT_FALSE(events_->waiting());
+  ASSERT_EQ(seen.size(), 11U);
+  for (event::Pid pid = 0; pid < 11; ++pid) EXPECT_EQ(seen[pid], 1000 + pid) << "in the order of the kernel";
+}
+
+TEST_F(FakeEvents, AnExecThatWasOvertakenByOneThatStillWaitsHasNotItsArguments) {
+  process(7, ticks(now_), "second");
+  std::vector<ProcMessage> messages = {message(fork, 7, now_), message(exec, 7, now_ + kMs),
+                                       message(exec, 7, now_ + 2 * kMs)};
+  std::vector<RawEvent> seen;
+  const auto receive = [&](std::vector<ProcMessage>& into) {
+    for (auto& one : std::exchange(messages, {})) into.push_back(one);
+    return false;
+  };
+  const auto emit = [&](const RawEvent& event) { seen.push_back(event); };
+  while (events_->handle(receive, 2, emit) != 0) {
+  }
+  ASSERT_EQ(seen.size(), 3U);
+  EXPECT_EQ(seen[1].process.arguments, std::nullopt);
+  EXPECT_EQ(seen[2].process.arguments, std::string("second\0", 7));
+}
+
+// More comes without end than can be handled: memory stays bounded, and nothing is claimed that is not known.
+TEST_F(FakeEvents, WhatIsNotKnownToBeTheLastImageIsNotTold) {
+  process(7, ticks(now_), "seven");
+  std::size_t received = 0;
+  std::vector<ProcMessage> first = {message(exec, 7, now_)};
+  std::vector<RawEvent> seen;
+  events_->handle(
+      [&](std::vector<ProcMessage>& into) {
+        if (!first.empty()) {
+          into = std::exchange(first, {});
+          return false;
+        }
+        received += 1000;
+        for (int i = 0; i < 1000; ++i) into.push_back(message(other, 1, now_));
+        return received < 1'000'000;
+      },
+      1, [&](const RawEvent& event) { seen.push_back(event); });
+  EXPECT_LE(received, 70'000U);
+  ASSERT_EQ(seen.size(), 1U);
+  EXPECT_EQ(seen[0].process.start_ticks, ticks(now_));
+  EXPECT_EQ(seen[0].process.arguments, std::nullopt);
+}
+
 TEST_F(FakeEvents, NoArgumentsMeansUnknownNotEmpty) {
   process(7, ticks(now_), "");  // as of one that is just being given another image
   const auto seen = handle({message(fork, 7, now_), message(exec, 7, now_ + kMs)});
