@@ -41,6 +41,7 @@ Ingest::Ingest(db::StatementCache& statements) : statements_(statements), live_(
 
 Result<void> Ingest::load() {
   loaded_ = false;
+  sealing_.reset();
   epochs_.clear();
   tail_events_ = tail_batches_ = tail_bytes_ = 0;
   next_event_ = next_batch_ = 1;
@@ -171,11 +172,12 @@ void Ingest::committed() {
 void Ingest::rolled_back() {
   pending_.clear();
   live_.discard();
+  sealing_.reset();
   loaded_ = false;
 }
 
 bool Ingest::wants_seal(std::uint32_t block_events) const {
-  return tail_events_ >= block_events || tail_batches_ >= max_tail_batches || tail_bytes_ >= max_tail_bytes;
+  return sealing_ || tail_events_ >= block_events || tail_batches_ >= max_tail_batches || tail_bytes_ >= max_tail_bytes;
 }
 
 std::map<Ingest::EpochKey, std::uint64_t> Ingest::committed_sequences() const {

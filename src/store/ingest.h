@@ -51,7 +51,11 @@ class Ingest {
   // The tail has grown to a block's size.
   [[nodiscard]] bool wants_seal(std::uint32_t block_events) const;
   [[nodiscard]] std::size_t tail_batches() const { return tail_batches_; }
-  // Turns the whole tail into a block, in a transaction of its own. False: there was nothing to seal.
+  // Turns what the tail holds into a block, a step at a time, so that batches can be committed in between: the columns,
+  // their compression, and the only one that writes, a transaction of its own. What comes in between is for the next.
+  enum class SealStep : std::uint8_t { nothing_to_seal, more, sealed };
+  Result<SealStep> seal_step();
+  // All steps, until the tail is empty. False: there was nothing to seal.
   Result<bool> seal();
 
   using EpochKey = std::pair<std::string, event::Epoch>;
@@ -70,9 +74,16 @@ class Ingest {
   Result<EpochState*> epoch(const EpochKey& key);
   Result<void> write_tail(const IncomingBatch& batch, const EpochState& epoch);
   Result<void> write_gap(const event::Gap& gap, const std::string& source, std::optional<event::EventId> event);
+  struct Sealing {
+    SealedBlock block;
+    std::size_t tail_bytes = 0;
+    std::int64_t id = 0;
+    std::vector<std::pair<std::int64_t, std::string>> chunks;  // compressed, by id
+  };
   Result<void> rebuild_block();
   Result<void> drop_damaged(std::int64_t batch_no, const std::string& why);
-  Result<void> write_block(SealedBlock block);
+  Result<void> compress(Sealing& sealing);
+  Result<void> write_block(const Sealing& sealing);
 
   db::StatementCache& statements_;
   LiveTable live_;
@@ -80,6 +91,7 @@ class Ingest {
   event::EventId next_event_ = 1;
   std::int64_t next_batch_ = 1;
   std::unique_ptr<BlockBuilder> builder_;  // absent: must be rebuilt from the tail
+  std::optional<Sealing> sealing_;         // a block whose batches are still in the tail
   std::size_t tail_events_ = 0, tail_batches_ = 0, tail_bytes_ = 0;
   std::vector<Pending> pending_;
   bool loaded_ = false;

@@ -1,16 +1,39 @@
 // From the tail to a block.
+#include <utility>
+
 #include "observe/log.h"
 #include "store/ingest.h"
 
 namespace daemoneye::store {
 
+Result<Ingest::SealStep> Ingest::seal_step() {
+  if (!sealing_) {
+    if (!builder_) DE_CHECK(rebuild_block());
+    if (builder_->batches() == 0) return SealStep::nothing_to_seal;
+    sealing_.emplace(builder_->finish(), tail_bytes_);
+    builder_ = std::make_unique<BlockBuilder>();
+    return SealStep::more;
+  }
+  if (sealing_->chunks.empty()) {
+    DE_CHECK(compress(*sealing_));
+    return SealStep::more;
+  }
+  const auto sealing = *std::exchange(sealing_, std::nullopt);
+  auto written = write_block(sealing);
+  if (!written) {
+    builder_.reset();  // the next block starts from what the tail holds then
+    return std::unexpected(std::move(written).error());
+  }
+  return SealStep::sealed;
+}
+
 Result<bool> Ingest::seal() {
-  if (!builder_) DE_CHECK(rebuild_block());
-  if (builder_->batches() == 0) return false;
-  auto builder = std::move(builder_);  // whatever happens now, the next block starts from what the tail holds then
-  DE_CHECK(write_block(builder->finish()));
-  builder_ = std::make_unique<BlockBuilder>();
-  return true;
+  bool any = false;
+  while (true) {
+    DE_TRY(const auto step, seal_step());
+    if (step == SealStep::nothing_to_seal) return any;
+    any = any || step == SealStep::sealed;
+  }
 }
 
 // After a restart or a failed seal. A tail batch that cannot be read is left out, and the hole becomes a gap: what
@@ -48,7 +71,11 @@ Result<void> Ingest::rebuild_block() {
       builder_ = std::move(builder);
       return {};
     }
-    if (builder->batches() > 0) DE_CHECK(write_block(builder->finish()));
+    if (builder->batches() > 0) {
+      Sealing sealing{builder->finish(), 0, 0, {}};
+      DE_CHECK(compress(sealing));
+      DE_CHECK(write_block(sealing));
+    }
     DE_CHECK(drop_damaged(damaged, why));
   }
 }
@@ -87,29 +114,42 @@ Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why)
   return {};
 }
 
-Result<void> Ingest::write_block(SealedBlock block) {
-  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
-  std::int64_t first_batch = 0, first_event = 0, block_id = 0;
+// Nobody else adds blocks, so that the number is still free when it is written.
+Result<void> Ingest::compress(Sealing& sealing) {
   {
-    DE_TRY(auto* select, statements_.get("SELECT batch_no, first_event, (SELECT coalesce(max(block_id), 0) + 1 FROM "
-                                         "blocks) FROM tail ORDER BY batch_no LIMIT 1"));
+    DE_TRY(auto* select, statements_.get("SELECT coalesce(max(block_id), 0) + 1 FROM blocks"));
+    const db::StatementReset reset(*select);
+    DE_CHECK(select->step());
+    sealing.id = select->integer(0);
+  }
+  for (auto& [place, body] : sealing.block.chunks) {
+    const auto id = chunk_id(sealing.id, place);
+    sealing.chunks.emplace_back(id, seal_chunk(body, id));
+    body = {};
+  }
+  return {};
+}
+
+Result<void> Ingest::write_block(const Sealing& sealing) {
+  const auto& block = sealing.block;
+  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
+  std::int64_t first_batch = 0, first_event = 0;
+  {
+    DE_TRY(auto* select, statements_.get("SELECT batch_no, first_event FROM tail ORDER BY batch_no LIMIT 1"));
     const db::StatementReset reset(*select);
     DE_TRY(const bool row, select->step());
     if (!row) return fail(Errc::internal, "seal: the tail is empty");
     first_batch = select->integer(0);
     first_event = select->integer(1);
-    block_id = select->integer(2);
   }
   std::int64_t bytes = 0;
-  for (const auto& [place, body] : block.chunks) {
-    const auto id = chunk_id(block_id, place);
-    const auto chunk = seal_chunk(body, id);
+  for (const auto& [id, chunk] : sealing.chunks) {
     bytes += static_cast<std::int64_t>(chunk.size());
     DE_TRY(auto* insert, statements_.get("INSERT INTO chunks VALUES(?,?)"));
     DE_CHECK(insert->bind(1, id).bind_blob_static(2, chunk).run());
   }
   DE_TRY(auto* insert, statements_.get("INSERT INTO blocks VALUES(?,?,?,?,?,?,?,?)"));
-  insert->bind(1, block_id).bind(2, first_event).bind(3, first_event + block.events - 1);
+  insert->bind(1, sealing.id).bind(2, first_event).bind(3, first_event + block.events - 1);
   insert->bind(4, std::int64_t{block.events}).bind(5, static_cast<std::int64_t>(block.batches.size()));
   if (block.first_time) insert->bind(6, block.first_time->ns).bind(7, block.last_time->ns);
   DE_CHECK(insert->bind(8, bytes).run());
@@ -129,7 +169,7 @@ Result<void> Ingest::write_block(SealedBlock block) {
   DE_CHECK(transaction.commit());
   tail_events_ -= std::min<std::size_t>(tail_events_, block.events);
   tail_batches_ -= std::min(tail_batches_, block.batches.size());
-  if (tail_batches_ == 0) tail_bytes_ = 0;
+  tail_bytes_ = tail_batches_ == 0 ? 0 : tail_bytes_ - std::min(tail_bytes_, sealing.tail_bytes);
   return {};
 }
 

@@ -101,19 +101,24 @@ std::vector<Operation> Writer::Impl::take_group() {
   return group;
 }
 
+// A batch that waits goes first: it is committed between two steps, never behind all of them.
 void Writer::Impl::seal_if_due() {
-  if (!ingest->loaded() || !ingest->wants_seal(options.block_events) || SteadyClock::now() < seal_again) return;
-  const auto sealed = ingest->seal();
-  if (!sealed) {
-    observe::log(Level::error, "store", "sealing a block failed; the events stay in the tail",
-                 {{"reason", std::string_view(sealed.error().message)}});
-    seal_again = SteadyClock::now() + last_retry;
-    ingest->rolled_back();
-    return;
+  while (ingest->loaded() && ingest->wants_seal(options.block_events) && SteadyClock::now() >= seal_again) {
+    const auto step = ingest->seal_step();
+    if (!step) {
+      observe::log(Level::error, "store", "sealing a block failed; the events stay in the tail",
+                   {{"reason", std::string_view(step.error().message)}});
+      seal_again = SteadyClock::now() + last_retry;
+      ingest->rolled_back();
+      return;
+    }
+    const std::scoped_lock held(mutex);
+    if (*step == Ingest::SealStep::sealed) {
+      next_housekeeping = std::min(next_housekeeping, SteadyClock::now());
+      ++state.blocks;
+    }
+    if (*step != Ingest::SealStep::more || !std::all_of(queue.begin(), queue.end(), is_watermark_alone)) return;
   }
-  next_housekeeping = std::min(next_housekeeping, SteadyClock::now());
-  const std::scoped_lock held(mutex);
-  state.blocks += *sealed ? 1 : 0;
 }
 
 // In quiet moments; a step at a time, so that a batch that comes waits for one step at most.
