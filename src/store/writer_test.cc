@@ -6,6 +6,8 @@
 #include <map>
 
 #include "event/testing/random_event.h"
+#include "store/ingest.h"
+#include "store/store_file.h"
 #include "store/testing/temp_store.h"
 
 namespace daemoneye::store {
@@ -31,6 +33,58 @@ std::vector<event::ProcessEvent> random_events(RandomEvents& random, std::size_t
   std::vector<event::ProcessEvent> events;
   while (events.size() < count) events.push_back(random.next());
   return events;
+}
+
+TEST(Ingest, BatchesAreCommittedBetweenTheStepsOfASeal) {
+  const TempFolder folder;
+  ASSERT_TRUE(prepare_folder(folder.file(), ""));
+  auto database = *open_store_for_writing(folder.file(), "");
+  db::StatementCache statements(*database);
+  Ingest ingest(statements);
+  ASSERT_TRUE(ingest.load());
+  RandomEvents random(5);
+  std::vector<base::Sha256Digest> digests;
+  const auto add = [&] {
+    const auto batch = make_batch(digests.size() + 1, random_events(random, 20));
+    IncomingBatch incoming;
+    incoming.id = batch.id;
+    incoming.canonical = *event::encode_batch(batch);
+    incoming.digest = event::batch_digest(incoming.canonical);
+    ASSERT_TRUE(decode(incoming));
+    auto transaction = *db::Transaction::begin(*database);
+    ASSERT_TRUE(ingest.write(incoming, {}));
+    ASSERT_TRUE(ingest.finish_transaction());
+    ASSERT_TRUE(transaction.commit());
+    ingest.committed();
+    digests.push_back(incoming.digest);
+  };
+  add();
+  add();
+  EXPECT_EQ(*ingest.seal_step(), Ingest::SealStep::more);
+  add();
+  EXPECT_EQ(*ingest.seal_step(), Ingest::SealStep::more);
+  add();
+  EXPECT_EQ(*ingest.seal_step(), Ingest::SealStep::sealed);
+  EXPECT_EQ(ingest.tail_batches(), 2U);
+  EXPECT_FALSE(ingest.wants_seal(41));
+  EXPECT_TRUE(ingest.wants_seal(40));
+  EXPECT_EQ(*ingest.seal_step(), Ingest::SealStep::more);
+  ingest.rolled_back();  // what was begun is forgotten, and begun anew from the tail
+  ASSERT_TRUE(ingest.load());
+  EXPECT_TRUE(*ingest.seal());
+  EXPECT_EQ(ingest.tail_batches(), 0U);
+
+  auto reader = open_reader(folder.file());
+  EXPECT_EQ(reader->stats()->blocks, 2U);
+  std::size_t next = 0;
+  ASSERT_TRUE(reader->batches([&](const Reader::BatchRow& row) {
+    EXPECT_EQ(row.first_event, static_cast<event::EventId>(20 * next + 1));
+    const auto canonical = reader->reconstruct_batch(row);
+    EXPECT_TRUE(canonical && event::batch_digest(*canonical) == digests.at(next));
+    ++next;
+    return true;
+  }));
+  EXPECT_EQ(next, digests.size());
 }
 
 TEST(Writer, NumbersEventsInTheOrderOfCommit) {
