@@ -1,5 +1,6 @@
 #include "procmond/sensors.h"
 
+#include "base/time.h"
 #include "collector/budget.h"
 #include "observe/log.h"
 #include "sensor/source_chain.h"
@@ -25,7 +26,8 @@ Result<Sensors> open_sensors(const config::Settings& settings, const std::string
   const std::vector<sensor::Candidate> candidates{
       {"ebpf", [=] { return sensor::open_bpf_source(ring_bytes); }},
       {"netlink", [] { return sensor::open_netlink_source(netlink_bytes); }}};
-  DE_TRY(auto choice, sensor::choose_source(settings.collection.realtime, candidates, *failures, uptime));
+  DE_TRY(auto choice,
+         sensor::choose_source(settings.collection.realtime, candidates, *failures, uptime, base::wall_now()));
   Sensors sensors{.source = std::move(choice.source),
                   .snapshot = nullptr,
                   .reason = std::move(choice.reason),

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "base/time.h"
 #include "base/unique_fd.h"
 
 namespace daemoneye::sensor {
@@ -78,10 +79,7 @@ Result<std::vector<SourceFailure>> parse(const std::string& path, const std::str
   return failures;
 }
 
-std::string minutes_text(std::chrono::seconds span) {
-  return std::to_string(std::chrono::duration_cast<std::chrono::minutes>(span + std::chrono::seconds(59)).count()) +
-         " min";
-}
+Timestamp later(Timestamp time, std::chrono::nanoseconds span) { return {time.ns + span.count()}; }
 
 }  // namespace
 
@@ -119,7 +117,7 @@ std::chrono::seconds uptime_now() {
 }
 
 Result<Choice> choose_source(const std::string& wanted, const std::vector<Candidate>& candidates,
-                             const std::vector<SourceFailure>& failures, std::chrono::seconds uptime) {
+                             const std::vector<SourceFailure>& failures, std::chrono::seconds uptime, Timestamp now) {
   Choice choice;
   if (wanted == "off") {
     choice.reason = "collection.realtime is off";
@@ -147,8 +145,10 @@ Result<Choice> choose_source(const std::string& wanted, const std::vector<Candid
     };
     if (const auto failed = std::ranges::find(failures, candidate.name, &SourceFailure::source);
         failed != failures.end()) {
-      pass_over("failed " + minutes_text(uptime - failed->uptime) + " ago (" + base::printable(failed->reason) +
-                "), left out for " + minutes_text(failed_source_rest - (uptime - failed->uptime)) + " more");
+      const auto when = later(now, failed->uptime - uptime);
+      // Times and not spans: health shows this text for as long as we run.
+      pass_over("failed at " + base::to_iso(when) + " (" + base::printable(failed->reason) + "), left out until " +
+                base::to_iso(later(when, failed_source_rest)) + ", then tried again when procmond next starts");
       continue;
     }
     auto source = candidate.open();

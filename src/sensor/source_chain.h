@@ -40,8 +40,8 @@ struct Choice {
   std::string limits;              // what is not seen for want of a better one; empty: it is the best
 };
 // `wanted` is collection.realtime: auto goes through the candidates, best first; off takes none; a name takes that one,
-// whatever has failed before, and its error when it does not open.
+// whatever has failed before, and its error when it does not open. `now` is the wall clock at `uptime`, for texts.
 Result<Choice> choose_source(const std::string& wanted, const std::vector<Candidate>& candidates,
-                             const std::vector<SourceFailure>& failures, std::chrono::seconds uptime);
+                             const std::vector<SourceFailure>& failures, std::chrono::seconds uptime, Timestamp now);
 
 }  // namespace daemoneye::sensor

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "base/time.h"
 
 namespace daemoneye::sensor {
 namespace {
@@ -65,11 +66,12 @@ class SourceChain : public ::testing::Test {
 
   std::string folder_, path_;
   event::BootId boot_{};
+  const Timestamp now_ = base::wall_now();
   std::vector<std::string> opened_;
 };
 
 TEST_F(SourceChain, AutoTakesTheBestAndOpensNoOther) {
-  const auto choice = choose_source("auto", {works("ebpf"), works("netlink")}, {}, 100s);
+  const auto choice = choose_source("auto", {works("ebpf"), works("netlink")}, {}, 100s, now_);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->source->name(), "ebpf");
   EXPECT_EQ(choice->limits, "");
@@ -77,7 +79,8 @@ TEST_F(SourceChain, AutoTakesTheBestAndOpensNoOther) {
 }
 
 TEST_F(SourceChain, AutoTakesTheNextOneAndSaysWhyAndItsLimits) {
-  const auto choice = choose_source("auto", {fails("ebpf"), works("netlink", "arguments may be missing")}, {}, 100s);
+  const auto choice =
+      choose_source("auto", {fails("ebpf"), works("netlink", "arguments may be missing")}, {}, 100s, now_);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->source->name(), "netlink");
   EXPECT_THAT(choice->reason, HasSubstr("ebpf: ebpf needs more"));
@@ -85,7 +88,7 @@ TEST_F(SourceChain, AutoTakesTheNextOneAndSaysWhyAndItsLimits) {
 }
 
 TEST_F(SourceChain, AutoEndsWithScansAlone) {
-  const auto choice = choose_source("auto", {fails("ebpf"), fails("netlink")}, {}, 100s);
+  const auto choice = choose_source("auto", {fails("ebpf"), fails("netlink")}, {}, 100s, now_);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->source, nullptr);
   EXPECT_THAT(choice->limits, HasSubstr("only scans (ebpf: ebpf needs more; netlink: netlink needs more)"));
@@ -93,25 +96,28 @@ TEST_F(SourceChain, AutoEndsWithScansAlone) {
 
 TEST_F(SourceChain, AutoLeavesOutWhatHasJustFailed) {
   const auto choice = choose_source("auto", {works("ebpf"), works("netlink")},
-                                    {{.source = "ebpf", .uptime = 100s, .reason = "the ring is gone"}}, 220s);
+                                    {{.source = "ebpf", .uptime = 100s, .reason = "the ring is gone"}}, 220s, now_);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->source->name(), "netlink");
   EXPECT_THAT(opened_, ElementsAre("netlink"));
-  EXPECT_THAT(choice->limits, HasSubstr("ebpf: failed 2 min ago (the ring is gone), left out for 8 min more"));
+  EXPECT_THAT(choice->limits,
+              HasSubstr("ebpf: failed at " + base::to_iso({now_.ns - 120'000'000'000}) +
+                        " (the ring is gone), left out until " + base::to_iso({now_.ns + 480'000'000'000}) +
+                        ", then tried again when procmond next starts"));
 }
 
 TEST_F(SourceChain, ANameTakesThatOneWhateverFailedAndFailsWithIt) {
-  const auto choice = choose_source("ebpf", {works("ebpf"), works("netlink")}, {{"ebpf", 100s, "gone"}}, 101s);
+  const auto choice = choose_source("ebpf", {works("ebpf"), works("netlink")}, {{"ebpf", 100s, "gone"}}, 101s, now_);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->source->name(), "ebpf");
-  const auto failed = choose_source("ebpf", {fails("ebpf"), works("netlink")}, {}, 100s);
+  const auto failed = choose_source("ebpf", {fails("ebpf"), works("netlink")}, {}, 100s, now_);
   ASSERT_FALSE(failed);
   EXPECT_THAT(failed.error().message, HasSubstr("ebpf needs more"));
-  EXPECT_FALSE(choose_source("netlink", {works("ebpf")}, {}, 100s));
+  EXPECT_FALSE(choose_source("netlink", {works("ebpf")}, {}, 100s, now_));
 }
 
 TEST_F(SourceChain, OffOpensNothing) {
-  const auto choice = choose_source("off", {works("ebpf")}, {}, 100s);
+  const auto choice = choose_source("off", {works("ebpf")}, {}, 100s, now_);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->source, nullptr);
   EXPECT_THAT(opened_, IsEmpty());
