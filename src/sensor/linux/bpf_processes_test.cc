@@ -405,6 +405,18 @@ TEST_F(Failing, SaysOnceThatTheRingCannotBeReadAndStops) {
   if (timer) loop_->remove_timer(*timer);
 }
 
+// Who asks after poll() learns it before on_failure says so, in the loop's next turn: no claim may come between.
+TEST_F(Failing, IsKnownAtOnceToHaveFailed) {
+  source_->poll();
+  EXPECT_EQ(source_->failed(), reads_ >= 3);
+  while (reads_ < 3) {
+    EXPECT_FALSE(source_->failed());
+    source_->poll();
+  }
+  EXPECT_TRUE(source_->failed());
+  EXPECT_TRUE(failures_.empty());
+}
+
 TEST_F(Failing, MayBeDestroyedInAnswer) {
   source_.reset();
   auto source = open_bpf_source(BpfOptions{.ring_bytes = 4096, .consume = [](ring_buffer*) { return -EIO; }});
