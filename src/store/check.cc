@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/bytes.h"
@@ -95,7 +96,13 @@ class Checker {
     DE_CHECK(part("pages", [this] { return pages(); }));
     DE_CHECK(part("catalogue", [this] { return epochs(); }));
     DE_CHECK(part("catalogue", [this] { return blocks(); }));
-    DE_CHECK(part("tail", [this] { return tail(); }));
+    // A writer beside us seals what we have not come to: then it lies in blocks after those that we have seen.
+    std::uint64_t seen = 0;
+    do {
+      seen = report_.blocks;
+      DE_CHECK(part("tail", [this] { return tail(); }));
+      if (blocks_walked_) DE_CHECK(part("catalogue", [this] { return new_blocks(); }));
+    } while (report_.blocks != seen);
     DE_CHECK(part("live", [this] { return live(); }));
     return part("alerts", [this] { return alerts(); });
   }
@@ -194,21 +201,9 @@ class Checker {
 
   Result<void> blocks() {
     DE_TRY(const auto total, integer("SELECT count(*) FROM blocks"));
-    BlockFacts block;
-    std::int64_t before = 0;
-    while (true) {
-      const ReadTransaction snapshot(database_);
-      DE_CHECK(snapshot.begun());
-      DE_TRY(const bool more, next_block(block));
-      if (!more) break;
-      if (out_of_time("block " + std::to_string(block.id) + " and what follows")) return {};
-      if (block.first_event <= before) in_block(block, "", "its events overlap those of the block before");
-      if (block.last_event - block.first_event + 1 != block.events) in_block(block, "", "its row contradicts itself");
-      before = std::max(before, block.last_event);
-      DE_CHECK(check_block(block));
-      ++report_.blocks;
-      if (options_.progress) options_.progress(report_.blocks, static_cast<std::uint64_t>(total));
-    }
+    blocks_total_ = static_cast<std::uint64_t>(total);
+    DE_CHECK(new_blocks());
+    blocks_walked_ = true;
     DE_TRY(auto* strays, statements_.get("SELECT chunk_id FROM chunks WHERE chunk_id>>6 NOT IN (SELECT block_id FROM "
                                          "blocks) LIMIT 10"));
     const db::StatementReset reset(*strays);
@@ -217,6 +212,29 @@ class Checker {
       if (!row) return {};
       found("catalogue", "chunk " + std::to_string(strays->integer(0)) + " belongs to no block");
     }
+  }
+
+  // Those after the last one that was looked at.
+  Result<void> new_blocks() {
+    while (true) {
+      const ReadTransaction snapshot(database_);
+      DE_CHECK(snapshot.begun());
+      DE_TRY(const bool more, next_block(block_));
+      if (!more) return {};
+      if (out_of_time("block " + std::to_string(block_.id) + " and what follows")) return {};
+      if (block_.first_event <= last_event_) in_block(block_, "", "its events overlap those of the block before");
+      if (block_.last_event - block_.first_event + 1 != block_.events) {
+        in_block(block_, "", "its row contradicts itself");
+      }
+      last_event_ = std::max(last_event_, block_.last_event);
+      DE_CHECK(check_block(block_));
+      ++report_.blocks;
+      tell_progress();
+    }
+  }
+
+  void tell_progress() {
+    if (options_.progress) options_.progress(report_.blocks, std::max(report_.blocks, blocks_total_));
   }
 
   Result<bool> next_block(BlockFacts& block) {
@@ -257,7 +275,7 @@ class Checker {
       if (encoding_of(column) == Encoding::none || bad_places_.count(static_cast<std::uint8_t>(i)) > 0) continue;
       in_block(block, place_name(static_cast<std::uint8_t>(i)), needed.error().message);
     }
-    report_.events += static_cast<std::uint64_t>(block.events);
+    report_.events += static_cast<std::uint64_t>(block.events - events_met_);
     if (!whole) return {};
     check_header(block, **opened);
     if (!options_.quick && batches) check_digests(block, **opened, *batches);
@@ -301,6 +319,7 @@ class Checker {
 
   std::optional<std::vector<BatchEntry>> check_batches(const BlockFacts& block,
                                                        const std::map<std::uint8_t, std::string>& bodies) {
+    events_met_ = 0;
     const auto body = bodies.find(batches_chunk);
     if (body == bodies.end()) {
       if (bad_places_.count(batches_chunk) == 0) in_block(block, "batches", "its chunk is missing");
@@ -315,9 +334,13 @@ class Checker {
     for (const auto& entry : *entries) {
       events += entry.events;
       ++number;
+      if (met_in_tail_.erase({entry.epoch, entry.sequence}) > 0) {  // and counted there
+        events_met_ += entry.events;
+        continue;
+      }
+      ++report_.batches;
       check_identity("block", block.id, number, entry.epoch, entry.sequence);
     }
-    report_.batches += entries->size();
     if (static_cast<std::int64_t>(entries->size()) != block.batches || events != block.events) {
       in_block(block, "batches",
                "it lists " + std::to_string(entries->size()) + " batches of " + std::to_string(events) +
@@ -401,10 +424,16 @@ class Checker {
   }
 
   Result<void> tail() {
-    std::int64_t number = 0;
+    auto& number = last_tail_batch_;
     while (true) {
       const ReadTransaction snapshot(database_);
       DE_CHECK(snapshot.begun());
+      if (blocks_walked_) {
+        // What was sealed meanwhile comes before what is in the tail now.
+        auto next = block_;
+        DE_TRY(const bool sealed, next_block(next));
+        if (sealed) return {};
+      }
       DE_TRY(auto* select,
              statements_.get("SELECT batch_no, epoch_id, sequence, digest, events, first_time, last_time, "
                              "canonical FROM tail WHERE batch_no>? ORDER BY batch_no LIMIT 1"));
@@ -435,6 +464,8 @@ class Checker {
       }
       if (!damage.what.empty()) found(std::move(damage));
       check_identity("tail", {}, number, select->integer(1), sequence);
+      met_in_tail_.emplace(select->integer(1), sequence);
+      tell_progress();
     }
   }
 
@@ -491,7 +522,13 @@ class Checker {
   CheckReport& report_;
   std::map<std::int64_t, event::BatchId> epochs_;
   std::map<std::int64_t, std::uint64_t> sequences_;  // the last one met, by epoch
-  std::map<std::uint8_t, bool> bad_places_;          // of the block at hand, told already
+  BlockFacts block_;                                 // the last one looked at
+  std::int64_t last_event_ = 0, last_tail_batch_ = 0;
+  std::uint64_t blocks_total_ = 0;                                // when it began
+  bool blocks_walked_ = false;                                    // to their end
+  std::set<std::pair<std::int64_t, std::uint64_t>> met_in_tail_;  // epoch and sequence; may be met again in a block
+  std::int64_t events_met_ = 0;                                   // of the block at hand
+  std::map<std::uint8_t, bool> bad_places_;                       // of the block at hand, told already
 };
 
 }  // namespace

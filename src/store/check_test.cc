@@ -9,6 +9,7 @@
 #include <map>
 #include <random>
 #include <sstream>
+#include <thread>
 
 #include "store/block_format.h"
 #include "store/store_file.h"
@@ -80,6 +81,43 @@ TEST_F(CheckTest, WorksBesideARunningWriter) {
   const auto report = check();
   EXPECT_EQ(report.damages, 0U) << (report.damage.empty() ? "" : report.damage.front().what);
   EXPECT_EQ(report.tail_batches, 1U);
+}
+
+// The writer seals the tail while it is read: nothing is left out, and nothing counted or blamed twice.
+TEST_F(CheckTest, FollowsTheTailIntoTheBlockThatItIsSealedInto) {
+  auto options = folder_.options();
+  options.block_events = 600;
+  auto writer = Writer::open(options);
+  ASSERT_TRUE(writer);
+  EventGenerator events(2);
+  std::uint64_t sequence = 27;
+  const auto add = [&](int batches) {
+    for (int n = 0; n < batches; ++n) {
+      std::vector<event::ProcessEvent> batch;
+      for (int i = 0; i < 60; ++i) batch.push_back(events.next());
+      ASSERT_TRUE(commit(**writer, make_batch(++sequence, std::move(batch))));
+    }
+  };
+  add(9);
+  CheckOptions check_options;
+  bool sealed = false;
+  std::uint64_t told = 0;
+  // The fourth time: with the first batch of the tail, after the three blocks.
+  check_options.progress = [&](std::uint64_t done, std::uint64_t total) {
+    EXPECT_LE(done, total);
+    if (++told != 4) return;
+    EXPECT_EQ(done, 3U);
+    add(2);
+    const auto deadline = Deadline::after(std::chrono::seconds(20));
+    while ((*writer)->state().blocks < 4 && !deadline.expired()) std::this_thread::yield();
+    sealed = (*writer)->state().blocks == 4;
+  };
+  const auto report = check(check_options);
+  ASSERT_TRUE(sealed);
+  EXPECT_EQ(report.damages, 0U) << (report.damage.empty() ? "" : report.damage.front().what);
+  EXPECT_EQ(report.blocks, 4U);
+  EXPECT_EQ(report.batches, sequence);
+  EXPECT_EQ(report.events, sequence * 60);
 }
 
 TEST_F(CheckTest, NamesBlockAndColumnOfADamagedChunk) {
