@@ -55,6 +55,14 @@ void tell_state(ComponentHealth& health, const store::Writer::State& state, cons
   if (state.over_size) {
     degrade(health, HealthState::degraded, "larger than database.max_size_mb, and nothing is left that may be removed");
   }
+  if (!state.retention_damage.empty()) {
+    degrade(health, HealthState::degraded,
+            "what retention or a purge had to remove is damaged (daemoneye db check tells where): " +
+                state.retention_damage);
+  }
+  if (!state.housekeeping_error.empty()) {
+    degrade(health, HealthState::degraded, "housekeeping fails, and retention with it: " + state.housekeeping_error);
+  }
   if (state.wal_pinned_s) {
     std::string who;
     for (const auto& holder : state.wal_pinned_by) who += (who.empty() ? "" : ", ") + holder;

@@ -57,6 +57,7 @@ class Ingest {
   Result<SealStep> seal_step();
   // All steps, until the tail is empty. False: there was nothing to seal.
   Result<bool> seal();
+  [[nodiscard]] std::uint64_t sealed_blocks() const { return sealed_blocks_; }  // written since it was made
 
   using EpochKey = std::pair<std::string, event::Epoch>;
   [[nodiscard]] std::map<EpochKey, std::uint64_t> committed_sequences() const;
@@ -94,6 +95,7 @@ class Ingest {
   std::optional<Sealing> sealing_;         // a block whose batches are still in the tail
   std::size_t tail_events_ = 0, tail_batches_ = 0, tail_bytes_ = 0;
   std::vector<Pending> pending_;
+  std::uint64_t sealed_blocks_ = 0;
   bool loaded_ = false;
 };
 

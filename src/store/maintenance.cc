@@ -33,6 +33,7 @@ Result<bool> Maintenance::step() {
   if (!begun_) {
     file_before_ = file_size(statements_.database().path());
     removed_before_ = retention_.removed();
+    damages_before_ = retention_.damages();
   }
   auto more = [&]() -> Result<bool> {
     switch (request_.kind) {
@@ -78,6 +79,10 @@ Result<void> Maintenance::begin_purge() {
   if (!ingest_.loaded()) DE_CHECK(ingest_.load());
   DE_TRY(const auto in_tail, integer("SELECT count(*) FROM tail WHERE coalesce(first_time, 0)<?", oldest_kept));
   if (in_tail > 0) DE_CHECK(ingest_.seal());
+  // What comes from now on was not meant. Not the number of the last block: those are given again.
+  DE_TRY(last_event_, integer("SELECT coalesce(max(last_event), 0) FROM blocks"));
+  const auto now = base::wall_now();
+  rows_before_ = std::min(request_.before.value_or(now), now);
   DE_TRY(const auto total,
          integer("SELECT coalesce(sum(events), 0) FROM blocks WHERE coalesce(last_time, 0)<?", oldest_kept));
   state_.total = static_cast<std::uint64_t>(total);
@@ -86,8 +91,8 @@ Result<void> Maintenance::begin_purge() {
 
 Result<bool> Maintenance::purge() {
   if (!begun_) DE_CHECK(begin_purge());
-  DE_TRY(const auto rows, retention_.remove_rows(request_.before.value_or(Timestamp{INT64_MAX})));
-  DE_TRY(const bool block, retention_.remove_block(request_.before, Retention::purged));
+  DE_TRY(const auto rows, retention_.remove_rows(rows_before_));
+  DE_TRY(const bool block, retention_.remove_block(request_.before, Retention::purged, last_event_));
   const auto removed = retention_.removed();
   state_.events_removed = state_.done = removed.events - removed_before_.events;
   state_.rows_removed = removed.rows - removed_before_.rows;
@@ -109,6 +114,7 @@ Result<void> Maintenance::finish() {
     state_.bytes_freed = file_before_ - std::min(file_before_, after);
   }
   state_.done = state_.total;
+  if (retention_.damages() != damages_before_) return fail(Errc::corrupt, "not all of it: " + retention_.damage());
   return {};
 }
 

@@ -39,6 +39,10 @@ class Maintenance {
   unsigned steps_ = 0;
   std::uint64_t file_before_ = 0;
   Retention::Removed removed_before_;
+  std::uint64_t damages_before_ = 0;
+  // Of a purge: nothing that came after the request.
+  event::EventId last_event_ = 0;
+  Timestamp rows_before_;
 };
 
 }  // namespace daemoneye::store

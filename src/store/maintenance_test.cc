@@ -9,10 +9,14 @@
 
 #include <atomic>
 #include <csignal>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
+#include "event/batch.h"
 #include "event/testing/random_event.h"
 #include "store/check.h"
+#include "store/store_file.h"
 #include "store/testing/temp_store.h"
 #include "store/wal_watch.h"
 
@@ -236,6 +240,146 @@ TEST_F(MaintenanceTest, ACleanCloseLeavesNothingInTheWalThoughOthersHaveTheFileO
   writer_->close(Deadline::after(5s));
   EXPECT_EQ(left->stats()->wal_bytes, 0U);
   EXPECT_EQ(ids(*left).size(), 150U);
+}
+
+TEST_F(MaintenanceTest, WhatComesAfterTheRequestIsNotPurged) {
+  open(blocks_of(100));
+  fill(25);
+  writer_.reset();
+  auto database = open_store_for_writing(folder_.file(), "");
+  ASSERT_TRUE(database) << database.error().message;
+  db::StatementCache statements(**database);
+  Ingest ingest(statements);
+  Retention retention(statements, {});
+  Maintenance purge(statements, ingest, retention, {Kind::purge, std::nullopt}, 1);
+  const auto first = purge.step();
+  ASSERT_TRUE(first && *first);
+  // Between two steps.
+  IncomingBatch batch;
+  const auto made = make_batch(++sequence_, {make_event(EventKind::exec, 7, clock_ += 1000)});
+  batch.id = made.id;
+  batch.canonical = *event::encode_batch(made);
+  batch.digest = event::batch_digest(batch.canonical);
+  ASSERT_TRUE(decode(batch));
+  {
+    auto transaction = db::Transaction::begin(**database);
+    ASSERT_TRUE(ingest.write(batch, base::wall_now()));
+    ASSERT_TRUE(ingest.finish_transaction());
+    ASSERT_TRUE((*database)->execute("INSERT INTO scans VALUES(1, " + std::to_string(base::wall_now().ns) +
+                                     ", 1, 'procmond', 1, 0, 0)"));
+    ASSERT_TRUE(transaction->commit());
+    ingest.committed();
+  }
+  ASSERT_TRUE(ingest.seal());
+  while (true) {
+    const auto more = purge.step();
+    ASSERT_TRUE(more) << more.error().message;
+    if (!*more) break;
+  }
+  EXPECT_EQ(purge.state().events_removed, 250U);
+  EXPECT_EQ(ids(*reader()), std::vector<event::EventId>{251});
+  auto scans = (*database)->prepare("SELECT count(*) FROM scans");
+  ASSERT_TRUE(*scans->step());
+  EXPECT_EQ(scans->integer(0), 1);
+}
+
+TEST_F(MaintenanceTest, CountsTheBlocksThatItMakesItself) {
+  open(blocks_of(100));
+  fill(25);
+  // Into the middle of the tail, which is sealed for that and stays.
+  const auto state = maintain({Kind::purge, Timestamp{clock_ - 1000 * 20}});
+  EXPECT_EQ(state.events_removed, 200U);
+  EXPECT_EQ(state.blocks_kept, 1U);
+  EXPECT_EQ(writer_->state().blocks, 1U);
+}
+
+TEST_F(MaintenanceTest, SizeKeepsTheGapsOfTheTailForAsLongAsTheTail) {
+  open(blocks_of(8192));
+  std::vector<Writer::Raise> alerts;
+  for (int i = 0; i < 2500; ++i) alerts.push_back(alert_of("alert " + std::to_string(i), clock_ + i, false));
+  ASSERT_TRUE(raise(*writer_, std::move(alerts)));
+  clock_ += 1'000'000;
+  const auto first = clock_;
+  fill(3);
+  const auto with_gap = make_batch(++sequence_, {make_event(EventKind::exec, 7, clock_ += 1000)});
+  auto canonical = *event::encode_batch(with_gap);
+  const auto digest = event::batch_digest(canonical);
+  std::promise<bool> done;
+  writer_->commit_batch(
+      with_gap.id, canonical, digest, {}, [&](const auto& result) { done.set_value(result.has_value()); },
+      event::Gap{"events_lost", Timestamp{clock_ - 500}, Timestamp{clock_}, 5});
+  ASSERT_TRUE(done.get_future().get());
+  fill(1);
+  writer_.reset();
+  auto options = blocks_of(8192);
+  options.max_size_mb = 4;
+  open(options);
+  const auto deadline = Deadline::after(60s);
+  while (writer_->state().retention_rows_removed == 0 && !deadline.expired()) std::this_thread::yield();
+  EXPECT_GT(writer_->state().retention_rows_removed, 0U);
+  EXPECT_EQ(writer_->state().retention_events_by_size, 0U) << "there were alerts from before them";
+  auto left = reader();
+  EXPECT_EQ(ids(*left).size(), 41U);
+  const auto told = *left->completeness({Timestamp{first}, Timestamp{clock_}}, Timestamp{clock_});
+  EXPECT_TRUE(reasons_of(told).contains("events_lost"));
+}
+
+// Damage in a page that holds chunks of the oldest block.
+class DamagedRetentionTest : public MaintenanceTest {
+ protected:
+  static constexpr std::uint64_t stored = 4300;
+  void SetUp() override {
+    open(blocks_of(1000));
+    fill(43, 100);
+    writer_->close(Deadline::after(5s));
+    writer_.reset();
+    std::string needle;
+    {
+      auto database = reader();
+      // The beginning of a chunk lies in the tree itself, however large it is.
+      auto select = database->database().prepare("SELECT substr(data, 1, 24) FROM chunks ORDER BY chunk_id LIMIT 1");
+      ASSERT_TRUE(select) << select.error().message;
+      ASSERT_TRUE(*select->step());
+      const auto bytes = select->blob(0);
+      needle.assign(bytes.begin(), bytes.end());
+      ASSERT_EQ(needle.size(), 24U);
+    }
+    std::fstream file(folder_.file(), std::ios::in | std::ios::out | std::ios::binary);
+    const std::string all((std::istreambuf_iterator<char>(file)), {});
+    ASSERT_NE(all.find(needle), std::string::npos);
+    for (auto at = all.find(needle); at != std::string::npos; at = all.find(needle, at + 1)) {
+      file.seekp(static_cast<std::streamoff>(at));
+      file.put(static_cast<char>(all[at] ^ 1));
+    }
+  }
+};
+
+TEST_F(DamagedRetentionTest, AgeRemovesWhatComesAfterTheDamageToo) {
+  auto options = blocks_of(1000);
+  options.retention_days = 30;
+  open(options);
+  const auto deadline = Deadline::after(60s);
+  while (writer_->state().retention_events_removed < stored && !deadline.expired()) std::this_thread::yield();
+  const auto state = writer_->state();
+  EXPECT_EQ(state.retention_events_removed, stored);
+  EXPECT_THAT(state.retention_damage, ::testing::HasSubstr("damaged"));
+  EXPECT_EQ(state.blocks, 0U);
+  EXPECT_TRUE(ids(*reader()).empty());
+  // What of it could not be removed is in nobody's way.
+  clock_ = base::wall_now().ns;
+  fill(30, 100);
+  while (writer_->state().blocks < 3 && !deadline.expired()) std::this_thread::yield();
+  EXPECT_EQ(writer_->state().blocks, 3U);
+  EXPECT_EQ(ids(*reader()).size(), 3000U);
+}
+
+TEST_F(DamagedRetentionTest, APurgeGoesOnAndTellsThatItIsNotAllOfIt) {
+  open(blocks_of(1000));
+  const auto state = maintain({Kind::purge, std::nullopt});
+  EXPECT_EQ(state.events_removed, stored);
+  EXPECT_THAT(state.error, ::testing::HasSubstr("not all of it"));
+  EXPECT_TRUE(ids(*reader()).empty());
+  EXPECT_THAT(writer_->state().retention_damage, ::testing::HasSubstr("damaged"));
 }
 
 TEST(WalWatch, FindsReadersOfTheFileInTheKernelsListOfLocks) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "observe/log.h"
 #include "store/block_format.h"
 #include "store/store_file.h"
 
@@ -66,58 +67,84 @@ Result<bool> Retention::step(Timestamp now) {
   return make_room();
 }
 
-// Whatever is oldest, of whichever table.
+// Whatever is oldest, of whichever table: rows from before the oldest event first. The gaps among the events that stay
+// are what answers over them are judged by.
 Result<bool> Retention::make_room() {
-  std::optional<Timestamp> oldest_block;
-  bool tail = false;
+  std::optional<Timestamp> oldest_event;
+  bool block = false, tail = false;
   {
-    DE_TRY(auto* select,
-           statements_.get("SELECT (SELECT coalesce(last_time, 0) FROM blocks ORDER BY block_id LIMIT 1), "
-                           "EXISTS (SELECT 1 FROM tail)"));
+    DE_TRY(auto* select, statements_.get("SELECT EXISTS (SELECT 1 FROM blocks), EXISTS (SELECT 1 FROM tail), "
+                                         "(SELECT coalesce(first_time, 0) FROM blocks ORDER BY block_id LIMIT 1), "
+                                         "(SELECT min(first_time) FROM tail)"));
     const db::StatementReset reset(*select);
     DE_CHECK(select->step());
-    if (!select->is_null(0)) oldest_block = Timestamp{select->integer(0)};
+    block = select->integer(0) != 0;
     tail = select->integer(1) != 0;
+    const int of_whom = block ? 2 : 3;
+    if (!select->is_null(of_whom)) oldest_event = Timestamp{select->integer(of_whom)};
   }
-  DE_TRY(const auto rows, remove_rows(oldest_block.value_or(Timestamp{INT64_MAX})));
+  DE_TRY(const auto rows, remove_rows(oldest_event.value_or(Timestamp{INT64_MAX})));
   if (rows > 0) return true;
-  if (oldest_block) return remove_block(std::nullopt, cut_by_size);
+  if (block) return remove_block(std::nullopt, cut_by_size);
   tail_only_ = tail;  // it is sealed before the next step
   over_size_ = !tail;
   return tail;
 }
 
-Result<bool> Retention::remove_block(const std::optional<Timestamp>& cutoff, std::string_view reason) {
-  std::int64_t block = 0, events = 0, batches = 0;
-  std::optional<Timestamp> first, last;
+Result<bool> Retention::remove_block(const std::optional<Timestamp>& cutoff, std::string_view reason,
+                                     event::EventId last_event) {
+  OldBlock block;
   {
     // Blocks lie in the order of commit: by age an old one behind a younger one waits for its turn.
     DE_TRY(auto* select,
-           statements_.get("SELECT block_id, events, batches, first_time, last_time FROM blocks WHERE ?1 OR "
-                           "coalesce(last_time, 0)<?2 ORDER BY block_id LIMIT 1"));
+           statements_.get("SELECT block_id, events, batches, first_time, last_time FROM blocks WHERE (?1 OR "
+                           "coalesce(last_time, 0)<?2) AND last_event<=?3 ORDER BY block_id LIMIT 1"));
     const db::StatementReset reset(*select);
     const bool any = !cutoff || reason.empty();
-    DE_TRY(const bool row, select->bind(1, std::int64_t{any}).bind(2, cutoff.value_or(Timestamp{}).ns).step());
+    DE_TRY(const bool row,
+           select->bind(1, std::int64_t{any}).bind(2, cutoff.value_or(Timestamp{}).ns).bind(3, last_event).step());
     if (!row) return false;
-    block = select->integer(0);
-    events = select->integer(1);
-    batches = select->integer(2);
-    if (!select->is_null(3)) first = Timestamp{select->integer(3)};
-    if (!select->is_null(4)) last = Timestamp{select->integer(4)};
-    if (cutoff && last && !(*last < *cutoff)) return false;
+    block.id = select->integer(0);
+    block.events = select->integer(1);
+    block.batches = select->integer(2);
+    if (!select->is_null(3)) block.first = Timestamp{select->integer(3)};
+    if (!select->is_null(4)) block.last = Timestamp{select->integer(4)};
+    if (cutoff && block.last && !(*block.last < *cutoff)) return false;
   }
-  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
-  DE_TRY(auto* chunks, statements_.get("DELETE FROM chunks WHERE chunk_id>=? AND chunk_id<?"));
-  DE_CHECK(chunks->bind(1, chunk_id(block, 0)).bind(2, chunk_id(block + 1, 0)).run());
-  DE_TRY(auto* row, statements_.get("DELETE FROM blocks WHERE block_id=?"));
-  DE_CHECK(row->bind(1, block).run());
-  if (!reason.empty() && first && last) DE_CHECK(remember_cut(reason, *first, *last, events));
-  DE_CHECK(transaction.commit());
-  removed_.events += static_cast<std::uint64_t>(events);
-  removed_.batches += static_cast<std::uint64_t>(batches);
+  auto removed = erase(block, reason, true);
+  if (!removed && removed.error().code == Errc::corrupt) {
+    // Its events go all the same, or nothing would ever go again: only the space of its chunks stays taken.
+    note_damage("block " + std::to_string(block.id) + " is removed, but not its chunks: " + removed.error().message);
+    removed = erase(block, reason, false);
+  }
+  DE_CHECK(removed);
+  removed_.events += static_cast<std::uint64_t>(block.events);
+  removed_.batches += static_cast<std::uint64_t>(block.batches);
   removed_.blocks += 1;
-  if (reason == cut_by_size) removed_.events_by_size += static_cast<std::uint64_t>(events);
+  if (reason == cut_by_size) removed_.events_by_size += static_cast<std::uint64_t>(block.events);
   return true;
+}
+
+Result<void> Retention::erase(const OldBlock& block, std::string_view reason, bool with_chunks) {
+  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
+  if (with_chunks) {
+    DE_TRY(auto* chunks, statements_.get("DELETE FROM chunks WHERE chunk_id>=? AND chunk_id<?"));
+    DE_CHECK(chunks->bind(1, chunk_id(block.id, 0)).bind(2, chunk_id(block.id + 1, 0)).run());
+  }
+  DE_TRY(auto* row, statements_.get("DELETE FROM blocks WHERE block_id=?"));
+  DE_CHECK(row->bind(1, block.id).run());
+  if (!reason.empty() && block.first && block.last) {
+    DE_CHECK(remember_cut(reason, *block.first, *block.last, block.events));
+  }
+  return transaction.commit();
+}
+
+void Retention::note_damage(std::string what) {
+  ++damages_;
+  if (what == damage_) return;  // told already
+  damage_ = std::move(what);
+  observe::log(observe::Level::error, "store", "removing what is old met damage",
+               {{"reason", std::string_view(damage_)}});
 }
 
 // One row a reason, which grows: what was cut is a stretch without holes.
@@ -132,33 +159,52 @@ Result<void> Retention::remember_cut(std::string_view reason, Timestamp from, Ti
 }
 
 Result<std::uint64_t> Retention::remove_rows(Timestamp cutoff) {
-  // An alert that still waits for delivery stays, and so do its attempts.
-  static constexpr std::string_view deletions[] = {
-      "DELETE FROM alert_state WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
-      "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)",
-      "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
-      "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)",
-      "DELETE FROM alert_deliveries WHERE delivery_id IN (SELECT delivery_id FROM alert_deliveries WHERE time<?1 AND "
-      "alert_id NOT IN (SELECT alert_id FROM alerts) ORDER BY delivery_id LIMIT ?2)",
-      "DELETE FROM gaps WHERE gap_id IN (SELECT gap_id FROM gaps WHERE to_time<?1 AND source<>'store' ORDER BY gap_id "
-      "LIMIT ?2)",
-      "DELETE FROM scans WHERE rowid IN (SELECT rowid FROM scans WHERE time<?1 ORDER BY time LIMIT ?2)",
+  // An alert that still waits for delivery stays, and so do its attempts. What must go together stands together.
+  static constexpr std::string_view deletions[][2] = {
+      {"DELETE FROM alert_state WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
+       "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)",
+       "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
+       "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)"},
+      {"DELETE FROM alert_deliveries WHERE delivery_id IN (SELECT delivery_id FROM alert_deliveries WHERE time<?1 AND "
+       "alert_id NOT IN (SELECT alert_id FROM alerts) ORDER BY delivery_id LIMIT ?2)",
+       {}},
+      {"DELETE FROM gaps WHERE gap_id IN (SELECT gap_id FROM gaps WHERE to_time<?1 AND source<>'store' ORDER BY gap_id "
+       "LIMIT ?2)",
+       {}},
+      {"DELETE FROM scans WHERE rowid IN (SELECT rowid FROM scans WHERE time<?1 ORDER BY time LIMIT ?2)", {}},
   };
-  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
   std::uint64_t rows = 0;
-  for (const auto sql : deletions) {
-    DE_TRY(auto* statement, statements_.get(sql));
-    DE_CHECK(statement->bind(1, cutoff.ns).bind(2, std::int64_t{rows_per_step}).run());
-    rows += static_cast<std::uint64_t>(statements_.database().changes());
+  // A damaged table keeps what it has; it keeps no other table from shrinking.
+  for (const auto& table : deletions) {
+    const auto removed = remove_from(table, cutoff);
+    if (removed)
+      rows += *removed;
+    else if (removed.error().code == Errc::corrupt)
+      note_damage("old rows stay: " + removed.error().message);
+    else
+      return removed;
   }
   // Our own notes of what is missing go when retention by age has passed them.
   if (limits_.days != 0) {
     const Timestamp aged{base::wall_now().ns - std::int64_t{limits_.days} * ns_per_day};
     DE_TRY(auto* notes, statements_.get("DELETE FROM gaps WHERE to_time<? AND source='store'"));
-    DE_CHECK(notes->bind(1, aged.ns).run());
+    const auto removed = notes->bind(1, aged.ns).run();
+    if (!removed && removed.error().code != Errc::corrupt) return std::unexpected(removed.error());
+  }
+  removed_.rows += rows;
+  return rows;
+}
+
+Result<std::uint64_t> Retention::remove_from(std::span<const std::string_view> deletions, Timestamp cutoff) {
+  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
+  std::uint64_t rows = 0;
+  for (const auto sql : deletions) {
+    if (sql.empty()) continue;
+    DE_TRY(auto* statement, statements_.get(sql));
+    DE_CHECK(statement->bind(1, cutoff.ns).bind(2, std::int64_t{rows_per_step}).run());
+    rows += static_cast<std::uint64_t>(statements_.database().changes());
   }
   DE_CHECK(transaction.commit());
-  removed_.rows += rows;
   return rows;
 }
 

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "base/time.h"
 #include "db/statement_cache.h"
+#include "event/process_event.h"
 
 namespace daemoneye::store {
 
@@ -36,9 +38,12 @@ class Retention {
   // Why events are gone before their time; they leave a row of `gaps` with this reason, so that answers say so.
   static constexpr std::string_view cut_by_size = "retention_size";
   static constexpr std::string_view purged = "purged";
-  // The oldest block that ends before `cutoff` (none: any). `reason` as above; empty: their time had come.
-  Result<bool> remove_block(const std::optional<Timestamp>& cutoff, std::string_view reason);
-  // Alerts, deliveries, gaps and scans of before `cutoff`, the oldest first, some of each; how many.
+  // The oldest block that ends before `cutoff` (none: any) and with `last_event` at most. `reason` as above; empty:
+  // their time had come. A damaged one goes as well, and leaves its chunks in the file.
+  Result<bool> remove_block(const std::optional<Timestamp>& cutoff, std::string_view reason,
+                            event::EventId last_event = INT64_MAX);
+  // Alerts, deliveries, gaps and scans of before `cutoff`, the oldest first, some of each; how many. Passes over a
+  // table that is damaged.
   Result<std::uint64_t> remove_rows(Timestamp cutoff);
 
   struct Removed {
@@ -47,18 +52,30 @@ class Retention {
     std::uint64_t events_by_size = 0;  // of `events`
   };
   [[nodiscard]] Removed removed() const { return removed_; }
+  // Damage that was met, how often, and the last of it; empty: none.
+  [[nodiscard]] std::uint64_t damages() const { return damages_; }
+  [[nodiscard]] const std::string& damage() const { return damage_; }
 
  private:
   struct Size {
     std::uint64_t used = 0, free_pages = 0, page_size = 0, wal = 0;
   };
+  struct OldBlock {
+    std::int64_t id = 0, events = 0, batches = 0;
+    std::optional<Timestamp> first, last;
+  };
   Result<Size> size();
   Result<bool> make_room();
+  Result<void> erase(const OldBlock& block, std::string_view reason, bool with_chunks);
+  Result<std::uint64_t> remove_from(std::span<const std::string_view> deletions, Timestamp cutoff);
+  void note_damage(std::string what);
   Result<void> remember_cut(std::string_view reason, Timestamp from, Timestamp to, std::int64_t events);
 
   db::StatementCache& statements_;
   Limits limits_;
   Removed removed_;
+  std::uint64_t damages_ = 0;
+  std::string damage_;
   bool wal_pinned_ = false, over_size_ = false, tail_only_ = false;
 };
 

@@ -117,7 +117,10 @@ Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why)
 // Nobody else adds blocks, so that the number is still free when it is written.
 Result<void> Ingest::compress(Sealing& sealing) {
   {
-    DE_TRY(auto* select, statements_.get("SELECT coalesce(max(block_id), 0) + 1 FROM blocks"));
+    // Beyond the chunks as well: a damaged block may have left some.
+    DE_TRY(auto* select, statements_.get("SELECT max((SELECT coalesce(max(block_id), 0) FROM blocks), "
+                                         "(SELECT coalesce(max(chunk_id), 0) FROM chunks)>>6) + 1"));
+    static_assert(chunk_bits == 6);
     const db::StatementReset reset(*select);
     DE_CHECK(select->step());
     sealing.id = select->integer(0);
@@ -167,6 +170,7 @@ Result<void> Ingest::write_block(const Sealing& sealing) {
   DE_TRY(auto* next, statements_.get("UPDATE meta SET value=max(value, ?) WHERE key='next_event'"));
   DE_CHECK(next->bind(1, first_event + block.events).run());
   DE_CHECK(transaction.commit());
+  ++sealed_blocks_;
   tail_events_ -= std::min<std::size_t>(tail_events_, block.events);
   tail_batches_ -= std::min(tail_batches_, block.batches.size());
   tail_bytes_ = tail_batches_ == 0 ? 0 : tail_bytes_ - std::min(tail_bytes_, sealing.tail_bytes);

@@ -108,6 +108,8 @@ class Writer {
     std::uint64_t events = 0, batches = 0, blocks = 0, duplicates = 0, commits = 0;
     std::uint64_t retention_events_removed = 0, retention_rows_removed = 0;
     std::uint64_t retention_events_by_size = 0;  // of those: removed before their time, to keep to max_size_mb
+    std::string retention_damage;                // the last that removing met; until the next start
+    std::string housekeeping_error;              // why it ended early the last time
     bool over_size = false;                      // larger than allowed, and nothing left that may go
     double commit_p50_ms = 0, commit_p99_ms = 0;
     std::uint64_t file_bytes = 0, wal_bytes = 0;

@@ -84,6 +84,7 @@ struct Writer::Impl {
   SteadyClock::time_point collectors_written{}, watermark_since{};
   std::map<Ingest::EpochKey, std::uint64_t> sequences;
   State state;
+  std::uint64_t sealed_counted = 0;  // of ingest's blocks, those that `state` has
   MaintenanceState maintenance_state;
   std::optional<MaintenanceRequest> maintenance_wanted;
   std::optional<SteadyClock::time_point> pinned_since;
@@ -111,6 +112,8 @@ struct Writer::Impl {
   bool pause(const Error& error, base::Backoff& backoff);
   void resume();
   void seal_if_due();
+  Result<void> seal_for_retention(Timestamp now);
+  void count_sealed();
   void housekeeping();
   void maintenance_step();
   void watch_wal();

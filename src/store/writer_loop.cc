@@ -2,6 +2,7 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "observe/log.h"
 #include "store/writer_impl.h"
@@ -115,10 +116,24 @@ void Writer::Impl::seal_if_due() {
     const std::scoped_lock held(mutex);
     if (*step == Ingest::SealStep::sealed) {
       next_housekeeping = std::min(next_housekeeping, SteadyClock::now());
-      ++state.blocks;
+      count_sealed();
     }
     if (*step != Ingest::SealStep::more || !std::all_of(queue.begin(), queue.end(), is_watermark_alone)) return;
   }
+}
+
+// `mutex` is held.
+void Writer::Impl::count_sealed() {
+  const auto sealed = ingest->sealed_blocks();
+  state.blocks += sealed - std::exchange(sealed_counted, sealed);
+}
+
+Result<void> Writer::Impl::seal_for_retention(Timestamp now) {
+  DE_TRY(const bool wanted, retention->wants_seal(now));
+  if (!wanted) return {};
+  if (!ingest->loaded()) DE_CHECK(ingest->load());
+  DE_CHECK(ingest->seal());
+  return {};
 }
 
 // In quiet moments; a step at a time, so that a batch that comes waits for one step at most.
@@ -126,12 +141,10 @@ void Writer::Impl::housekeeping() {
   const Timestamp now = base::wall_now();
   const auto before = retention->removed();
   auto more = [&]() -> Result<bool> {
-    DE_TRY(const bool seal, retention->wants_seal(now));
-    if (seal) {
-      if (!ingest->loaded()) DE_CHECK(ingest->load());
-      DE_CHECK(ingest->seal());
-    }
+    // A tail that cannot be sealed keeps nothing else from going; but what waits for it would never end.
+    const auto sealed = seal_for_retention(now);
     DE_TRY(const bool again, retention->step(now));
+    DE_CHECK(sealed);
     if (again) return true;
     DE_TRY(const bool pages, retention->vacuum_step());
     if (pages) return true;
@@ -148,8 +161,12 @@ void Writer::Impl::housekeeping() {
     observe::log(Level::warn, "store", "housekeeping failed; it is tried again later",
                  {{"reason", std::string_view(more.error().message)}});
     ingest->rolled_back();
-    more = false;
   }
+  {
+    const std::scoped_lock held(mutex);
+    state.housekeeping_error = more ? std::string() : more.error().message;
+  }
+  if (!more) more = false;
   next_housekeeping =
       SteadyClock::now() + (*more ? SteadyClock::duration(0) : SteadyClock::duration(housekeeping_every));
   update_sizes();
@@ -165,6 +182,8 @@ void Writer::Impl::count_removed(const Retention::Removed& before) {
   state.retention_rows_removed += after.rows - before.rows;
   state.retention_events_by_size += after.events_by_size - before.events_by_size;
   state.over_size = retention->over_size();
+  state.retention_damage = retention->damage();
+  count_sealed();
   state.events -= std::min(state.events, events);
   state.batches -= std::min(state.batches, after.batches - before.batches);
   state.blocks -= std::min(state.blocks, after.blocks - before.blocks);
