@@ -43,7 +43,7 @@ class Arguments {
   Arguments() = default;
   // Takes bytes in /proc/PID/cmdline form; a missing last NUL is added.
   static Arguments from_nul_separated(std::string_view bytes);
-  static Arguments adopt(std::string bytes);  // the same without a copy
+  static Arguments adopt(std::string bytes);                         // the same without a copy
   static Arguments from_list(const std::vector<std::string>& list);  // an embedded NUL ends that argument
 
   [[nodiscard]] std::vector<std::string_view> list() const;
