@@ -164,12 +164,14 @@ def scenario_polling_by_force():
 
 
 def scenario_excluded_processes_are_counted():
-    with daemon(rules={}, settings={"collection.exclude": ["name = 'storm-child' AND uid = 0"]}) as instance:
+    run = f"excluded-{os.getpid()}"  # other tests have storms of their own
+    marked = f"command_line LIKE 'storm-child {run} %'"
+    with daemon(rules={}, settings={"collection.exclude": [f"name = 'storm-child' AND {marked}"]}) as instance:
         instance.start()
-        load = storm.Storm(250)
+        load = storm.Storm(250, run=run)
         load.wait()
         storm.settle(instance)
-        check(instance.query("SELECT count(*) AS n FROM process_events WHERE name = 'storm-child'")[0]["n"] == 0,
+        check(instance.query(f"SELECT count(*) AS n FROM process_events WHERE {marked}")[0]["n"] == 0,
               "none is stored")
         wait_for("their number in health",
                  lambda: int(instance.collector()["details"]["events_excluded"]) >= 2 * load.count)

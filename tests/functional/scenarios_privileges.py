@@ -255,7 +255,7 @@ def scenario_source_that_died_is_left_out():
         told = instance.health()["collector"]
         check(told["details"]["realtime"] == "netlink", f"then the next: {told}")
         check("ebpf: failed" in told["reason"] and "planted by a test" in told["reason"], f"with the reason: {told}")
-        check("left out for 10 min more" in told["reason"], f"and the time: {told}")
+        check("left out until 20" in told["reason"], f"and the time: {told}")
         check_sees(instance, "netlink", "next-source")
         check(instance.stop() == 0, "a clean stop ends with 0")
 

@@ -28,11 +28,11 @@ def arguments_of(run, number, life=0):
 
 
 class Storm:
-    """Runs by itself until wait(); `run` marks its processes."""
+    """Runs by itself until wait(); `run` marks its processes: their second argument."""
 
-    def __init__(self, count, rate=0, life_ms=0, jobs=None):
+    def __init__(self, count, rate=0, life_ms=0, jobs=None, run=None):
         self.count, self.life = count, life_ms
-        self.run = f"storm-{os.getpid()}-{time.monotonic_ns()}"
+        self.run = run or f"storm-{os.getpid()}-{time.monotonic_ns()}"
         command = [os.path.join(BIN, "storm"), self.run, str(count), str(rate), str(life_ms)]
         self.process = subprocess.Popen(command + ([str(jobs)] if jobs else []), stdout=subprocess.PIPE, text=True)
 
