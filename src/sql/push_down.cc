@@ -201,7 +201,7 @@ const predicate::Condition* ScanFilter::find(Column column, Operator op) const {
   return found == conditions.end() ? nullptr : &*found;
 }
 
-int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool ordered_by_event_id) {
+int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool ordered_by_event_id, Regexps regexps) {
   constexpr double all_rows = 1'000'000;
   double rows = all_rows;
   double cost = all_rows;
@@ -217,6 +217,7 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool or
     const auto& column = event::info(columns[place]);
     const auto op = *operator_of(constraint.op);
     if (is_pattern(op) && column.type != event::ColumnType::text) continue;
+    if (op == Operator::regexp && regexps == Regexps::left) continue;
     const bool compares_text = column.type == event::ColumnType::text && op != Operator::is_null &&
                                op != Operator::is_not_null && !is_pattern(op);
     if (compares_text && std::string_view(sqlite3_vtab_collation(&info, i)) != "BINARY") continue;

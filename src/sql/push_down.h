@@ -2,6 +2,7 @@
 // be too wide, never too narrow: a value is pushed when collation, affinity and type leave no doubt.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
@@ -30,8 +31,11 @@ struct ScanFilter {
 inline constexpr int plan_newest_first = 1;
 
 // Decides which constraints are passed on and describes them in info.idxStr; `columns` says which event column stands
-// at each place of the table.
-int plan_scan(sqlite3_index_info& info, std::span<const event::Column> columns, bool ordered_by_event_id);
+// at each place of the table. A REGEXP is compiled each time the scan begins: where that happens often and for few rows
+// it is left to SQLite, whose function keeps it.
+enum class Regexps : std::uint8_t { pushed, left };
+int plan_scan(sqlite3_index_info& info, std::span<const event::Column> columns, bool ordered_by_event_id,
+              Regexps regexps = Regexps::pushed);
 // The same constraints with their values, as xFilter gets them.
 ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const event::Column> columns);
 // Columns that the statement reads of the table, from the same text.

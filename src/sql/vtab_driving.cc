@@ -23,8 +23,6 @@ class DrivingCursor : public Cursor {
     if (end_ > 0) runtime_.touch(runtime_.driving_time());
     auto wanted = read_filter(detail, values, columns_of(events_));
     if (wanted.nothing) end_ = 0;
-    // What takes long to compile for a few rows is left to SQLite, whose function keeps it.
-    std::erase_if(wanted.conditions, [](const auto& one) { return one.op == predicate::Operator::regexp; });
     DE_TRY(conditions_, predicate::Predicate::compile(std::move(wanted.conditions)));
     return {};
   }
@@ -78,7 +76,7 @@ class DrivingTable : public VirtualTable {
     return declare_event_columns(!events_) + ", \"" + std::string(driving_id_column) + "\" INTEGER";
   }
   int plan(sqlite3_index_info& info) override {
-    const int outcome = plan_scan(info, columns_of(events_), false);
+    const int outcome = plan_scan(info, columns_of(events_), false, Regexps::left);
     if (outcome != SQLITE_OK) return outcome;
     constexpr double batch_rows = 100;  // whatever the conditions: this table is to be the outermost
     info.estimatedRows = static_cast<sqlite3_int64>(batch_rows);
