@@ -1,6 +1,7 @@
 // A place where alerts go. A sink is one file in sinks/ that registers itself by type.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -24,6 +25,7 @@ struct DeliveryError {
   std::string message;
   bool permanent = false;  // trying again cannot help
   std::optional<int> response_code;
+  std::optional<std::chrono::milliseconds> retry_after = {};  // the receiver asks not to be tried again before
 };
 
 struct HealthStatus {
