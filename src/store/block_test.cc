@@ -56,17 +56,6 @@ std::vector<ProcessEvent> random_events(std::uint64_t seed, std::size_t count) {
   return events;
 }
 
-event::Value to_value(const ValueView& view) {
-  return std::visit(
-      [](const auto& held) -> event::Value {
-        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::string_view>)
-          return std::string(held);
-        else
-          return held;
-      },
-      view);
-}
-
 predicate::Condition random_condition(RandomEvents& random, const std::vector<ProcessEvent>& events) {
   using predicate::Operator;
   predicate::Condition condition;

@@ -69,17 +69,6 @@ std::string place_name(std::uint8_t place) {
   return "place " + std::to_string(place);
 }
 
-event::Value value_of(const ValueView& view) {
-  return std::visit(
-      [](const auto& held) -> event::Value {
-        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::string_view>)
-          return std::string(held);
-        else
-          return held;
-      },
-      view);
-}
-
 struct BlockFacts {  // its row of `blocks`
   std::int64_t id = 0, first_event = 0, last_event = 0, events = 0, batches = 0;
   std::optional<Timestamp> first_time, last_time;
@@ -386,7 +375,7 @@ class Checker {
       for (std::size_t i = 0; i < event::column_count; ++i) {
         const auto column = static_cast<Column>(i);
         if (!is_filtered(column) && !has_number(encoding_of(column))) continue;
-        const auto value = value_of(data.value(row, column, block.first_event));
+        const auto value = to_value(data.value(row, column, block.first_event));
         if (std::holds_alternative<std::monostate>(value)) continue;
         if (header.may_match({column, predicate::Operator::equal, {value}})) continue;
         in_block(block, "header",

@@ -176,6 +176,17 @@ void EventScan::Impl::damaged(const Error& error) {
   stats.damage.push_back({"corrupt_block", row.events, row.first_time, row.last_time});
 }
 
+event::Value to_value(const ValueView& view) {
+  return std::visit(
+      [](const auto& held) -> event::Value {
+        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::string_view>)
+          return std::string(held);
+        else
+          return held;
+      },
+      view);
+}
+
 EventScan::EventScan(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 EventScan::~EventScan() = default;
 Result<bool> EventScan::next() {

@@ -25,6 +25,7 @@ using ColumnSet = std::bitset<event::column_count>;
 
 // A view of one value; text lives until the cursor's next block (see EventScan::next).
 using ValueView = std::variant<std::monostate, std::int64_t, double, std::string_view>;
+event::Value to_value(const ValueView& view);  // a copy that keeps
 
 struct ScanRequest {
   event::TimeRange time;

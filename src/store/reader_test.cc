@@ -89,15 +89,8 @@ TEST_F(ScanTest, GivesEveryColumnOfEveryEvent) {
       const auto id = (*scan)->event_id();
       found.push_back(id);
       for (const auto& column : event::columns()) {
-        const auto value = std::visit(
-            [](const auto& held) -> event::Value {
-              if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::string_view>)
-                return std::string(held);
-              else
-                return held;
-            },
-            (*scan)->value(column.column));
-        ASSERT_EQ(value, event::column_value(events_[static_cast<std::size_t>(id) - 1], id, column.column))
+        ASSERT_EQ(to_value((*scan)->value(column.column)),
+                  event::column_value(events_[static_cast<std::size_t>(id) - 1], id, column.column))
             << column.name << " of " << id;
       }
     }
