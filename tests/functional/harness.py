@@ -28,7 +28,7 @@ def check(condition, what):
         raise Failure(what)
 
 
-def wait_for(what, condition, seconds=20.0):
+def wait_for(what, condition, seconds=60.0):
     """Polls until `condition` gives something true, and returns that."""
     end = time.monotonic() + seconds
     pause = 0.005
@@ -128,7 +128,7 @@ class Daemon:
             self.wait_ready()
         return self
 
-    def wait_ready(self, seconds=20.0):
+    def wait_ready(self, seconds=60.0):
         def ready():
             if self.process.poll() is not None:
                 raise Failure(f"the daemon ended with {self.process.returncode}\n{self.errors()[-3000:]}")

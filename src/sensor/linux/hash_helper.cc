@@ -34,6 +34,7 @@ constexpr int restarts_in_stall = 4;
 constexpr std::chrono::milliseconds kill_grace{1000};
 // A worker that would have to rest so long takes no more requests.
 constexpr std::chrono::seconds max_debt{1};
+constexpr std::size_t max_requests_a_round = 64;
 // Workers that could not even be killed, stuck in a file system that does not answer.
 constexpr int max_abandoned = 8;
 
@@ -100,9 +101,10 @@ class Worker {
     return true;
   }
 
-  // Everything that is there: each file is opened before anything more is hashed.
+  // What is there: each file is opened before anything more is hashed. A round is bounded, as the answers make room for
+  // requests that arrive meanwhile, and the budget is looked at between rounds only.
   bool take_requests() {
-    while (jobs_.size() < max_hash_window) {
+    for (std::size_t taken = 0; taken < max_requests_a_round && jobs_.size() < max_hash_window; ++taken) {
       const auto size = ::recv(socket_, message_.data(), message_.size(), MSG_DONTWAIT | MSG_TRUNC);
       if (size < 0) return errno == EAGAIN || errno == EINTR;
       if (size == 0) return false;  // procmond is gone

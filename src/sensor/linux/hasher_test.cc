@@ -477,8 +477,9 @@ TEST_F(HasherTest, OpeningFilesKeepsToTheBudgetToo) {
     }
     return end.expired();
   }));
-  // What was saved, a hundredth of the time, and a round of requests ahead.
-  EXPECT_LT(hasher_->counters().cpu, CpuBudget::burst + 200ms);
+  // What was saved, a hundredth of the time, and some rounds of requests ahead; without a budget it is most of the
+  // time.
+  EXPECT_LT(hasher_->counters().cpu, 1s);
   EXPECT_GT(hasher_->counters().refused, 0U);
 }
 
