@@ -239,21 +239,6 @@ TEST_F(BpfSource, NamesFilesBehindMountsAndDeepFolders) {
   EXPECT_EQ(execs[0].process.cwd, deep);
 }
 
-TEST_F(BpfSource, ReportsExitCodeAndSignal) {
-  Child failing([] { return 42; });
-  auto seen = wait_for(RawKind::exit, failing.pid());
-  ASSERT_TRUE(seen);
-  EXPECT_EQ(seen->exit_code, 42);
-  EXPECT_EQ(seen->exit_signal, 0);
-
-  Child killed([] { return ::pause(); });
-  ::kill(static_cast<pid_t>(killed.pid()), SIGTERM);
-  seen = wait_for(RawKind::exit, killed.pid());
-  ASSERT_TRUE(seen);
-  EXPECT_EQ(seen->exit_code, 0);
-  EXPECT_EQ(seen->exit_signal, SIGTERM);
-}
-
 TEST_F(BpfSource, GivesTheStartTicksOfProc) {
   Child child([] { return execute("/bin/sleep", {"sleep", "1000"}); });
   const auto seen = wait_for(RawKind::exec, child.pid());
@@ -266,97 +251,6 @@ TEST_F(BpfSource, GivesTheStartTicksOfProc) {
   EXPECT_EQ(seen->process.parent_start_ticks, parent->start_ticks);
   EXPECT_EQ(seen->process.cgroup, by_proc->cgroup);
   EXPECT_EQ(seen->process.loginuid, by_proc->loginuid);
-}
-
-TEST_F(BpfSource, StampsEventsWithTheWallClock) {
-  const auto before = base::wall_now();
-  Child child([] { return 0; });
-  child.wait();
-  const auto after = base::wall_now();
-  const auto fork = wait_for(RawKind::fork, child.pid());
-  const auto exit = wait_for(RawKind::exit, child.pid());
-  ASSERT_TRUE(fork && exit);
-  EXPECT_LT(fork->time, exit->time);
-  // The clocks are read one after the other, so allow for a millisecond.
-  EXPECT_GE(fork->time.ns, before.ns - 1'000'000);
-  EXPECT_LE(exit->time.ns, after.ns + 1'000'000);
-}
-
-TEST_F(BpfSource, IgnoresThreads) {
-  Child child([] {
-    std::jthread([] {}).join();
-    std::jthread([] {}).join();
-    return 5;
-  });
-  const auto exit = wait_for(RawKind::exit, child.pid());
-  ASSERT_TRUE(exit);
-  EXPECT_EQ(exit->exit_code, 5);
-  EXPECT_EQ(events_of(RawKind::exit, child.pid()).size(), 1U);
-  EXPECT_EQ(events_of(RawKind::fork, child.pid()).size(), 1U);
-  for (const auto& seen : events_) {
-    if (seen.kind == RawKind::fork) {
-      EXPECT_NE(seen.process.ppid, child.pid());
-    }
-  }
-}
-
-TEST_F(BpfSource, AProcessEndsWithItsLastThread) {
-  Child child([]() -> int {
-    static int gate[2];
-    if (::pipe(gate) != 0) return 1;
-    // The leader leaves first; the other thread ends the process, with a code of its own.
-    std::thread([] {
-      char byte = 0;
-      while (::read(gate[0], &byte, 1) != 1) {
-      }
-      ::_exit(9);
-    }).detach();
-    if (::write(gate[1], "x", 1) != 1) return 1;
-    ::syscall(SYS_exit, 0);
-    return 1;
-  });
-  EXPECT_EQ(WEXITSTATUS(child.wait()), 9);
-  const auto exit = wait_for(RawKind::exit, child.pid());
-  ASSERT_TRUE(exit);
-  EXPECT_EQ(exit->exit_code, 9);
-  EXPECT_EQ(events_of(RawKind::exit, child.pid()).size(), 1U);
-}
-
-TEST_F(BpfSource, AThreadThatExecutesIsTheProcess) {
-  Child child([] {
-    std::thread([] { ::_exit(execute("/bin/true", {"true", "by-thread"})); }).join();
-    return 1;
-  });
-  const auto seen = wait_for(RawKind::exec, child.pid());
-  ASSERT_TRUE(seen);
-  EXPECT_EQ(seen->process.arguments, joined({"true", "by-thread"}));
-  const auto forks = events_of(RawKind::fork, child.pid());
-  ASSERT_EQ(forks.size(), 1U);
-  EXPECT_EQ(seen->process.start_ticks, forks[0].process.start_ticks);
-  ASSERT_TRUE(wait_for(RawKind::exit, child.pid()));
-  EXPECT_EQ(events_of(RawKind::exit, child.pid()).size(), 1U);
-}
-
-TEST_F(BpfSource, NumbersProcessesOfOtherPidNamespacesAsTheHostDoes) {
-  int report[2];
-  ASSERT_EQ(::pipe(report), 0);
-  Child child([&] {
-    if (::unshare(CLONE_NEWPID) != 0) return 99;
-    const pid_t inner = ::fork();  // pid 1 in there
-    if (inner == 0) ::_exit(::getpid() == 1 ? execute("/bin/true", {"true", "inner"}) : 98);
-    if (::write(report[1], &inner, sizeof inner) != sizeof inner) return 97;
-    ::waitpid(inner, nullptr, 0);
-    return 0;
-  });
-  if (WEXITSTATUS(child.wait()) == 99) GTEST_SKIP() << "not run: no pid namespace here";
-  pid_t inner = 0;
-  ASSERT_EQ(::read(report[0], &inner, sizeof inner), static_cast<ssize_t>(sizeof inner));
-  const auto seen = wait_for(RawKind::exec, static_cast<event::Pid>(inner));
-  ASSERT_TRUE(seen);
-  EXPECT_EQ(seen->process.arguments, joined({"true", "inner"}));
-  EXPECT_EQ(seen->process.ppid, child.pid());
-  ::close(report[0]);
-  ::close(report[1]);
 }
 
 class SmallRing : public KernelTest {
