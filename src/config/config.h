@@ -1,6 +1,7 @@
 // Loading: built-in defaults, files, environment, command line, in the contract's precedence, with every error at once.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
@@ -57,13 +58,25 @@ std::string digest_hex(const Loaded& loaded);
 // Other rooms check values whose meaning is theirs (a predicate's text, a sink's keys) without being linked here.
 using Validator = std::function<Result<void>(const std::string& value)>;
 void register_validator(const std::string& key, Validator validator);  // before load(); not thread-safe
+// A key that only one type of sink has.
 struct SinkKey {
-  std::string name;
+  enum class Kind : std::uint8_t { text, number, list, map };
+  enum class File : std::uint8_t { none, read, folder };
+  std::string name = {};
   bool required = false;
-  bool secret = false;
-  std::vector<std::string> allowed;  // empty: any text
-  std::string help;
+  bool secret = false;                    // only as a reference
+  std::vector<std::string> allowed = {};  // empty: any text
+  std::string help = {};
+  Kind kind = Kind::text;
+  bool may_be_secret = false;             // a text or a reference; of a map: each of its values
+  std::int64_t minimum = 0, maximum = 0;  // of a number
+  std::string fallback = {};              // what it is when it is not given; shown in the reference
+  File file = File::none;                 // an absolute path: of a file to read, or of one whose folder is written to
+  // Looks at a text, at each text of a list, at "NAME: VALUE" for each entry of a map (a secret's value is not shown).
+  std::function<Result<void>(const std::string&)> check = {};
 };
-void register_sink_type(const std::string& type, std::vector<SinkKey> keys);
+// Looks at a sink whose keys are each valid.
+using SinkCheck = std::function<Result<void>(const SinkSettings&)>;
+void register_sink_type(const std::string& type, std::vector<SinkKey> keys, SinkCheck check = {});
 
 }  // namespace daemoneye::config

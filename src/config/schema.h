@@ -68,6 +68,14 @@ std::string write_value(const Key& key, const Value& value);
 // sinks.cc
 std::optional<Value> read_sinks(const Key& key, const Node& node, const Report& report);
 std::string write_sinks(const std::vector<SinkSettings>& sinks);
-const std::map<std::string, std::vector<SinkKey>>& registered_sink_types();
+struct SinkTypeKeys {
+  std::vector<SinkKey> keys;
+  SinkCheck check;
+};
+const std::map<std::string, SinkTypeKeys>& registered_sink_types();
+// "an integer from 1 to 9", "true, false", …
+std::string allowed_text(const SinkKey& key);
+// The formats there are, `auto` first.
+const std::vector<std::string>& sink_formats();
 
 }  // namespace daemoneye::config

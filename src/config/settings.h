@@ -10,9 +10,10 @@
 
 namespace daemoneye::config {
 
-// A value that must not be shown: given as {env: NAME} or {file: PATH}; resolved when used.
+// A value that must not be shown: given as {env: NAME}, {file: PATH} or {credential: NAME} (a file of that name in
+// $CREDENTIALS_DIRECTORY, where systemd puts them); resolved when used.
 struct SecretReference {
-  enum class Kind : std::uint8_t { env, file } kind = Kind::env;
+  enum class Kind : std::uint8_t { env, file, credential } kind = Kind::env;
   std::string where;
   bool operator==(const SecretReference&) const = default;
 };
@@ -23,9 +24,12 @@ struct SinkSettings {
   std::string type;  // stdout | file | syslog | webhook | email
   std::string name;  // default: the type
   std::string min_severity = "low";
-  std::string format = "auto";  // auto | json | text; auto: text where stdout is a terminal, else JSON
+  std::string format = "auto";  // auto | json | ecs | ocsf | cef | text | template; auto: the sink's own choice
+  std::string text_template;    // key `template`, for format template
   std::map<std::string, std::string> options;
+  std::map<std::string, std::vector<std::string>> lists;
   std::map<std::string, SecretReference> secrets;
+  // An entry of a map is among `options` or `secrets` by KEY.ENTRY ("headers.X-Team"); no key has a dot in its name.
   bool operator==(const SinkSettings&) const = default;
 };
 

@@ -71,11 +71,42 @@ constexpr std::string_view sinks_text = R"(
 |---|---|---|---|
 | `name` | the type | letters, digits, `_`, `.`, `-`; at most 64 | Must differ between sinks. |
 | `min_severity` | `low` | low, medium, high, critical | Alerts below are not sent there. |
-| `format` | `auto` | auto, json, text | `auto`: text for people where stdout is a terminal, JSON everywhere else. |
+| `format` | `auto` | auto, json, ecs, ocsf, cef, text, template | `auto`: text for people where stdout is a terminal and in mail, JSON everywhere else. |
+| `template` | | a text | For format `template`: see below. |
 
 The other keys depend on the type; a wrong one is refused with the list of those that the type has. A secret is given
-as `{env: NAME}` or `{file: /PATH}`; an inline secret is refused, and `config show` prints the reference only.
+as `{env: NAME}`, `{file: /PATH}` or `{credential: NAME}` (a file of that name in `$CREDENTIALS_DIRECTORY`, where systemd
+puts what `LoadCredential=` names). An inline secret is refused, and `config show` prints the reference only. A file with a
+secret that every user can read or write is refused; one line end after the secret is left out. A reload (SIGHUP) reads
+secrets again.
+
+Formats: `json` is the alert as `daemoneye-cli alerts show --format json` gives it; `ecs` the Elastic Common Schema 8.17;
+`ocsf` a Detection Finding (class_uid 2004) of OCSF 1.3.0; `cef` ArcSight's Common Event Format; `text` lines for people;
+`template` what `template` says: `{{title}}` stands for a field of the alert (a control character is made visible),
+`{{json:title}}` for the same as a JSON value with its quotes. Fields: `alert_id`, `time`, `last_seen`, `count`, `rule_id`,
+`severity`, `title`, `description`, `status`, `process_key`, `pid`, `name`, `executable_path`, `command_line`, `row`,
+`evidence`, `correlation_id`, `completeness`, `host`, `agent_version`, and `row.COLUMN` for a column that the rule selects.
+An unknown field is an error of the configuration.
 )";
+
+// One table a type that this program knows.
+std::string type_tables() {
+  std::string page;
+  for (const auto& [type, keys] : registered_sink_types()) {
+    page += "\n### " + type + "\n\n";
+    if (keys.keys.empty()) {
+      page += "No keys of its own.\n";
+      continue;
+    }
+    page += "| key | default | allowed | |\n|---|---|---|---|\n";
+    for (const auto& key : keys.keys) {
+      const std::string fallback = key.required ? "(required)" : key.fallback.empty() ? "" : '`' + key.fallback + '`';
+      page += "| `" + key.name + "` | " + cell(fallback) + " | " + cell(allowed_text(key)) + " | " + cell(key.help) +
+              " |\n";
+    }
+  }
+  return page;
+}
 
 }  // namespace
 
@@ -120,6 +151,7 @@ std::string reference_page() {
             cell(key.help) + " |\n";
   }
   page += sinks_text;
+  page += type_tables();
   return page;
 }
 

@@ -226,5 +226,12 @@ TEST(SinkTypes, RefuseWhatIsNotThereAndNameWhatIs) {
             "sink stdout: format 'cef' is not available in this version; available: json, text");
 }
 
+TEST(ReferencePage, IsTheCheckedInOne) {
+  register_sink_types();
+  const std::string path = std::string(DAEMONEYE_SOURCE_DIR) + "/docs/configuration.md";
+  if (std::getenv("DAEMONEYE_WRITE_REFERENCE") != nullptr) std::ofstream(path) << config::reference_page();
+  EXPECT_EQ(read_all(path), config::reference_page()) << "run DAEMONEYE_WRITE_REFERENCE=1 alert_test to write it again";
+}
+
 }  // namespace
 }  // namespace daemoneye::alert::testing
