@@ -75,6 +75,8 @@ struct Connection::Impl {
   Result<RunStats> execute(sqlite3_stmt* statement, const Compiled& compiled, const RunOptions& options, Timestamp now,
                            const std::function<bool(Row&&)>& each);
   Result<void> fill_completeness(RunStats& stats, Timestamp now);
+  Result<void> name_steps(const std::string& sql);
+  void fill_steps(RunStats& stats) const;
 };
 
 Result<void> Connection::Impl::set_up() {
@@ -244,8 +246,45 @@ Result<RunStats> Connection::run(const Compiled& compiled, const RunOptions& opt
       self.reader->end_snapshot();
     }
   } const end{self};
-  DE_TRY(auto statement, self.prepare(compiled.sql()));
-  return self.execute(statement.get(), compiled, options, now, [&](Row&& row) { return each(row); });
+  self.runtime->keep_plan(true);
+  auto statement = self.prepare(compiled.sql());
+  if (statement && options.explain) {
+    // The same text again gives the same plans with the same numbers.
+    self.runtime->keep_plan(true);
+    DE_CHECK(self.name_steps(compiled.sql()));
+  }
+  if (!statement) return std::unexpected(statement.error());
+  auto stats = self.execute(statement->get(), compiled, options, now, [&](Row&& row) { return each(row); });
+  if (stats) self.fill_steps(*stats);
+  self.runtime->keep_plan(false);
+  return stats;
+}
+
+// EXPLAIN QUERY PLAN names the table's alias beside the plan's own text, which begins with the step's number:
+// "SCAN e VIRTUAL TABLE INDEX 0:7:…".
+Result<void> Connection::Impl::name_steps(const std::string& sql) {
+  constexpr std::string_view marker = " VIRTUAL TABLE INDEX ";
+  DE_TRY(const auto plan, prepare("EXPLAIN QUERY PLAN " + sql));
+  while (sqlite3_step(plan.get()) == SQLITE_ROW) {
+    constexpr int detail_column = 3;
+    const auto* const raw = reinterpret_cast<const char*>(sqlite3_column_text(plan.get(), detail_column));
+    const std::string_view line = raw == nullptr ? "" : raw;
+    const auto end = line.find(marker);
+    const auto space = line.find(' ');
+    if (end == std::string_view::npos || space >= end) continue;
+    const auto parts = base::split(line.substr(end + marker.size()), ':');
+    if (parts.size() < 2) continue;
+    const auto number = base::parse_integer<std::size_t>(parts[1]).value_or(0);
+    if (number != 0) runtime->step(number).alias = std::string(line.substr(space + 1, end - space - 1));
+  }
+  return {};
+}
+
+// SQLite asked for more plans than it took: only those that were begun, or that it would show, count.
+void Connection::Impl::fill_steps(RunStats& stats) const {
+  for (const auto& step : runtime->steps()) {
+    if (step.begun > 0 || !step.alias.empty()) stats.steps.push_back(step);
+  }
 }
 
 Result<void> Connection::begin_stream(const std::vector<DrivingRow>& rows, Timestamp now) {

@@ -18,6 +18,13 @@
 
 namespace daemoneye::sql {
 
+inline constexpr std::uint64_t default_memory_limit = 64 * 1024 * 1024;
+inline constexpr std::uint64_t default_temporary_limit = 1024 * 1024 * 1024;
+
+struct Progress {
+  std::uint64_t blocks_done = 0, blocks_total = 0;
+};
+
 struct RunOptions {
   std::map<std::string, event::Value> parameters;
   Deadline deadline = Deadline::after(std::chrono::seconds(30));
@@ -25,13 +32,38 @@ struct RunOptions {
   std::uint64_t row_limit = 0;   // 0: none; one more row than this sets `more`
   std::optional<Timestamp> now;  // what 'now' and ago() mean; default: wall clock
   event::TimeRange history;      // clamps every scan of process_events and of ended processes; default: all
+  // Memory SQLite and our tables may take for this run, and what they may write to temporary files: beyond it the run
+  // ends with limit_exceeded, "memory limit of 64 MiB reached".
+  std::uint64_t memory_limit = default_memory_limit;
+  std::uint64_t temporary_limit = default_temporary_limit;
+  bool explain = false;  // also time each step and name its alias, which costs a second preparation
+  // Told, at most each 100 ms, how many blocks of those that the scans begun so far may have to read are behind it.
+  std::function<void(const Progress&)> progress;
+};
+
+// One place of the plan at which a table is read: `--explain`.
+struct Step {
+  std::string table, alias;          // alias: as printed in the derived SQL; only when explain was asked for
+  std::vector<std::string> pushed;   // conditions the scan itself meets, "name = 'bash'"
+  std::vector<std::string> left;     // of what SQLite offered, what it checks alone, "cpu_usage > ?"
+  std::vector<std::string> columns;  // read
+  std::string rewrite;               // how it is done other than row by row: "grouped by name", "kept by process_key"
+  std::string order;                 // "newest first" when the scan gives the order asked for, or empty
+  std::uint64_t begun = 0;           // how often: the inner side of a join is begun for each outer row
+  std::uint64_t blocks_total = 0;    // in the time range, each time it was begun
+  std::uint64_t blocks_skipped = 0, blocks_read = 0, tail_batches_read = 0;
+  std::uint64_t rows_scanned = 0;       // that met what was pushed
+  std::uint64_t rows = 0;               // handed to SQLite
+  std::chrono::nanoseconds elapsed{0};  // within the scan; only when explain was asked for
 };
 
 struct RunStats {
   std::uint64_t rows = 0;
   bool more = false;
   event::Completeness completeness;
-  store::ScanStats scan;  // summed over all scans
+  store::ScanStats scan;    // summed over all scans
+  std::vector<Step> steps;  // in the order of the plan's making
+  std::uint64_t peak_memory = 0, temporary_written = 0;
   std::chrono::nanoseconds elapsed{0};
 };
 

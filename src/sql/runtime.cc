@@ -4,6 +4,13 @@
 #include <set>
 
 namespace daemoneye::sql {
+namespace {
+
+constexpr std::chrono::milliseconds report_interval{100};
+// SQLite asks for plans far more often than it takes one, but a statement has at most 100 tables.
+constexpr std::size_t max_steps_noted = 20'000;
+
+}  // namespace
 
 void Runtime::begin(const RunOptions& options, Timestamp now) {
   now_ = now;
@@ -15,6 +22,41 @@ void Runtime::begin(const RunOptions& options, Timestamp now) {
   scanned_ = {};
   error_.reset();
   recursion_steps_ = 0;
+  timing_ = options.explain;
+  report_ = options.progress;
+  progress_ = {};
+  next_report_ = base::SteadyClock::now() + report_interval;
+}
+
+void Runtime::keep_plan(bool keep) {
+  steps_.clear();
+  keep_plan_ = keep;
+}
+
+std::size_t Runtime::add_step(Step step) {
+  if (!keep_plan_ || steps_.size() >= max_steps_noted) return 0;
+  steps_.push_back(std::move(step));
+  return steps_.size();
+}
+
+Step& Runtime::step(std::size_t number) {
+  return number == 0 || number > steps_.size() ? unnoted_ : steps_[number - 1];
+}
+
+void Runtime::expect_blocks(const event::TimeRange& range) {
+  if (!report_) return;
+  // Progress is a courtesy: what cannot be counted is not told.
+  if (const auto blocks = reader_->blocks_in(range)) progress_.blocks_total += *blocks;
+}
+
+void Runtime::pass_block() {
+  if (!report_) return;
+  ++progress_.blocks_done;
+  progress_.blocks_total = std::max(progress_.blocks_total, progress_.blocks_done);
+  const auto now = base::SteadyClock::now();
+  if (now < next_report_) return;
+  next_report_ = now + report_interval;
+  report_(progress_);
 }
 
 bool Runtime::should_stop() {
@@ -52,7 +94,12 @@ void Runtime::touch(const event::TimeRange& range) {
   if (touched_->to) touched_->to = range.to ? std::optional(std::max(*touched_->to, *range.to)) : std::nullopt;
 }
 
-void Runtime::add(const store::ScanStats& stats) {
+void Runtime::add(const store::ScanStats& stats, Step& step) {
+  step.blocks_read += stats.blocks_read;
+  step.blocks_skipped += stats.blocks_skipped;
+  step.blocks_total += stats.blocks_read + stats.blocks_skipped;
+  step.tail_batches_read += stats.tail_batches_read;
+  step.rows_scanned += stats.rows;
   scanned_.blocks_read += stats.blocks_read;
   scanned_.blocks_skipped += stats.blocks_skipped;
   scanned_.tail_batches_read += stats.tail_batches_read;

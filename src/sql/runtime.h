@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -46,8 +47,19 @@ class Runtime {
   // History in this range was looked at: what is missing of it makes the answer degraded.
   void touch(const event::TimeRange& range);
   [[nodiscard]] const std::optional<event::TimeRange>& touched() const { return touched_; }
-  void add(const store::ScanStats& stats);
+  void add(const store::ScanStats& stats, Step& step);
   [[nodiscard]] const store::ScanStats& scanned() const { return scanned_; }
+
+  // The places of the plan of the statement that is being prepared; not noted (number 0) unless keep_plan() was called.
+  void keep_plan(bool keep);
+  [[nodiscard]] bool keeps_plan() const { return keep_plan_; }
+  std::size_t add_step(Step step);
+  [[nodiscard]] Step& step(std::size_t number);  // stays where it is until the next keep_plan()
+  [[nodiscard]] const std::deque<Step>& steps() const { return steps_; }
+  [[nodiscard]] bool timing() const { return timing_; }
+  // For progress: a scan that begins, and each block that is behind it.
+  void expect_blocks(const event::TimeRange& range);
+  void pass_block();
 
   // The first error met below SQLite, with its code.
   void set_error(Error error) {
@@ -89,6 +101,12 @@ class Runtime {
   enum class Stop : std::uint8_t { none, timeout, cancelled } stop_reason_ = Stop::none;
   std::optional<event::TimeRange> touched_;
   store::ScanStats scanned_;
+  std::deque<Step> steps_;  // from number 1 on
+  Step unnoted_;            // number 0
+  bool keep_plan_ = false, timing_ = false;
+  std::function<void(const Progress&)> report_;
+  Progress progress_;
+  base::SteadyClock::time_point next_report_{};
   std::optional<Error> error_;
   std::uint64_t recursion_steps_ = 0;
   RegexpCache regexps_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "event/columns.h"
@@ -17,15 +18,27 @@ struct sqlite3_value;
 namespace daemoneye::sql {
 
 class Runtime;
+struct Step;
 
 class Cursor {
  public:
   virtual ~Cursor() = default;
+  // Which place of the plan it reads for: known before filter().
+  void set_step(Step& step, std::size_t number) {
+    step_ = &step;
+    step_number_ = number;
+  }
+  [[nodiscard]] Step& step() const { return *step_; }
+  [[nodiscard]] std::size_t step_number() const { return step_number_; }  // 0: not noted
   // Begins; afterwards the cursor stands before the first row.
   virtual Result<void> filter(int plan, const char* detail, std::span<sqlite3_value*> values) = 0;
   virtual Result<bool> next() = 0;
   virtual void column(sqlite3_context* out, int index) = 0;
   virtual std::int64_t rowid() = 0;
+
+ private:
+  Step* step_ = nullptr;
+  std::size_t step_number_ = 0;
 };
 
 class VirtualTable {
@@ -39,9 +52,12 @@ class VirtualTable {
   virtual int plan(sqlite3_index_info& info) = 0;         // an SQLite result code
   virtual std::unique_ptr<Cursor> open() = 0;
   [[nodiscard]] Runtime& runtime() const { return runtime_; }
+  [[nodiscard]] int column_count();
+  [[nodiscard]] const std::string& column_name(int index);
 
  private:
   Runtime& runtime_;
+  std::vector<std::string> names_;  // of columns(), when first asked for
 };
 
 // `table` must outlive the connection.

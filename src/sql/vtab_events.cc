@@ -29,7 +29,11 @@ class EventsCursor : public Cursor {
     request.conditions = std::move(wanted.conditions);
     request.columns = read_columns(detail, all_columns());
     request.newest_first = (plan & plan_newest_first) != 0;
-    DE_TRY(scan_, runtime_.reader()->scan(request, [this] { return runtime_.should_stop(); }));
+    runtime_.expect_blocks(request.time);
+    DE_TRY(scan_, runtime_.reader()->scan(request, [this] {
+      runtime_.pass_block();
+      return runtime_.should_stop();
+    }));
     return {};
   }
 
@@ -50,7 +54,7 @@ class EventsCursor : public Cursor {
 
  private:
   void finish() {
-    if (scan_) runtime_.add(scan_->stats());
+    if (scan_) runtime_.add(scan_->stats(), step());
     scan_.reset();
   }
 

@@ -111,7 +111,7 @@ class LineageCursor : public Cursor {
         if (text == nullptr) continue;
         if (const auto key = event::parse_process_key(*text)) children.push_back(*key);
       }
-      runtime_.add(scan->stats());
+      runtime_.add(scan->stats(), step());
     }
     return {};
   }

@@ -174,12 +174,16 @@ class ProcessesCursor : public Cursor {
         request.conditions.push_back(condition);
     }
     request.conditions.push_back({Column::kind, Operator::equal, {std::string("exit")}, false});
-    DE_TRY(scan_, runtime_.reader()->scan(request, [this] { return runtime_.should_stop(); }));
+    runtime_.expect_blocks(request.time);
+    DE_TRY(scan_, runtime_.reader()->scan(request, [this] {
+      runtime_.pass_block();
+      return runtime_.should_stop();
+    }));
     return {};
   }
 
   void finish() {
-    if (scan_) runtime_.add(scan_->stats());
+    if (scan_) runtime_.add(scan_->stats(), step());
     scan_.reset();
   }
 

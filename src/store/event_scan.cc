@@ -223,6 +223,16 @@ Result<event::ProcessEvent> EventScan::take_event() {
   return std::move(impl_->batch.events[impl_->current]);
 }
 
+Result<std::uint64_t> Reader::blocks_in(const event::TimeRange& range) {
+  DE_TRY(auto* select, impl_->statements->get(
+                           "SELECT (SELECT count(*) FROM blocks WHERE events>0 AND last_time>=?1 AND first_time<=?2) + "
+                           "(SELECT count(*) FROM tail WHERE events>0 AND last_time>=?1 AND first_time<=?2)"));
+  const db::StatementReset reset(*select);
+  select->bind(1, range.from.value_or(Timestamp{INT64_MIN}).ns).bind(2, range.to.value_or(Timestamp{INT64_MAX}).ns);
+  DE_TRY(const bool row, select->step());
+  return row ? static_cast<std::uint64_t>(select->integer(0)) : 0;
+}
+
 Result<std::unique_ptr<EventScan>> Reader::scan(const ScanRequest& request, ShouldStop stop) {
   DE_TRY(auto compiled, predicate::Predicate::compile(request.conditions));
   DE_TRY(auto snapshot, Snapshot::open(*this));

@@ -80,6 +80,8 @@ class Reader {
   // invalid_input when a condition does not compile. Holds a snapshot as long as it lives, and must end before the
   // reader does.
   Result<std::unique_ptr<EventScan>> scan(const ScanRequest& request, ShouldStop stop = {});
+  // Blocks and batches of the tail that a scan of this range may have to read.
+  Result<std::uint64_t> blocks_in(const event::TimeRange& range);
 
   // Live processes: the indexed table. `key` or `pid` narrow it; each row as an event of which only `process` and the
   // parent columns count.
