@@ -2,36 +2,14 @@
 
 #include <algorithm>
 
+#include "store/column_kinds.h"
+
 namespace daemoneye::store {
 namespace {
 
 using event::Column;
 
 constexpr std::size_t at(Column column) { return static_cast<std::size_t>(column); }
-
-// Where the values of an SQL column are kept.
-Column home_of(Column column) {
-  switch (column) {
-    case Column::pid: return Column::process_key;
-    case Column::command_line: return Column::arguments;
-    default: return column;
-  }
-}
-
-bool is_process_column(Column column) {
-  return column > Column::detail && column != Column::collection_time;  // NULL in a gap
-}
-// Not optional in an event, but NULL in SQL when empty.
-bool is_null_if_empty(Column column) { return column == Column::detail || column == Column::name; }
-
-std::string_view enumerator_name(Column column, std::int64_t number) {
-  switch (column) {
-    case Column::kind: return to_string(static_cast<event::EventKind>(number));
-    case Column::source: return to_string(static_cast<event::EventSource>(number));
-    case Column::status: return to_string(static_cast<event::ProcessStatus>(number));
-    default: return to_string(static_cast<event::ExecutableState>(number));
-  }
-}
 
 }  // namespace
 
@@ -68,7 +46,7 @@ Result<void> Block::need(Column column) {
 
 const ColumnData& Block::data(Column column) const { return *columns_[at(home_of(column))]; }
 
-std::string_view Block::text(Column column, std::uint32_t entry) {
+std::string_view Block::stored_text(Column column, std::uint32_t entry) {
   const auto& column_data = data(column);
   const bool derived =
       column == Column::command_line || column == Column::arguments || encoding_of(column) == Encoding::key;
@@ -119,18 +97,11 @@ ValueView Block::value(std::size_t row, Column column, event::EventId first_even
     default: {
       const std::uint32_t entry = column_data.rows[row];
       if (entry == null_entry) return {};
-      const auto view = text(column, entry);
+      const auto view = stored_text(column, entry);
       if (view.empty() && is_null_if_empty(column)) return {};
       return view;
     }
   }
-}
-
-Block::Integers Block::integers(Column column) const {
-  // Rows of gaps have values that SQL does not show: those go the long way.
-  if (!has_number(encoding_of(column)) || !gap_.empty()) return {};
-  const auto& column_data = data(column);
-  return {column_data.integers.data(), column_data.present.empty() ? nullptr : column_data.present.data()};
 }
 
 std::size_t Block::bytes() const {
@@ -138,6 +109,11 @@ std::size_t Block::bytes() const {
   for (const auto& column : columns_) sum += column ? column->bytes() : 0;
   for (const auto& texts : texts_) {
     for (const auto& text : texts.storage) sum += sizeof text + text.capacity();
+  }
+  for (const auto& shown : shown_) {
+    if (!shown) continue;
+    sum += shown->integers.capacity() * sizeof(std::int64_t) + shown->present.capacity() +
+           shown->entries.capacity() * sizeof(std::uint32_t);
   }
   return sum;
 }

@@ -12,6 +12,7 @@
 #include "predicate/predicate.h"
 #include "store/block_header.h"
 #include "store/column_data.h"
+#include "store/column_view.h"
 #include "store/reader.h"
 
 namespace daemoneye::store {
@@ -28,15 +29,15 @@ class Block {
   Result<void> need(event::Column column);
   // The SQL value; the column must have been needed. `event_id` is that of row 0. Text lives as long as the block.
   [[nodiscard]] ValueView value(std::size_t row, event::Column column, event::EventId first_event);
-  // A column of integers, once needed: what value() gives, without looking for the way each time.
-  struct Integers {
-    const std::int64_t* values = nullptr;   // null: of another kind, value() must be asked
-    const std::uint8_t* present = nullptr;  // 0: NULL, 1: a value; null: all have one
-  };
-  [[nodiscard]] Integers integers(event::Column column) const;
-  // The rows of [first, last] in the time range that meet every condition, ascending.
-  Result<std::vector<std::uint32_t>> select(const predicate::Predicate& predicate, const event::TimeRange& time,
-                                            event::EventId first_event, std::uint32_t first, std::uint32_t last);
+  // A whole column, once needed, by row: what value() gives, without looking for the way each time. Empty when the
+  // column is of another kind. Valid as long as the block.
+  [[nodiscard]] IntegerColumn integers(event::Column column, event::EventId first_event);
+  [[nodiscard]] RealColumn reals(event::Column column);
+  [[nodiscard]] TextColumn texts(event::Column column);
+  [[nodiscard]] std::string_view text(event::Column column, std::uint32_t entry);
+  // Sets `rows` to those of [first, last] in the time range that meet every condition, ascending.
+  Result<void> select(const predicate::Predicate& predicate, const event::TimeRange& time, event::EventId first_event,
+                      std::uint32_t first, std::uint32_t last, std::vector<std::uint32_t>& rows);
   // The whole event, as it was committed.
   Result<event::ProcessEvent> event(std::size_t row);
   // The rows with this process key, ascending.
@@ -60,10 +61,20 @@ class Block {
       return command_lines && whole.ends_with('\0') ? whole.substr(0, whole.size() - 1) : whole;
     }
   };
+  // What a column's view shows where it differs from what is stored: NULL in the rows of gaps, numbers for names.
+  struct Shown {
+    std::vector<std::int64_t> integers;
+    std::vector<std::uint8_t> present;
+    std::vector<std::uint32_t> entries;
+  };
   Block(Load load, BlockHeader header);
+  Shown& shown(event::Column column);
+  [[nodiscard]] const std::uint8_t* presence(event::Column column);
+  void filter_texts(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition,
+                    const TextColumn& texts);
   Result<const ColumnData*> stored(event::Column column);
   [[nodiscard]] const ColumnData& data(event::Column column) const;
-  [[nodiscard]] std::string_view text(event::Column column, std::uint32_t entry);
+  [[nodiscard]] std::string_view stored_text(event::Column column, std::uint32_t entry);
   [[nodiscard]] std::optional<Searchable> searchable(event::Column column) const;
   // Decides each entry that the pattern's literal is enough for; what stays unknown must be looked at.
   void search(std::vector<std::uint8_t>& verdicts, const predicate::Predicate& predicate, std::size_t condition);
@@ -76,6 +87,7 @@ class Block {
   std::vector<bool> gap_;
   std::array<std::unique_ptr<ColumnData>, event::column_count> columns_;
   std::array<Texts, event::column_count> texts_;
+  std::array<std::unique_ptr<Shown>, event::column_count> shown_;
 };
 
 }  // namespace daemoneye::store

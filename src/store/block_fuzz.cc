@@ -49,7 +49,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto predicate = predicate::Predicate::parse(
         "name LIKE '%a%' AND pid >= 0 AND command_line LIKE '%A b%' AND user NOT LIKE '%r_o%'");
     if (!predicate) abort();
-    (void)(*block)->select(*predicate, {Timestamp{0}, Timestamp{1}}, 1, 0, rows - 1);
+    std::vector<std::uint32_t> met;
+    (void)(*block)->select(*predicate, {Timestamp{0}, Timestamp{1}}, 1, 0, rows - 1, met);
   }
   return 0;
 }

@@ -13,19 +13,55 @@ namespace {
 using event::Column;
 using predicate::Operator;
 
-// Comparisons of integers with integers, which need no general evaluation.
-std::optional<bool> compare_integer(const predicate::Condition& condition, std::int64_t value) {
-  if (condition.values.size() != 1) return std::nullopt;
-  const auto* wanted = std::get_if<std::int64_t>(&condition.values.front());
-  if (wanted == nullptr || condition.negated) return std::nullopt;
+// Keeps the rows that `holds`, without a branch: which do is no pattern that could be guessed.
+template <class Holds>
+void keep_if(std::vector<std::uint32_t>& rows, Holds holds) {
+  std::uint32_t* out = rows.data();
+  std::size_t kept = 0;
+  for (const std::uint32_t row : rows) {
+    out[kept] = row;
+    kept += holds(row) ? 1 : 0;
+  }
+  rows.resize(kept);
+}
+
+// A condition of integers with integers, which needs no general evaluation; false when it is another.
+bool keep_by_integers(std::vector<std::uint32_t>& rows, const predicate::Condition& condition,
+                      const IntegerColumn& column) {
+  if (condition.negated) return false;
+  if (condition.op == Operator::is_null || condition.op == Operator::is_not_null) {
+    const bool wanted = condition.op == Operator::is_not_null;
+    keep_if(rows, [&](std::uint32_t row) { return column.has_value(row) == wanted; });
+    return true;
+  }
+  std::vector<std::int64_t> wanted;
+  for (const auto& value : condition.values) {
+    const auto* integer = std::get_if<std::int64_t>(&value);
+    if (integer == nullptr) return false;
+    wanted.push_back(*integer);
+  }
+  const auto keep = [&](auto compare) {
+    const auto* values = column.values;
+    if (const auto* present = column.present; present != nullptr)
+      keep_if(rows, [&](std::uint32_t row) { return present[row] != 0 && compare(values[row]); });
+    else
+      keep_if(rows, [&](std::uint32_t row) { return compare(values[row]); });
+    return true;
+  };
+  if (condition.op == Operator::in) {
+    std::sort(wanted.begin(), wanted.end());
+    return keep([&](std::int64_t value) { return std::binary_search(wanted.begin(), wanted.end(), value); });
+  }
+  if (wanted.size() != 1) return false;
+  const std::int64_t other = wanted.front();
   switch (condition.op) {
-    case Operator::equal: return value == *wanted;
-    case Operator::not_equal: return value != *wanted;
-    case Operator::less: return value < *wanted;
-    case Operator::less_equal: return value <= *wanted;
-    case Operator::greater: return value > *wanted;
-    case Operator::greater_equal: return value >= *wanted;
-    default: return std::nullopt;
+    case Operator::equal: return keep([=](std::int64_t value) { return value == other; });
+    case Operator::not_equal: return keep([=](std::int64_t value) { return value != other; });
+    case Operator::less: return keep([=](std::int64_t value) { return value < other; });
+    case Operator::less_equal: return keep([=](std::int64_t value) { return value <= other; });
+    case Operator::greater: return keep([=](std::int64_t value) { return value > other; });
+    case Operator::greater_equal: return keep([=](std::int64_t value) { return value >= other; });
+    default: return false;
   }
 }
 
@@ -78,57 +114,52 @@ void Block::search(std::vector<std::uint8_t>& verdicts, const predicate::Predica
   }
 }
 
-void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition_index,
-                   event::EventId first_event) {
-  const auto& condition = predicate.conditions()[condition_index];
-  const Column column = condition.column;
-  event::Value text = std::string();  // reused: an allocation an entry would cost more than the comparison
-  const auto matches = [&](const ValueView& view) {
-    if (const auto* view_of_text = std::get_if<std::string_view>(&view)) {
-      std::get<std::string>(text).assign(*view_of_text);
-      return predicate.matches_value(condition_index, text);
+void Block::filter_texts(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate,
+                         std::size_t condition_index, const TextColumn& texts) {
+  const Column column = predicate.conditions()[condition_index].column;
+  event::Value value = std::string();  // reused: an allocation an entry would cost more than the comparison
+  std::vector<std::uint8_t> verdicts(texts.count + 1, unknown);
+  // NULL is the last entry.
+  verdicts[texts.count] = predicate.matches_value(condition_index, {}) ? yes : no;
+  if (is_worth_a_search(rows.size(), texts.count)) search(verdicts, predicate, condition_index);
+  auto* known = verdicts.data();
+  keep_if(rows, [&](std::uint32_t row) {
+    const auto entry = std::min<std::size_t>(texts.entries[row], texts.count);
+    if (known[entry] == unknown) {
+      std::get<std::string>(value).assign(text(column, static_cast<std::uint32_t>(entry)));
+      known[entry] = predicate.matches_value(condition_index, value) ? yes : no;
     }
-    if (const auto* integer = std::get_if<std::int64_t>(&view))
-      return predicate.matches_value(condition_index, *integer);
-    if (const auto* real = std::get_if<double>(&view)) return predicate.matches_value(condition_index, *real);
-    return predicate.matches_value(condition_index, {});
-  };
-  const bool null_matches = matches({});
-  if (is_dictionary(column)) {
-    const auto& column_data = data(column);
-    std::vector<std::uint8_t> verdict(std::max(column_data.entries.size(), column_data.keys.size()), unknown);
-    if (is_worth_a_search(rows.size(), verdict.size())) search(verdict, predicate, condition_index);
-    std::erase_if(rows, [&](std::uint32_t row) {
-      const std::uint32_t entry = column_data.rows[row];
-      if (entry == null_entry || is_gap(row)) {
-        return !matches(value(row, column, first_event));  // detail and name have their own idea of NULL
-      }
-      if (verdict[entry] == unknown) verdict[entry] = matches(value(row, column, first_event)) ? yes : no;
-      return verdict[entry] == no;
-    });
-    return;
-  }
-  std::erase_if(rows, [&](std::uint32_t row) {
-    const auto view = value(row, column, first_event);
-    if (std::holds_alternative<std::monostate>(view)) return !null_matches;
-    if (const auto* number = std::get_if<std::int64_t>(&view)) {
-      if (const auto verdict = compare_integer(condition, *number)) return !*verdict;
-    }
-    return !matches(view);
+    return known[entry] == yes;
   });
 }
 
-Result<std::vector<std::uint32_t>> Block::select(const predicate::Predicate& predicate, const event::TimeRange& time,
-                                                 event::EventId first_event, std::uint32_t first, std::uint32_t last) {
-  std::vector<std::uint32_t> rows;
-  if (header_.rows == 0 || first > last) return rows;
+void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition_index,
+                   event::EventId first_event) {
+  const auto& condition = predicate.conditions()[condition_index];
+  if (const auto texts = this->texts(condition.column); texts.entries != nullptr) {
+    return filter_texts(rows, predicate, condition_index, texts);
+  }
+  if (const auto integers = this->integers(condition.column, first_event); integers.values != nullptr) {
+    if (keep_by_integers(rows, condition, integers)) return;
+  }
+  keep_if(rows, [&](std::uint32_t row) {
+    return predicate.matches_value(condition_index, to_value(value(row, condition.column, first_event)));
+  });
+}
+
+Result<void> Block::select(const predicate::Predicate& predicate, const event::TimeRange& time,
+                           event::EventId first_event, std::uint32_t first, std::uint32_t last,
+                           std::vector<std::uint32_t>& rows) {
+  rows.clear();
+  if (header_.rows == 0 || first > last) return {};
   rows.resize(last - first + 1);
   std::iota(rows.begin(), rows.end(), first);
   if (time.from || time.to) {
     DE_TRY(const auto* times, stored(Column::time));
-    std::erase_if(rows, [&](std::uint32_t row) {
-      const Timestamp moment{times->integers[row]};
-      return !time.overlaps(moment, moment);
+    const std::int64_t* moments = times->integers.data();
+    keep_if(rows, [&](std::uint32_t row) {
+      const Timestamp moment{moments[row]};
+      return time.overlaps(moment, moment);
     });
   }
   std::vector<std::size_t> order(predicate.conditions().size());
@@ -144,7 +175,7 @@ Result<std::vector<std::uint32_t>> Block::select(const predicate::Predicate& pre
     DE_CHECK(need(predicate.conditions()[index].column));
     filter(rows, predicate, index, first_event);
   }
-  return rows;
+  return {};
 }
 
 }  // namespace daemoneye::store

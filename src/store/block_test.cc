@@ -149,9 +149,10 @@ TEST(Block, SelectsWhatEvaluatingEachRowWouldSelect) {
           expected.push_back(row);
         }
       }
-      const auto selected = block->select(*predicate, time, 100, 5, 140);
-      ASSERT_TRUE(selected) << selected.error().message;
-      ASSERT_EQ(*selected, expected) << predicate->text();
+      std::vector<std::uint32_t> selected;
+      const auto met = block->select(*predicate, time, 100, 5, 140, selected);
+      ASSERT_TRUE(met) << met.error().message;
+      ASSERT_EQ(selected, expected) << predicate->text();
       matched += expected.size();
       if (!possible) {
         ++skipped;

@@ -40,6 +40,19 @@ class Varints {
     at_ += in.position();
     return in.ok();
   }
+  // The same, sooner where one or two bytes are what is met.
+  bool next_short(std::uint64_t& value) {
+    if (end_ - at_ >= 2) {
+      const unsigned first = static_cast<unsigned char>(at_[0]), second = static_cast<unsigned char>(at_[1]);
+      const unsigned has_second = first >> 7;
+      if ((second & has_second << 7) == 0) {
+        value = (first & 0x7f) | (second & -has_second) << 7;
+        at_ += 1 + has_second;
+        return second != 0 || has_second == 0;
+      }
+    }
+    return next(value);
+  }
   [[nodiscard]] std::string_view rest() const { return {at_, static_cast<std::size_t>(end_ - at_)}; }
 
  private:
@@ -142,23 +155,26 @@ bool read_reals(base::ByteReader& in, std::size_t rows, ColumnData& data) {
   return in.at_end();
 }
 
+// Without branches on what the codes are: whether a row brings a new text or an old one is no pattern that could be
+// guessed.
 bool read_codes(base::ByteReader& in, std::size_t rows, std::size_t entries, ColumnData& data) {
   data.rows.resize(rows);
+  std::uint32_t* out = data.rows.data();
   Varints codes(in.rest());
-  std::size_t next = 0;
-  for (auto& row : data.rows) {
+  std::uint64_t next = 0;
+  bool good = true;
+  for (std::size_t row = 0; row < rows; ++row) {
     std::uint64_t code = 0;
-    if (!codes.next(code)) return false;
-    if (code == code_null)
-      row = null_entry;
-    else if (code == code_next)
-      row = static_cast<std::uint32_t>(next++);
-    else
-      row = code - code_first < next ? static_cast<std::uint32_t>(code - code_first) : null_entry;
+    if (!codes.next_short(code)) return false;
+    const bool is_next = code == code_next, is_null = code == code_null;
+    const std::uint64_t old = code - code_first;
     // An entry is used when it is first met, so a later code names one of those before.
-    if (next > entries || (code >= code_first && row == null_entry)) return false;
+    good = good && (is_next || is_null || old < next);
+    const std::uint64_t entry = is_next ? next : old;
+    out[row] = is_null ? null_entry : static_cast<std::uint32_t>(entry);
+    next += is_next ? 1 : 0;
   }
-  return codes.rest().empty() && next == entries;
+  return good && codes.rest().empty() && next == entries;
 }
 
 bool read_texts(base::ByteReader& in, std::size_t rows, ColumnData& data) {

@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "store/block_format.h"
+#include "store/column_view.h"
 
 namespace daemoneye::store {
-
-inline constexpr std::uint32_t null_entry = 0xffffffff;
 
 struct ColumnData {
   ColumnData() = default;

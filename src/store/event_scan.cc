@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "store/reader_impl.h"
+#include "store/tail_columns.h"
 
 namespace daemoneye::store {
 namespace {
@@ -35,10 +36,13 @@ struct EventScan::Impl {
   BlockRow row;
   std::unique_ptr<Block> block;
   event::Batch batch;
-  std::vector<std::uint32_t> selected;  // in the order of delivery
+  std::span<const std::uint32_t> selected;  // in the order of delivery; of one of the next two
+  std::vector<std::uint32_t> rows_met;
+  std::vector<std::uint32_t> every_row;  // 0, 1, 2 …
   std::size_t next_selected = 0;
   std::uint32_t current = 0;
-  std::array<Block::Integers, event::column_count> integers{};          // of the block; none: ask the block
+  std::unique_ptr<TailColumns> tail_columns;                            // of the batch, when asked for
+  std::array<IntegerColumn, event::column_count> integers{};            // of the block; none: ask the block
   std::array<std::optional<event::Value>, event::column_count> values;  // of the tail's current event
 
   Impl(std::unique_ptr<Snapshot> held, Reader::Impl& owner, ScanRequest asked, predicate::Predicate compiled,
@@ -64,8 +68,9 @@ struct EventScan::Impl {
   Result<bool> open_part();
   Result<void> enter_block();
   Result<void> enter_batch();
-  void damaged(const Error& error);
+  void damaged();
   ValueView other_value(event::Column column);
+  TailColumns& columns_of_batch();
   [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> wanted_rows() const;
   [[nodiscard]] event::TimeRange time_left() const;
 };
@@ -73,7 +78,7 @@ struct EventScan::Impl {
 Result<bool> EventScan::Impl::next() {
   while (true) {
     if (step()) return true;
-    selected.clear();
+    selected = {};
     next_selected = 0;
     if (part == Part::end) return false;
     if (stop && stop()) return fail(Errc::cancelled, "the scan was stopped");
@@ -98,9 +103,13 @@ Result<bool> EventScan::Impl::next() {
     const auto entered = part == Part::blocks ? enter_block() : enter_batch();
     if (!entered) {
       if (entered.error().code != Errc::corrupt) return std::unexpected(entered.error());
-      damaged(entered.error());
+      damaged();
     }
-    if (request.newest_first) std::reverse(selected.begin(), selected.end());
+    if (request.newest_first && !selected.empty()) {
+      if (selected.data() != rows_met.data()) rows_met.assign(selected.begin(), selected.end());
+      std::reverse(rows_met.begin(), rows_met.end());
+      selected = rows_met;
+    }
   }
 }
 
@@ -142,37 +151,49 @@ Result<void> EventScan::Impl::enter_block() {
   }
   ++stats.blocks_read;
   const auto [first, last] = wanted_rows();
-  DE_TRY(auto rows, block->select(predicate, time_left(), row.first_event, first, last));
-  if (rows.empty()) return {};
+  const auto time = time_left();
+  std::span<const std::uint32_t> found;
+  if (is_empty(predicate) && !time.from && !time.to) {
+    for (auto next = static_cast<std::uint32_t>(every_row.size()); next < row.events; ++next) every_row.push_back(next);
+    if (first <= last) found = std::span(every_row).subspan(first, last - first + 1);
+  } else {
+    DE_CHECK(block->select(predicate, time, row.first_event, first, last, rows_met));
+    found = rows_met;
+  }
+  if (found.empty()) return {};
   for (std::size_t i = 0; i < event::column_count; ++i) {
     if (!request.columns[i]) continue;
-    DE_CHECK(block->need(static_cast<event::Column>(i)));
-    integers[i] = block->integers(static_cast<event::Column>(i));
+    const auto column = static_cast<event::Column>(i);
+    DE_CHECK(block->need(column));
+    if (has_number(encoding_of(column))) integers[i] = block->integers(column, row.first_event);
   }
-  selected = std::move(rows);
+  selected = found;
   return {};
 }
 
 Result<void> EventScan::Impl::enter_batch() {
   ++stats.tail_batches_read;
+  tail_columns.reset();
   integers.fill({});
   DE_TRY(batch, reader.load_tail(row.id));
   if (batch.events.size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
   const auto [first, last] = wanted_rows();
   const auto time = time_left();
+  rows_met.clear();
   for (std::uint32_t i = first; i <= last && i < batch.events.size(); ++i) {
     const auto& event = batch.events[i];
     if (!time.overlaps(event.time, event.time)) continue;
-    if (is_empty(predicate) || predicate.matches(event, row.first_event + i)) selected.push_back(i);
+    if (is_empty(predicate) || predicate.matches(event, row.first_event + i)) rows_met.push_back(i);
   }
+  selected = rows_met;
   return {};
 }
 
-void EventScan::Impl::damaged(const Error& error) {
-  block.reset();
+// What was damaged says little to who asks; which time is missing says all.
+void EventScan::Impl::damaged() {
   integers.fill({});
-  selected.clear();
-  (void)error;  // what was damaged says little to who asks; which time is missing says all
+  selected = {};
+  next_selected = 0;
   stats.damage.push_back({"corrupt_block", row.events, row.first_time, row.last_time});
 }
 
@@ -231,6 +252,58 @@ Result<std::uint64_t> Reader::blocks_in(const event::TimeRange& range) {
   select->bind(1, range.from.value_or(Timestamp{INT64_MIN}).ns).bind(2, range.to.value_or(Timestamp{INT64_MAX}).ns);
   DE_TRY(const bool row, select->step());
   return row ? static_cast<std::uint64_t>(select->integer(0)) : 0;
+}
+
+Result<bool> EventScan::next_block() {
+  impl_->next_selected = impl_->selected.size();
+  DE_TRY(const bool found, impl_->next());
+  if (!found) return false;
+  impl_->stats.rows += impl_->selected.size() - impl_->next_selected;
+  impl_->next_selected = impl_->selected.size();
+  return true;
+}
+
+TailColumns& EventScan::Impl::columns_of_batch() {
+  if (!tail_columns) tail_columns = std::make_unique<TailColumns>(batch.events, row.first_event);
+  return *tail_columns;
+}
+
+std::span<const std::uint32_t> EventScan::rows() const { return impl_->selected; }
+bool EventScan::has_all_rows() const { return impl_->selected.size() == impl_->row.events; }
+event::EventId EventScan::first_event() const { return impl_->row.first_event; }
+
+Result<IntegerColumn> EventScan::integers(event::Column column) {
+  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().integers(column);
+  DE_CHECK(impl_->block->need(column));
+  return impl_->block->integers(column, impl_->row.first_event);
+}
+Result<RealColumn> EventScan::reals(event::Column column) {
+  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().reals(column);
+  DE_CHECK(impl_->block->need(column));
+  return impl_->block->reals(column);
+}
+Result<TextColumn> EventScan::texts(event::Column column) {
+  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().texts(column);
+  DE_CHECK(impl_->block->need(column));
+  return impl_->block->texts(column);
+}
+std::string_view EventScan::text(event::Column column, std::uint32_t entry) {
+  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().text(column, entry);
+  return impl_->block->text(column, entry);
+}
+
+std::optional<IntegerBounds> EventScan::range(event::Column column) const {
+  if (impl_->part == Impl::Part::tail) return std::nullopt;
+  const auto& header = impl_->block->header();
+  const auto& range = header.ranges[static_cast<std::size_t>(column)];
+  // The ranges of blocks with gaps hold values that SQL does not show.
+  if (!range.any || !header.gap_rows.empty()) return std::nullopt;
+  return IntegerBounds{range.min, range.max};
+}
+
+void EventScan::leave_damaged_block() {
+  impl_->stats.rows -= std::min<std::uint64_t>(impl_->stats.rows, impl_->selected.size());
+  impl_->damaged();
 }
 
 Result<std::unique_ptr<EventScan>> Reader::scan(const ScanRequest& request, ShouldStop stop) {

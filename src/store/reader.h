@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -17,6 +18,7 @@
 #include "event/completeness.h"
 #include "predicate/predicate.h"
 #include "store/alert.h"
+#include "store/column_view.h"
 #include "store/writer.h"
 
 namespace daemoneye::store {
@@ -53,6 +55,24 @@ class EventScan {
   // The whole row, whatever `columns` says. At most once a row: what is held decoded is handed over. corrupt when a
   // value of it cannot be.
   Result<event::ProcessEvent> take_event();
+
+  // Instead of next(), many rows at once: to the next block or batch of the tail that has rows which meet the
+  // conditions. What is left of the one before is passed over.
+  Result<bool> next_block();
+  // Of that place: which of its rows meet the conditions, in the order of the scan; whether all do; the event id of row
+  // 0; and the columns by row, decoded now unless they are in the request's `columns`: then corrupt may be an answer.
+  // All valid until the scan moves on.
+  [[nodiscard]] std::span<const std::uint32_t> rows() const;
+  [[nodiscard]] bool has_all_rows() const;
+  [[nodiscard]] event::EventId first_event() const;
+  Result<IntegerColumn> integers(event::Column column);
+  Result<RealColumn> reals(event::Column column);
+  Result<TextColumn> texts(event::Column column);
+  [[nodiscard]] std::string_view text(event::Column column, std::uint32_t entry);  // after texts()
+  // Of all values of an integer column there, when that is known without decoding it.
+  [[nodiscard]] std::optional<IntegerBounds> range(event::Column column) const;
+  // A column of it was corrupt: the place counts as damage, and none of its rows as delivered.
+  void leave_damaged_block();
   [[nodiscard]] const ScanStats& stats() const;
 
  private:

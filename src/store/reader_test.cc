@@ -100,6 +100,57 @@ TEST_F(ScanTest, GivesEveryColumnOfEveryEvent) {
   }
 }
 
+TEST_F(ScanTest, WholeColumnsAreWhatTheRowsGive) {
+  for (const bool newest_first : {false, true}) {
+    for (const auto& conditions : std::vector<std::vector<predicate::Condition>>{
+             {}, {{Column::kind, predicate::Operator::equal, {std::string("exit")}}}}) {
+      ScanRequest request;
+      request.newest_first = newest_first;  // no column: each is decoded when it is asked for
+      request.conditions = conditions;
+      auto scan = *reader_->scan(request);
+      std::vector<event::EventId> found;
+      while (*scan->next_block()) {
+        ASSERT_FALSE(scan->rows().empty());
+        if (conditions.empty()) {
+          ASSERT_TRUE(scan->has_all_rows());
+        }
+        if (const auto range = scan->range(Column::time)) {
+          const auto times = *scan->integers(Column::time);
+          for (const std::uint32_t row : scan->rows()) {
+            ASSERT_LE(range->min, times.values[row]);
+            ASSERT_GE(range->max, times.values[row]);
+          }
+        }
+        for (const std::uint32_t row : scan->rows()) {
+          const auto id = scan->first_event() + row;
+          found.push_back(id);
+          for (const auto& column : event::columns()) {
+            event::Value value;
+            const auto integers = *scan->integers(column.column);
+            const auto reals = *scan->reals(column.column);
+            const auto texts = *scan->texts(column.column);
+            ASSERT_EQ((integers.values != nullptr) + (reals.values != nullptr) + (texts.entries != nullptr), 1)
+                << column.name;
+            if (integers.values != nullptr && integers.has_value(row)) value = integers.values[row];
+            if (integers.values != nullptr && !integers.has_value(row)) {
+              ASSERT_EQ(integers.values[row], 0);
+            }
+            if (reals.values != nullptr && reals.has_value(row)) value = reals.values[row];
+            if (texts.entries != nullptr && texts.entries[row] != null_entry) {
+              ASSERT_LT(texts.entries[row], texts.count);
+              value = std::string(scan->text(column.column, texts.entries[row]));
+            }
+            ASSERT_EQ(value, event::column_value(events_[static_cast<std::size_t>(id) - 1], id, column.column))
+                << column.name << " of " << id;
+          }
+        }
+      }
+      EXPECT_EQ(found, expected(request));
+      EXPECT_EQ(scan->stats().rows, found.size());
+    }
+  }
+}
+
 TEST_F(ScanTest, PushedDownConditionsGiveWhatFilteringGives) {
   RandomEvents random(12, false);
   std::size_t rows = 0;
