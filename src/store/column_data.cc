@@ -119,8 +119,9 @@ bool read_integers(base::ByteReader& in, std::size_t rows, ColumnData& data, con
   }
   if (times == nullptr) return true;
   for (std::size_t row = 0; row < rows; ++row) {
+    const auto mask = data.present.empty() ? ~std::uint64_t{0} : ~std::uint64_t{data.present[row]} + 1;
     data.integers[row] = static_cast<std::int64_t>(static_cast<std::uint64_t>(data.integers[row]) +
-                                                   static_cast<std::uint64_t>(times->integers[row]));
+                                                   (static_cast<std::uint64_t>(times->integers[row]) & mask));
   }
   return true;
 }
