@@ -161,6 +161,9 @@ TEST_F(Cli, ListsTablesAndColumnsWithoutAStore) {
   }
   const auto schema = nlohmann::json::parse(cli("schema", "alerts", "--format", "json").out);
   EXPECT_EQ(schema["rows"][0]["column"], "alert_id");
+  EXPECT_EQ(schema["rows"][1]["unit"], "nanoseconds since 1970, UTC");
+  const auto lineage = nlohmann::json::parse(cli("schema", "ancestors", "--format", "json").out);
+  EXPECT_EQ(lineage["rows"].back()["column"], "depth");
   const auto unknown = cli("schema", "alert");
   EXPECT_EQ(unknown.code, 2);
   EXPECT_THAT(unknown.err, HasSubstr("did you mean alerts?"));

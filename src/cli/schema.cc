@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "cli/verbs.h"
+#include "sql/catalog.h"
 
 namespace daemoneye::cli {
 namespace {
@@ -18,23 +19,29 @@ Outcome<Exit> list_tables(Invocation& invocation) {
 }
 
 Outcome<Exit> show_schema(Invocation& invocation, const std::string& wanted) {
-  std::vector<std::string_view> names;
-  for (const auto& table : sql::catalog()) names.push_back(table.name);
-  if (!wanted.empty() && std::ranges::find(names, wanted) == names.end()) {
-    std::string all;
-    for (const auto name : names) all += (all.empty() ? "" : ", ") + std::string(name);
-    const auto near = base::nearest(wanted, names);
-    return std::unexpected(Failure(Exit::usage,
-                                   "no table '" + base::printable(wanted.substr(0, 64)) + '\'' +
-                                       (near.empty() ? "" : "; did you mean " + std::string(near) + "?"),
-                                   {"tables: " + all}));
+  std::vector<const sql::CatalogTable*> tables;
+  for (const auto& table : sql::catalog()) tables.push_back(&table);
+  if (!wanted.empty()) {
+    // Those that stand in FROM with arguments only when they are asked for: nobody reads them as a whole.
+    for (const auto& function : sql::table_functions()) tables.push_back(&function.table);
+    std::vector<std::string_view> names;
+    for (const auto* table : tables) names.push_back(table->name);
+    std::erase_if(tables, [&](const auto* table) { return !sql::same_name(table->name, wanted); });
+    if (tables.empty()) {
+      std::string all;
+      for (const auto name : names) all += (all.empty() ? "" : ", ") + std::string(name);
+      const auto near = base::nearest(wanted, names);
+      return std::unexpected(Failure(Exit::usage,
+                                     "no table '" + base::printable(wanted.substr(0, 64)) + '\'' +
+                                         (near.empty() ? "" : "; did you mean " + std::string(near) + "?"),
+                                     {"tables: " + all}));
+    }
   }
   const auto writer = invocation.row_writer();
-  writer->begin({{"table"}, {"column"}, {"type"}, {"description"}});
-  for (const auto& table : sql::catalog()) {
-    if (!wanted.empty() && table.name != wanted) continue;
-    for (const auto& column : table.columns) {
-      writer->row({table.name, column.name, column.type, column.description});
+  writer->begin({{"table"}, {"column"}, {"type"}, {"unit"}, {"description"}});
+  for (const auto* table : tables) {
+    for (const auto& column : table->columns) {
+      writer->row({table->name, column.name, column.type, column.unit, column.description});
     }
   }
   writer->finish({}, "");

@@ -91,6 +91,7 @@ struct Window {
   Position at;
   std::string name;  // of a definition in WINDOW, or, when `is_reference`, of the one referred to
   bool is_reference = false;
+  std::string base;  // a window of the WINDOW clause that this one is built on; "" none
   std::vector<Expr> partition;
   std::vector<OrderTerm> order;
   std::string unit;  // "" (no frame), ROWS, RANGE, GROUPS

@@ -210,6 +210,9 @@ std::vector<OutputColumn> Binder::core(Core& node, Scope& scope, bool alone, std
       if (&other != &window && same_name(other.name, window.name))
         refuse(window.at, window.name, "this window is there twice");
     }
+    if (!window.base.empty()) {
+      window_base(window, {node.windows.begin(), node.windows.begin() + (&window - node.windows.data())});
+    }
     window_parts(window, scope, {.name = "WINDOW", .aggregates = true});
   }
   bool is_aggregate = !node.group_by.empty();
@@ -240,8 +243,38 @@ void Binder::from(Core& node, Scope& scope) {
     }
     scope.sources.push_back(std::move(visible));
     if (!item.using_columns.empty()) join_using(item, scope);
-    if (item.on) expression(*item.on, scope, {.name = "ON"});
+    if (item.on) {
+      expression(*item.on, scope, {.name = "ON"});
+      if (item.join == Join::left) hide_from_the_left(*item.on, item.printed_alias);
+    }
   }
+}
+
+// SQLite (3.40 at least) gives LIKE, GLOB, REGEXP, <>, IS NOT and IS NOT NULL in the ON of a LEFT JOIN to the scan of
+// the virtual table on the left when they are about that one, and then leaves its rows out. coalesce(…, 0) is true when
+// the condition is, and nothing that a scan is given.
+void Binder::hide_from_the_left(Expr& on, std::string_view joined) {
+  if (on.kind == ExprKind::chain && on.text == "AND") {
+    for (auto& part : on.args) hide_from_the_left(part, joined);
+    return;
+  }
+  const bool given = (on.kind == ExprKind::like && !on.negated) || (on.kind == ExprKind::is_null && on.negated) ||
+                     (on.kind == ExprKind::binary && (on.text == "<>" || on.text == "IS NOT"));
+  const auto is_of_the_left = [&](const Expr& operand) {
+    const Expr* inner = &operand;
+    while (inner->kind == ExprKind::collate) inner = &inner->args[0];
+    return inner->kind == ExprKind::column && inner->qualifier != joined;
+  };
+  if (!given || !std::ranges::any_of(on.args, is_of_the_left)) return;
+  Expr zero;
+  zero.literal_kind = LiteralKind::integer;
+  zero.text = "0";
+  zero.type = Type::integer;
+  const Position at = on.at;
+  std::vector<Expr> both;
+  both.push_back(std::move(on));
+  both.push_back(std::move(zero));
+  on = make_call("coalesce", Type::integer, at, std::move(both));
 }
 
 Binder::VisibleSource Binder::source(Source& node, Core& owner, Scope& scope) {

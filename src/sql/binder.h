@@ -81,6 +81,7 @@ class Binder {
   std::vector<OutputColumn> core(Core& node, Scope& scope, bool alone, std::vector<OrderTerm>* order);
   void from(Core& node, Scope& scope);
   VisibleSource source(Source& node, Core& owner, Scope& scope);
+  static void hide_from_the_left(Expr& on, std::string_view joined);
   void join_using(Source& node, Scope& scope);
   void expand_stars(Core& node, Scope& scope);
   std::vector<OutputColumn> name_outputs(Core& node);
@@ -100,6 +101,9 @@ class Binder {
   bool resolve_alias(Expr& node, Scope& scope, const Place& place);
   [[noreturn]] void unknown_column(const Expr& node, const Scope& scope, const Place& place) const;
   void comparison(Expr& node, Scope& scope, const Place& place);
+  void compared(Expr& left, Expr& right, const Position& at);
+  void between(Expr& node, Scope& scope, const Place& place);
+  void case_of(Expr& node, Scope& scope, const Place& place);
   void in(Expr& node, Scope& scope, const Place& place);
   void like(Expr& node, Scope& scope, const Place& place);
   void call(Expr& node, Scope& scope, const Place& place);
@@ -107,6 +111,7 @@ class Binder {
   void aggregate_call(Expr& node, const FunctionInfo& info, Scope& scope, const Place& place);
   void window(Expr& node, Scope& scope, const Place& place);
   void window_parts(Window& node, Scope& scope, const Place& place);
+  static void window_base(const Window& node, const std::vector<Window>& known);
   void subselect(Expr& node, Scope& scope, std::size_t wanted_columns);
   void arguments(std::vector<Expr>& list, Scope& scope, const Place& place);
   void finish(Expr& node);  // type-independent flags and the height
@@ -116,6 +121,7 @@ class Binder {
   void ago_call(Expr& node);
   void as_time(Expr& node);  // the other side of a comparison with a time
   void as_time_pair(Expr& left, Expr& right);
+  void columns_as_time(Box<Select>& select, const std::vector<bool>& wanted);
   [[nodiscard]] Expr parameter_for_now(std::string_view name, const Position& at) const;
 
   std::string_view text_;

@@ -68,6 +68,12 @@ Type common_type(const std::vector<const Expr*>& values) {
   return type;
 }
 
+// How many values a bound expression stands for.
+std::size_t width_of(const Expr& expr) {
+  if (expr.kind == ExprKind::row) return expr.args.size();
+  return expr.kind == ExprKind::scalar ? expr.select->cores.front().results.size() : 1;
+}
+
 }  // namespace
 
 void Binder::finish(Expr& node) {
@@ -114,41 +120,20 @@ void Binder::expression(Expr& node, Scope& scope, const Place& place, bool row_a
       node.type = Type::integer;
       break;
     case ExprKind::like: like(node, scope, place); break;
-    case ExprKind::between:
-      arguments(node.args, scope, place);
-      if (node.args[0].type == Type::time) {
-        as_time(node.args[1]);
-        as_time(node.args[2]);
-      } else if (node.args[1].type == Type::time && node.args[2].type == Type::time) {
-        as_time(node.args[0]);
-      }
-      node.type = Type::integer;
-      break;
+    case ExprKind::between: between(node, scope, place); break;
     case ExprKind::in_list:
     case ExprKind::in_select: in(node, scope, place); break;
     case ExprKind::exists:
       subselect(node, scope, 0);
       node.type = Type::integer;
       break;
-    case ExprKind::scalar: subselect(node, scope, 1); break;
+    case ExprKind::scalar: subselect(node, scope, row_allowed ? 0 : 1); break;
     case ExprKind::row:
       if (!row_allowed)
         refuse(node.at, "(", "a row of values can only be compared with a row, or stand before IN (SELECT …)");
       arguments(node.args, scope, place);
       break;
-    case ExprKind::case_of: {
-      arguments(node.args, scope, place);
-      const std::size_t first = node.has_base ? 1 : 0;
-      const std::size_t end = node.args.size() - (node.has_else ? 1 : 0);
-      std::vector<const Expr*> values;
-      for (std::size_t i = first; i < end; i += 2) {
-        if (node.has_base) as_time_pair(node.args[0], node.args[i]);
-        values.push_back(&node.args[i + 1]);
-      }
-      if (node.has_else) values.push_back(&node.args.back());
-      node.type = common_type(values);
-      break;
-    }
+    case ExprKind::case_of: case_of(node, scope, place); break;
     case ExprKind::cast:
       arguments(node.args, scope, place);
       node.type = node.text == "INTEGER" ? Type::integer
@@ -270,24 +255,60 @@ void Binder::unknown_column(const Expr& node, const Scope& scope, const Place& p
   refuse(node.at, shown, std::move(message));
 }
 
+// Rows have as many parts, and what stands beside a time becomes one.
+void Binder::compared(Expr& left, Expr& right, const Position& at) {
+  const std::size_t wide = width_of(left);
+  if (wide != width_of(right)) refuse(at, "(", "a row is compared with a row of as many values");
+  if (wide == 1) return as_time_pair(left, right);
+  const auto part_type = [](const Expr& row, std::size_t i) {
+    return row.kind == ExprKind::row ? row.args[i].type : row.select->cores.front().results[i].value.type;
+  };
+  for (auto* const side : {&left, &right}) {
+    const Expr& other = side == &left ? right : left;
+    std::vector<bool> wanted(wide);
+    for (std::size_t i = 0; i < wide; ++i) {
+      wanted[i] = part_type(other, i) == Type::time && part_type(*side, i) != Type::time;
+      if (wanted[i] && side->kind == ExprKind::row) as_time(side->args[i]);
+    }
+    if (side->kind == ExprKind::scalar) columns_as_time(side->select, wanted);
+  }
+}
+
+void Binder::between(Expr& node, Scope& scope, const Place& place) {
+  for (auto& argument : node.args) expression(argument, scope, place, true);
+  node.type = Type::integer;
+  Expr& value = node.args[0];
+  if (width_of(value) == 1 && value.type != Type::time && width_of(node.args[1]) == 1 && width_of(node.args[2]) == 1) {
+    if (node.args[1].type == Type::time && node.args[2].type == Type::time) as_time(value);
+    return;
+  }
+  compared(value, node.args[1], node.at);
+  compared(value, node.args[2], node.at);
+}
+
+void Binder::case_of(Expr& node, Scope& scope, const Place& place) {
+  const std::size_t first = node.has_base ? 1 : 0;
+  const std::size_t end = node.args.size() - (node.has_else ? 1 : 0);
+  for (std::size_t i = 0; i < node.args.size(); ++i) {
+    const bool is_compared = node.has_base && (i == 0 || (i < end && i % 2 == 1));
+    expression(node.args[i], scope, place, is_compared);
+  }
+  std::vector<const Expr*> values;
+  for (std::size_t i = first; i < end; i += 2) {
+    if (node.has_base) compared(node.args[0], node.args[i], node.at);
+    values.push_back(&node.args[i + 1]);
+  }
+  if (node.has_else) values.push_back(&node.args.back());
+  node.type = common_type(values);
+}
+
 void Binder::comparison(Expr& node, Scope& scope, const Place& place) {
   const bool compares = is_comparison(node.text);
   for (auto& side : node.args) expression(side, scope, place, compares);
   Expr& left = node.args[0];
   Expr& right = node.args[1];
   if (compares) {
-    const bool rows = left.kind == ExprKind::row || right.kind == ExprKind::row;
-    if (rows) {
-      if (left.kind != right.kind || left.args.size() != right.args.size()) {
-        refuse(node.at, "(", "a row is compared with a row of as many values");
-      }
-      for (std::size_t i = 0; i < left.args.size(); ++i) {
-        if (left.args[i].kind == ExprKind::row) refuse(left.args[i].at, "(", "rows cannot be nested");
-        as_time_pair(left.args[i], right.args[i]);
-      }
-    } else {
-      as_time_pair(left, right);
-    }
+    compared(left, right, node.at);
     node.type = Type::integer;
   } else if (node.text == "||" || node.text == "->") {
     node.type = Type::text;
@@ -313,35 +334,21 @@ void Binder::in(Expr& node, Scope& scope, const Place& place) {
     }
     return;
   }
-  const std::size_t wanted = value.kind == ExprKind::row ? value.args.size() : 1;
-  auto columns = select(*node.select, &scope);
+  const std::size_t wanted = width_of(value);
+  const auto columns = select(*node.select, &scope);
   if (columns.size() != wanted) {
     refuse(
         node.at, "IN",
         "the SELECT after IN has " + std::to_string(columns.size()) + " columns; expected " + std::to_string(wanted));
   }
-  if (wanted == 1 && value.type == Type::time && columns[0].type != Type::time && columns[0].type != Type::integer) {
-    // SELECT _to_ns(c) FROM (SELECT …)
-    Select outer;
-    outer.height = node.select->height + 1;
-    Core core;
-    Source source;
-    source.derived = std::move(node.select);
-    source.printed_alias = unique_name("times");
-    ResultTerm term;
-    Expr reference;
-    reference.kind = ExprKind::column;
-    reference.qualifier = source.printed_alias;
-    reference.text = columns[0].name;
-    std::vector<Expr> one;
-    one.push_back(std::move(reference));
-    term.value = make_call(to_ns_function, Type::time, node.at, std::move(one));
-    term.alias = "time";
-    core.results.push_back(std::move(term));
-    core.from.push_back(std::move(source));
-    outer.cores.push_back(std::move(core));
-    node.select = std::move(outer);
+  std::vector<bool> as_times(wanted);
+  for (std::size_t i = 0; i < wanted; ++i) {
+    const Type type = value.kind == ExprKind::row                    ? value.args[i].type
+                      : value.kind == ExprKind::scalar && wanted > 1 ? value.select->cores.front().results[i].value.type
+                                                                     : value.type;
+    as_times[i] = type == Type::time && columns[i].type != Type::time && columns[i].type != Type::integer;
   }
+  columns_as_time(node.select, as_times);
 }
 
 void Binder::like(Expr& node, Scope& scope, const Place& place) {
@@ -481,6 +488,7 @@ void Binder::aggregate_call(Expr& node, const FunctionInfo& info, Scope& scope, 
 
 void Binder::window(Expr& node, Scope& scope, const Place& place) {
   Window& over = *node.over;
+  if (!over.base.empty()) window_base(over, scope.windows == nullptr ? std::vector<Window>() : *scope.windows);
   if (!over.is_reference) {
     window_parts(over, scope, place);
     const auto note = [&](const Expr& part) { node.has_aggregate |= part.has_aggregate; };
@@ -488,11 +496,33 @@ void Binder::window(Expr& node, Scope& scope, const Place& place) {
     for (const auto& term : over.order) note(term.value);
     return;
   }
-  const auto* const known = scope.windows;
-  const bool found = known != nullptr &&
-                     std::ranges::any_of(*known, [&](const Window& one) { return same_name(one.name, over.name); });
-  if (!found)
-    refuse(over.at, over.name, "unknown window " + base::printable(over.name) + "; it is defined in the WINDOW clause");
+  window_base(over, scope.windows == nullptr ? std::vector<Window>() : *scope.windows);
+}
+
+// What it refers to or is built on is there, and adds up to a window.
+void Binder::window_base(const Window& node, const std::vector<Window>& known) {
+  const std::string& wanted = node.is_reference ? node.name : node.base;
+  const auto base = std::ranges::find_if(known, [&](const Window& one) { return same_name(one.name, wanted); });
+  if (base == known.end()) {
+    std::vector<std::string_view> names;
+    for (const auto& one : known) names.push_back(one.name);
+    const auto near = base::nearest(wanted, names);
+    refuse(
+        node.at, wanted,
+        "unknown window " + base::printable(wanted) +
+            (near.empty() ? "; it is defined in the WINDOW clause" : "; did you mean " + base::printable(near) + "?"));
+  }
+  if (node.is_reference) return;
+  if (!base->unit.empty()) refuse(node.at, wanted, "a window cannot be built on one that has a frame");
+  if (!base->order.empty() && !node.order.empty()) {
+    refuse(node.at, wanted, "a window built on another cannot have a second ORDER BY");
+  }
+  const auto& order = node.order.empty() ? base->order : node.order;
+  const bool has_distance = node.from.distance || node.to.distance;
+  if (node.unit == "RANGE" && has_distance && order.size() != 1) {
+    refuse(node.at, "RANGE", "RANGE with a distance needs exactly one ORDER BY term in the window");
+  }
+  if (node.unit == "GROUPS" && order.empty()) refuse(node.at, "GROUPS", "GROUPS needs ORDER BY in the window");
 }
 
 void Binder::window_parts(Window& node, Scope& scope, const Place& place) {

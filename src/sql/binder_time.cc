@@ -1,4 +1,6 @@
 // Times: what text means beside a time column, and what `now` means.
+#include <algorithm>
+
 #include "base/text.h"
 #include "sql/binder.h"
 #include "sql/catalog.h"
@@ -70,6 +72,39 @@ void Binder::as_time_pair(Expr& left, Expr& right) {
     as_time(right);
   else if (right.type == Type::time && left.type != Type::time)
     as_time(left);
+}
+
+// SELECT _to_ns(a), b FROM (SELECT …), where a column of a SELECT stands beside a time.
+void Binder::columns_as_time(Box<Select>& select, const std::vector<bool>& wanted) {
+  if (std::ranges::none_of(wanted, [](bool one) { return one; })) return;
+  Select outer;
+  outer.at = select->at;
+  outer.height = select->height + 1;
+  Source source;
+  const auto results = select->cores.front().results;
+  source.derived = std::move(select);
+  source.printed_alias = unique_name("times");
+  Core core;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    Expr value;
+    value.kind = ExprKind::column;
+    value.at = outer.at;
+    value.qualifier = source.printed_alias;
+    value.text = results[i].alias;
+    value.type = results[i].value.type;
+    if (wanted[i]) {
+      std::vector<Expr> one;
+      one.push_back(std::move(value));
+      value = make_call(to_ns_function, Type::time, outer.at, std::move(one));
+    }
+    ResultTerm term;
+    term.alias = results[i].alias;
+    term.value = std::move(value);
+    core.results.push_back(std::move(term));
+  }
+  core.from.push_back(std::move(source));
+  outer.cores.push_back(std::move(core));
+  select = std::move(outer);
 }
 
 void Binder::date_call(Expr& node) {

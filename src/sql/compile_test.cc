@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "sql/catalog.h"
 #include "sql/parser.h"
 #include "sql/printer.h"
 #include "sql/sql.h"
@@ -356,12 +357,18 @@ TEST(Printer, GivesTextThatParsesToTheSameTree) {
   }
 }
 
-TEST(Catalog, DescribesEveryColumn) {
-  for (const auto& table : catalog()) {
+TEST(Catalog, DescribesEveryColumnAndSaysItsUnit) {
+  const auto check = [](const CatalogTable& table) {
     EXPECT_FALSE(table.description.empty()) << table.name;
-    for (const auto& column : table.columns)
+    EXPECT_FALSE(table.columns.empty()) << table.name;
+    for (const auto& column : table.columns) {
       EXPECT_FALSE(column.description.empty()) << table.name << "." << column.name;
-  }
+      EXPECT_FALSE(column.unit.empty()) << table.name << "." << column.name;
+      EXPECT_EQ(column.is_time, column.unit.starts_with("nanoseconds")) << table.name << "." << column.name;
+    }
+  };
+  for (const auto& table : catalog()) check(table);
+  for (const auto& function : table_functions()) check(function.table);
   EXPECT_EQ(catalog().size(), 7U);
 }
 

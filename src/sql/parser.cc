@@ -342,6 +342,16 @@ Window Parser::window_definition() {
   Window into;
   into.at = peek().at;
   expect_symbol("(");
+  const auto begins_a_clause = [&] {
+    for (const auto* const word : {"PARTITION", "ORDER", "ROWS", "RANGE", "GROUPS"}) {
+      if (at_word(word)) return true;
+    }
+    return false;
+  };
+  if (!at_symbol(")") && !begins_a_clause()) into.base = name("a window's name, PARTITION, ORDER or a frame");
+  if (at_word("PARTITION") && !into.base.empty()) {
+    refuse(peek(), "a window built on another has that one's PARTITION BY");
+  }
   if (accept_word("PARTITION")) {
     expect_word("BY");
     into.partition = expression_list();
@@ -372,10 +382,13 @@ void Parser::frame_clause(Window& into) {
   const auto place = [&](const FrameBound& bound) { return std::ranges::find(order, bound.kind) - order.begin(); };
   if (place(into.from) > place(into.to)) refuse(start, "this frame ends before it begins");
   const bool has_distance = into.from.distance || into.to.distance;
-  if (into.unit == "RANGE" && has_distance && into.order.size() != 1) {
+  if (!into.base.empty()) {
+    // What it is built on may have the ORDER BY: the binder looks.
+  } else if (into.unit == "RANGE" && has_distance && into.order.size() != 1) {
     refuse(start, "RANGE with a distance needs exactly one ORDER BY term in the window");
   }
-  if (into.unit == "GROUPS" && into.order.empty()) refuse(start, "GROUPS needs ORDER BY in the window");
+  if (into.base.empty() && into.unit == "GROUPS" && into.order.empty())
+    refuse(start, "GROUPS needs ORDER BY in the window");
   if (accept_word("EXCLUDE")) {
     if (accept_word("NO")) {
       expect_word("OTHERS");

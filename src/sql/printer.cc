@@ -225,6 +225,7 @@ class Printer {
 
   void window(const Window& node) {
     out += '(';
+    if (!node.base.empty()) out += quote_name(node.base);
     if (!node.partition.empty()) {
       out += "PARTITION BY ";
       within(12, [&] { list(node.partition); });

@@ -79,6 +79,7 @@ std::expected<Compiled, SqlError> compile_with_exceptions(std::string_view text,
 struct CatalogColumn {
   std::string name, type, description;
   bool is_time = false;
+  std::string unit;  // what its values are counted in or made of: "bytes", "process id", "JSON list"
 };
 struct CatalogTable {
   std::string name, description;

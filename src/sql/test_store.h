@@ -65,8 +65,9 @@ inline event::ProcessKey key_of(std::uint32_t pid, std::uint64_t ticks) {
   return key;
 }
 
-// Processes that start, fork children, and mostly end; with NULLs, odd texts and repeated values.
-inline std::vector<event::ProcessEvent> make_history(std::size_t count, std::uint64_t seed) {
+// Processes that start, fork children, and mostly end; with NULLs, odd texts and repeated values. With gaps, some rows
+// concern no process at all.
+inline std::vector<event::ProcessEvent> make_history(std::size_t count, std::uint64_t seed, bool gaps = false) {
   Dice dice(seed);
   const std::vector<std::string> names = {"bash", "sh",  "nginx", "sleep", "Python3",
                                           "BASH", "a'b", "né",    "cron",  "%x_"};
@@ -77,6 +78,11 @@ inline std::vector<event::ProcessEvent> make_history(std::size_t count, std::uin
   for (std::size_t i = 0; i < count; ++i) {
     event::ProcessEvent event;
     event.time = Timestamp{start_of_history + static_cast<std::int64_t>(i) * second / 4};
+    if (gaps && dice.one_in(40)) {
+      events.push_back(event::make_gap_event({"events_lost", event.time, event.time, 3}, event::EventSource::ebpf,
+                                             event.time));
+      continue;
+    }
     event.source = dice.one_in(3) ? event::EventSource::scan : event::EventSource::ebpf;
     if (!alive.empty() && dice.one_in(3)) {
       const std::size_t which = dice.below(alive.size());
@@ -165,7 +171,7 @@ class PlainTables {
     std::map<event::ProcessKey, event::ProcessEvent> processes;  // the newest of each
     for (std::size_t i = 0; i < events.size(); ++i) {
       insert("process_events", event::columns(), events[i], static_cast<event::EventId>(i) + 1, false);
-      processes[events[i].process.key] = events[i];
+      if (events[i].kind != event::EventKind::gap) processes[events[i].process.key] = events[i];
     }
     for (const auto& [key, event] : processes) insert("processes", event::columns(), event, 0, true);
     execute("COMMIT");
