@@ -131,8 +131,8 @@ int wanted(int usual) {
 class Differential : public ::testing::TestWithParam<unsigned> {
  protected:
   void SetUp() override {
-    const auto history = make_history(140, GetParam(), true);
-    test::fill_store(folder_ / "events.redb", history, 8, 64);
+    const auto history = make_history(72, GetParam(), true);
+    test::fill_store(folder_ / "events.redb", history, 6, 24);
     plain_.add_history(history);
     auto connection = Connection::open(folder_ / "events.redb", "");
     ASSERT_TRUE(connection) << connection.error().message;
