@@ -182,6 +182,7 @@ bool Collector::scan(sensor::Depth depth) {
   if (parts_.source) parts_.source->poll();
   last_scan_.error.clear();
   tracker_.on_unreadable(std::exchange(result->unreadable, {}));
+  if (result->others_hidden) tracker_.on_others_hidden();
   last_scan_.result = *result;
   ++(full ? scans_.full : scans_.counters);
   scans_since_full_ = full ? 0 : scans_since_full_ + 1;

@@ -65,6 +65,8 @@ class Tracker {
   void on_scanned(const sensor::RawProcess& raw, Moment now);
   // Pids that were there, of which nothing more could be read: whom the table knows by them has not vanished.
   void on_unreadable(std::vector<event::Pid> pids);
+  // Processes of others are out of this scan's sight: whom no scan ever found has not vanished.
+  void on_others_hidden() { scan_.others_hidden = true; }
   std::vector<event::LiveUpdate> end_scan(Moment now);
   // Instead of end_scan(), when the scan did not reach its end: nothing may be called vanished.
   void abandon_scan() { scan_.running = false; }
@@ -192,7 +194,7 @@ class Tracker {
   std::unordered_map<std::uint64_t, Untracked> untracked_;
   struct Scan {
     std::uint64_t id = 0;
-    bool running = false, realtime = false, first = true, wants_full = false;
+    bool running = false, realtime = false, first = true, wants_full = false, others_hidden = false;
     sensor::Depth depth = sensor::Depth::full;
   } scan_;
   event::ProcessEvent event_;  // the one being told: its buffers keep their capacity

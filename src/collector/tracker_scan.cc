@@ -47,7 +47,7 @@ void Tracker::begin_scan(std::uint64_t scan_id, Moment, bool realtime, sensor::D
   scan_.running = true;
   scan_.realtime = realtime;
   scan_.depth = depth;
-  scan_.wants_full = false;
+  scan_.wants_full = scan_.others_hidden = false;
 }
 
 void Tracker::sample(Entry& entry, const sensor::RawProcess& raw, Moment now) {
@@ -198,9 +198,12 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Moment now)
 }
 
 void Tracker::close_vanished(Moment now) {
+  const auto not_vanished = [this](std::uint64_t scan_id) {
+    return scan_id == scan_.id || (scan_.others_hidden && scan_id == 0);
+  };
   std::vector<event::Pid> vanished;
   for (const auto& [pid, entry] : entries_) {
-    if (entry.scan_id != scan_.id && entry.born_in_scan != scan_.id) vanished.push_back(pid);
+    if (!not_vanished(entry.scan_id) && entry.born_in_scan != scan_.id) vanished.push_back(pid);
   }
   for (const auto pid : vanished) {
     const auto found = entries_.find(pid);
@@ -209,7 +212,7 @@ void Tracker::close_vanished(Moment now) {
     close_missed(std::move(gone), now);
   }
   for (auto it = untracked_.begin(); it != untracked_.end();) {
-    if (it->second.scan_id == scan_.id) {
+    if (not_vanished(it->second.scan_id)) {
       ++it;
       continue;
     }

@@ -171,6 +171,26 @@ TEST_F(TrackerTest, WhoIsThereButCannotBeReadHasNotVanished) {
   EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
 }
 
+TEST_F(TrackerTest, WhoIsHiddenFromScansHasNotVanished) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/hidden", "hidden\0"s)),
+                   EventSource::netlink);
+  tracker.begin_scan(1, now(), true);
+  tracker.on_scanned(with_image(raw_process(20, 3), "/bin/own", "own\0"s), now());
+  tracker.on_others_hidden();
+  tracker.end_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen}));
+  // What it did see, it misses; and the next scan may see all again.
+  tracker.begin_scan(2, now(), true);
+  tracker.on_others_hidden();
+  tracker.end_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exit}));
+  EXPECT_EQ(events_[2].process.name, "own");
+  tracker.begin_scan(3, now(), true);
+  tracker.end_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exit, EventKind::exit}));
+}
+
 TEST_F(TrackerTest, AProcessThatEndsWhileItIsScannedIsNotFoundAgain) {
   auto tracker = make();
   tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/brief", "brief\0"s)),

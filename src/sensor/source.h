@@ -112,6 +112,7 @@ struct SnapshotResult {
   std::uint64_t forbidden = 0;  // seen, but some fields could not be read
   std::uint64_t errors = 0;
   std::vector<event::Pid> unreadable;  // those of the errors: somebody lives under this pid, and nothing more is known
+  bool others_hidden = false;          // processes of other users are not even listed
 };
 // What a scan looks at. `counters`: who lives, its ids, status, processor time, memory and the identity of its
 // executable; about a third of the work. A snapshot that cannot do less gives everything.

@@ -13,6 +13,7 @@ class ProcfsSnapshot final : public Snapshot {
 
   Result<SnapshotResult> scan(Depth depth, const std::function<void(const RawProcess&)>& each) override {
     SnapshotResult result;
+    result.others_hidden = reader_.hides_others();
     DE_CHECK(reader_.list(pids_));
     for (const auto pid : pids_) {
       switch (reader_.read(pid, process_, depth)) {
