@@ -12,7 +12,9 @@ namespace daemoneye::sql {
 namespace {
 
 bool may_read(std::string_view table, std::string_view column) {
-  if (table == driving_events_table || table == driving_processes_table) return true;
+  if (table == driving_events_table || table == driving_processes_table || table == event_groups_table) {
+    return true;
+  }
   const CatalogTable* known = find_table(table);
   if (known == nullptr) {
     const auto* const function = find_table_function(table);

@@ -7,6 +7,7 @@
 #include "sql/compiled.h"
 #include "sql/parser.h"
 #include "sql/printer.h"
+#include "sql/rewrite.h"
 
 namespace daemoneye::sql {
 namespace {
@@ -17,9 +18,9 @@ constexpr std::size_t max_derived_bytes = 4 * 1024 * 1024;
 // SQLite's parser stack as Debian builds it holds 100 symbols, and it cannot be made larger.
 constexpr unsigned max_parser_depth = 98;
 
-std::unique_ptr<Compiled::State> finish(Binder& binder, const Select& select,
-                                        const std::vector<OutputColumn>& columns) {
+std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const std::vector<OutputColumn>& columns) {
   auto state = std::make_unique<Compiled::State>();
+  rewrite(select);
   unsigned parser_depth = 0;
   state->sql = print(select, {}, &parser_depth);
   if (parser_depth > max_parser_depth) {

@@ -150,13 +150,13 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(Compile, PrintsEverythingQualifiedAndQuoted) {
   const auto compiled =
-      compile("select e.name n, count(*) from process_events e where n like 'a%' group by 1 order by 2 desc");
+      compile("select e.name n, sum(uid) from process_events e where n like 'a%' group by 1 order by 2 desc");
   ASSERT_TRUE(compiled) << compiled.error().message;
-  EXPECT_EQ(compiled->sql(), R"~(SELECT "e"."name" AS "n", count(*) AS "count(*)" FROM "process_events" AS "e" )~"
+  EXPECT_EQ(compiled->sql(), R"~(SELECT "e"."name" AS "n", sum("e"."uid") AS "sum(uid)" FROM "process_events" AS "e" )~"
                              R"(WHERE ("e"."name" LIKE 'a%') GROUP BY 1 ORDER BY 2 DESC)");
   EXPECT_EQ(compiled->tables(), std::set<std::string>{"process_events"});
   ASSERT_EQ(compiled->columns().size(), 2U);
-  EXPECT_EQ(compiled->columns()[1].name, "count(*)");
+  EXPECT_EQ(compiled->columns()[1].name, "sum(uid)");
 }
 
 TEST(Compile, ConvertsWhatStandsBesideATime) {

@@ -87,12 +87,13 @@ Result<void> Connection::Impl::set_up() {
   tables.push_back(make_ledger_table(*runtime));
   tables.push_back(make_lineage_table(*runtime, true));
   tables.push_back(make_lineage_table(*runtime, false));
+  tables.push_back(make_groups_table(*runtime));
   tables.push_back(make_driving_table(*runtime, true));
   tables.push_back(make_driving_table(*runtime, false));
   for (const auto& table : tables) {
     DE_CHECK(register_table(db, *table));
     // Connects it now, outside of the wall: declaring a table is not reading one.
-    const bool takes_argument = find_table_function(table->name()) != nullptr;
+    const bool takes_argument = find_table_function(table->name()) != nullptr || table->name() == event_groups_table;
     DE_CHECK(reader->database().prepare("SELECT 1 FROM \"" + table->name() + "\"" + (takes_argument ? "('')" : "")));
   }
   // SQLite's own, too: the first use declares them, which the wall would take for a change.

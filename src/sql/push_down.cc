@@ -46,6 +46,11 @@ std::optional<Operator> operator_of(int op) {
   }
 }
 
+bool is_bound(Operator op) {
+  return op == Operator::equal || op == Operator::less || op == Operator::less_equal || op == Operator::greater ||
+         op == Operator::greater_equal;
+}
+
 bool is_pattern(Operator op) { return op == Operator::like || op == Operator::glob || op == Operator::regexp; }
 
 std::vector<Pushed> parse_detail(std::string_view detail) {
@@ -167,11 +172,7 @@ void add(ScanFilter& filter, Column column, int constraint, sqlite3_value* value
     // A bad one is left to the function, which says what is wrong with it.
     if (op == Operator::regexp && !check_regexp(pattern)) return;
   }
-  if ((column == Column::time || column == Column::event_id) && op != Operator::not_equal) {
-    narrow(filter, column, op, std::get<std::int64_t>(*converted));
-    return;
-  }
-  filter.conditions.push_back({column, op, {*std::move(converted)}, false});
+  add_condition(filter, {column, op, {*std::move(converted)}, false});
 }
 
 // How many of the rows are left, as a guess, and whether the scan can skip blocks for it.
@@ -199,6 +200,17 @@ const predicate::Condition* ScanFilter::find(Column column, Operator op) const {
     return one.column == column && one.op == op && !one.negated;
   });
   return found == conditions.end() ? nullptr : &*found;
+}
+
+void add_condition(ScanFilter& filter, predicate::Condition condition) {
+  const bool bounds = condition.column == Column::time || condition.column == Column::event_id;
+  const auto* const number =
+      condition.values.size() == 1 ? std::get_if<std::int64_t>(&condition.values.front()) : nullptr;
+  if (bounds && number != nullptr && !condition.negated && is_bound(condition.op)) {
+    narrow(filter, condition.column, condition.op, *number);
+    return;
+  }
+  filter.conditions.push_back(std::move(condition));
 }
 
 int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool ordered_by_event_id, Regexps regexps) {

@@ -38,6 +38,8 @@ int plan_scan(sqlite3_index_info& info, std::span<const event::Column> columns, 
               Regexps regexps = Regexps::pushed);
 // The same constraints with their values, as xFilter gets them.
 ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const event::Column> columns);
+// A condition that holds for every row wanted: as a bound of the scan where it is one.
+void add_condition(ScanFilter& filter, predicate::Condition condition);
 // Columns that the statement reads of the table, from the same text.
 store::ColumnSet read_columns(const char* detail, std::span<const event::Column> columns);
 

@@ -67,6 +67,7 @@ std::unique_ptr<VirtualTable> make_events_table(Runtime& runtime);
 std::unique_ptr<VirtualTable> make_processes_table(Runtime& runtime);
 std::unique_ptr<VirtualTable> make_ledger_table(Runtime& runtime);
 std::unique_ptr<VirtualTable> make_lineage_table(Runtime& runtime, bool up);
+std::unique_ptr<VirtualTable> make_groups_table(Runtime& runtime);
 std::unique_ptr<VirtualTable> make_driving_table(Runtime& runtime, bool events);
 
 void give(sqlite3_context* out, const store::ValueView& value);
