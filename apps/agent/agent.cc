@@ -41,12 +41,15 @@ Result<void> Agent::start() {
   store.path = settings.database.path;
   store.retention_days = settings.database.retention_days;
   store.max_size_mb = settings.database.max_size_mb;
+  store.delivery_retention_days = settings.alerting.delivery_retention_days;
+  store.dead_letter_retention_days = settings.alerting.dead_letter_retention_days;
   store.reader_group = context_.reader_group;
   // The collector's window bounds what can be on the way; with room for it the loop never waits for the disk.
   store.queue_capacity = settings.queues.at("events").capacity + settings.ipc.max_pending_records;
   DE_TRY(writer_, open_store(store, settings.database.on_damage == "set_aside", set_aside_));
 
-  DE_TRY(deliverer_, alert::Deliverer::start(settings.alerting, settings.database.path, *writer_));
+  DE_TRY(deliverer_, alert::Deliverer::start(settings.alerting, settings.database.path, *writer_,
+                                             alert::Deliverer::Identity{host_name(), DAEMONEYE_VERSION}));
 
   detect::EngineOptions detect;
   detect.store_path = settings.database.path;

@@ -20,6 +20,7 @@
 
 #include "alert/delivery.h"
 #include "alert/sink.h"
+#include "store/alert_changes.h"
 #include "store/reader.h"
 #include "store/writer.h"
 
@@ -162,6 +163,7 @@ class Rig {
     outside.sinks = std::move(sinks);
     sinks.clear();
     outside.now = [this] { return clock.now(); };
+    outside.slow_after = slow_after;
     auto started = Deliverer::start(settings, path(), *writer, std::move(outside));
     ASSERT_TRUE(started) << started.error().message;
     deliverer = *std::move(started);
@@ -173,7 +175,7 @@ class Rig {
       store::Writer::Raise one;
       one.alert = make_alert(id);
       one.alert.time = one.alert.last_seen = clock.now();
-      for (const auto& sink : settings.sinks) one.sinks.push_back(sink.name);
+      one.sinks = route(settings.sinks, one.alert);
       raises.push_back(std::move(one));
     }
     std::promise<Result<std::vector<store::RaiseResult>>> done;
@@ -181,6 +183,24 @@ class Rig {
     const auto result = done.get_future().get();
     ASSERT_TRUE(result) << result.error().message;
     if (deliverer) deliverer->wake();
+  }
+  void retry_dead_letters(const std::string& sink) {
+    std::int64_t after = 0;
+    for (bool more = true; more;) {
+      std::promise<Result<void>> done;
+      writer->change(
+          [&](db::StatementCache& statements) -> Result<void> {
+            std::uint64_t changed = 0;
+            DE_TRY(const auto last,
+                   store::retry_dead_letters(statements, {{sink}, {}, {}}, clock.now(), after, changed));
+            more = last.has_value();
+            if (last) after = *last;
+            return {};
+          },
+          [&](auto result) { done.set_value(std::move(result)); });
+      ASSERT_TRUE(done.get_future().get());
+    }
+    deliverer->wake();
   }
   void advance(std::chrono::nanoseconds by) {
     clock.advance(by);
@@ -215,6 +235,7 @@ class Rig {
 
   TempFolder folder;
   ManualClock clock;
+  std::chrono::milliseconds slow_after{500};
   config::Settings::Alerting settings;
   std::vector<std::unique_ptr<AlertSink>> sinks;
   std::unique_ptr<store::Writer> writer;

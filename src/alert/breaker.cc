@@ -1,9 +1,14 @@
 #include "alert/breaker.h"
 
+#include <algorithm>
+
 namespace daemoneye::alert {
 
 Breaker::State Breaker::state(Timestamp now) {
-  if (state_ == State::open && now >= open_until_) state_ = State::half_open;
+  if (state_ != State::open) return state_;
+  // A clock that was set back must not keep it open for longer.
+  open_until_ = std::min(open_until_, Timestamp{now.ns + std::chrono::nanoseconds(open_for_).count()});
+  if (now >= open_until_) state_ = State::half_open;
   return state_;
 }
 
@@ -20,6 +25,12 @@ void Breaker::failed(Timestamp now) {
   }
 }
 
+void Breaker::restore(State state, unsigned failures, Timestamp open_until, Timestamp now) {
+  state_ = state;
+  failures_in_a_row_ = failures;
+  open_until_ = std::min(open_until, Timestamp{now.ns + std::chrono::nanoseconds(open_for_).count()});
+}
+
 std::string_view to_string(Breaker::State state) {
   switch (state) {
     case Breaker::State::closed: return "closed";
@@ -27,6 +38,12 @@ std::string_view to_string(Breaker::State state) {
     case Breaker::State::half_open: return "half_open";
   }
   return "unknown";
+}
+
+Breaker::State parse_breaker(std::string_view text) {
+  if (text == "open") return Breaker::State::open;
+  if (text == "half_open") return Breaker::State::half_open;
+  return Breaker::State::closed;
 }
 
 }  // namespace daemoneye::alert

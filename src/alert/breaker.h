@@ -22,8 +22,13 @@ class Breaker {
   [[nodiscard]] State state(Timestamp now);
   void succeeded();
   void failed(Timestamp now);
+  // As it was before a restart. It is never open for longer than the configuration of today says.
+  void restore(State state, unsigned failures, Timestamp open_until, Timestamp now);
+  [[nodiscard]] std::chrono::milliseconds open_for() const { return open_for_; }
   // When an open breaker becomes half-open.
   [[nodiscard]] Timestamp open_until() const { return open_until_; }
+  [[nodiscard]] State last_state() const { return state_; }  // as it was when it was last asked for
+  [[nodiscard]] unsigned failures_in_a_row() const { return failures_in_a_row_; }
 
  private:
   unsigned limit_;
@@ -34,5 +39,6 @@ class Breaker {
 };
 
 std::string_view to_string(Breaker::State state);
+Breaker::State parse_breaker(std::string_view text);  // what is not known is closed
 
 }  // namespace daemoneye::alert

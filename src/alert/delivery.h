@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "alert/route.h"
 #include "alert/sink.h"
 #include "config/settings.h"
 #include "store/reader.h"
@@ -14,24 +15,29 @@
 
 namespace daemoneye::alert {
 
-// The names of the sinks that want this alert (min_severity).
-std::vector<std::string> route(const std::vector<config::SinkSettings>& sinks, const store::Alert& alert);
-
-// At most max_parallel_deliveries attempts run at once, and at most one a sink: first attempts keep their order, and a
-// sink that hangs holds one worker and nothing else. An entry leaves the outbox only when the outcome of its delivery
-// is committed, so a crash repeats an alert (same alert_id) and never loses one. A temporary failure is retried with
-// backoff, at most max_retries times; while a sink's breaker is open its alerts wait, and the probes that look whether
-// it is back use up no retries.
+// Attempts at most one a sink at a time, so that first attempts keep the order of commit, and at most
+// max_parallel_deliveries over all. An attempt that takes longer than `slow_after` gives its place to others: a sink
+// that hangs holds one thread and nothing else, however few places there are. An entry leaves the outbox only when the
+// outcome of its delivery is committed, so a crash repeats an alert (same alert_id) and never loses one. A temporary
+// failure is retried with backoff, at most max_retries times; while a sink's breaker is open its alerts wait, and the
+// probes that look whether it is back use up no retries. In memory is a window of each sink's outbox, never all of it.
 class Deliverer {
  public:
-  // The sinks are made from the settings; the first that cannot be made is the error. `writer` outlives this.
+  struct Identity {
+    std::string host, agent_version;  // of the alerts that are made here: summaries and tests
+  };
+  // The sinks are made from the settings; the first that cannot be made is the error. What waits for a sink that is
+  // not in the settings becomes dead letters. `writer` outlives this.
   static Result<std::unique_ptr<Deliverer>> start(const config::Settings::Alerting& settings,
-                                                  const std::string& store_path, store::Writer& writer);
+                                                  const std::string& store_path, store::Writer& writer,
+                                                  Identity identity = {});
   // What start() takes from outside, for tests.
   struct Outside {
     std::vector<std::unique_ptr<AlertSink>> sinks;  // one for each of settings.sinks, in that order
     std::function<Timestamp()> now = base::wall_now;
     std::chrono::milliseconds first_retry{1000};
+    std::chrono::milliseconds slow_after{500};
+    Identity identity;
   };
   static Result<std::unique_ptr<Deliverer>> start(const config::Settings::Alerting& settings,
                                                   const std::string& store_path, store::Writer& writer,
@@ -47,10 +53,31 @@ class Deliverer {
     std::string name, type;
     HealthStatus health;
     std::string breaker;  // closed | open | half_open
-    std::uint64_t delivered = 0, failed = 0, dead_letters = 0, waiting = 0;
-    std::optional<Timestamp> last_success;
+    std::optional<Timestamp> open_until;
+    std::uint64_t attempts = 0, delivered = 0, failed = 0;  // since the start
+    std::uint64_t waiting = 0, dead_letters = 0;            // now, in the store
+    std::optional<Timestamp> oldest_undelivered;            // since when it waits
+    std::optional<Timestamp> last_success, last_failure;
+    std::string last_error;
+    double p50_ms = 0, p99_ms = 0;  // of the last deliveries
   };
-  [[nodiscard]] std::vector<SinkState> state() const;  // any thread; counts since start, `waiting` from the store
+  [[nodiscard]] std::vector<SinkState> state() const;                  // any thread
+  [[nodiscard]] std::size_t in_memory(const std::string& sink) const;  // entries of its outbox
+  // Dead letters of sinks that are not configured, by sink.
+  [[nodiscard]] std::map<std::string, std::uint64_t> retired() const;
+
+  struct TestResult {
+    std::string sink, type;
+    bool delivered = false;
+    double latency_ms = 0;
+    std::string error;  // what to do something about
+    std::optional<int> response_code;
+  };
+  // Sends a marked alert (rule_id sink_test_rule) to each sink, or to `sink`, all at once; blocks until all have
+  // answered or the deadline. Recorded as attempt 0 of an alert that is not stored; moves no breaker and no counter.
+  // not_found when there is no such sink, unavailable when another test is running.
+  Result<std::vector<TestResult>> test(const std::string& sink, Deadline deadline);
+  [[nodiscard]] std::vector<std::string> names() const;
 
  private:
   struct Impl;

@@ -203,14 +203,252 @@ TEST(Deliverer, ASinkThatThrowsHasFailed) {
   EXPECT_NE(rig.state("a").health.reason.find("broken sink"), std::string::npos);
 }
 
+TEST(Deliverer, ARetryThatTheReceiverAskedForWaitsAsLongAndTheSinkWithIt) {
+  Rig rig;
+  std::atomic<int> refusals{1};
+  auto& sink = rig.add("a", [&](const store::Alert&, const std::stop_token&) {
+    if (refusals-- <= 0) return RecordingSink::Outcome(DeliveryResult{});
+    return RecordingSink::Outcome(std::unexpected(DeliveryError{"slow down", false, 429, 30s}));
+  });
+  rig.start();
+  rig.raise({"1", "2"});
+  ASSERT_TRUE(eventually([&] { return rig.deliveries("a").size() == 1; }));
+  rig.advance(29s);
+  rig.raise({"3"});
+  rig.advance(0s);
+  EXPECT_EQ(sink.attempts(), std::vector<std::string>{"1"}) << "it is the sink that asked, not one alert";
+  rig.advance(2s);
+  ASSERT_TRUE(eventually([&] { return rig.waiting("a") == 0; }));
+  EXPECT_EQ(rig.deliveries("a"), (Rows{{1, "failed"}, {2, "delivered"}, {1, "delivered"}, {1, "delivered"}}));
+}
+
+TEST(Deliverer, WhatAReceiverAsksForIsBounded) {
+  Rig rig;
+  std::atomic<int> refusals{1};
+  rig.add("a", [&](const store::Alert&, const std::stop_token&) {
+    if (refusals-- <= 0) return RecordingSink::Outcome(DeliveryResult{});
+    return RecordingSink::Outcome(std::unexpected(DeliveryError{"come back tomorrow", false, 503, 24h}));
+  });
+  rig.start();
+  rig.raise({"1"});
+  ASSERT_TRUE(eventually([&] { return rig.deliveries("a").size() == 1; }));
+  rig.advance(61s);
+  ASSERT_TRUE(eventually([&] { return rig.waiting("a") == 0; }));
+}
+
+TEST(Deliverer, AnOpenBreakerIsOpenAfterARestart) {
+  Rig rig;
+  rig.settings.breaker = {2, 30'000};
+  const auto refuses = [](const store::Alert&, const std::stop_token&) { return refused(); };
+  rig.add("a", refuses);
+  rig.start();
+  rig.raise({"1", "2", "3"});
+  ASSERT_TRUE(eventually([&] { return rig.state("a").breaker == "open" && rig.deliveries("a").size() == 2; }));
+  rig.deliverer.reset();
+  auto again = std::make_unique<RecordingSink>("a");
+  auto& sink = *again;
+  rig.sinks.push_back(std::move(again));
+  rig.start();
+  EXPECT_EQ(rig.state("a").breaker, "open");
+  EXPECT_EQ(rig.state("a").last_error, "refused");
+  rig.advance(29s);
+  ASSERT_TRUE(eventually([&] { return rig.waiting("a") == 3; }));
+  EXPECT_EQ(sink.attempts(), std::vector<std::string>{});
+  rig.advance(40s);
+  ASSERT_TRUE(eventually([&] { return rig.waiting("a") == 0; }));
+  EXPECT_EQ(rig.state("a").breaker, "closed");
+  EXPECT_EQ(rig.state("a").last_error, "");
+}
+
+TEST(Deliverer, HangingSlowRefusingAndFlappingSinksDelayNoOther) {
+  Rig rig;
+  rig.settings.max_parallel_deliveries = 2;  // fewer places than sinks that hang
+  rig.slow_after = 5ms;
+  rig.settings.breaker = {3, 1000};
+  const auto hang = [](const store::Alert&, const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    never.wait(lock, stop, [] { return false; });
+    return refused();
+  };
+  std::atomic<int> slow_ones{0}, turn{0};
+  for (const char* name : {"hangs", "hangs too", "hangs as well"}) rig.add(name, hang);
+  rig.add("slow", [&](const store::Alert&, const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    never.wait_for(lock, stop, 20ms, [] { return false; });
+    ++slow_ones;
+    return RecordingSink::Outcome(DeliveryResult{});
+  });
+  rig.add("refuses", [](const store::Alert&, const std::stop_token&) { return refused(true); });
+  rig.add("down", [](const store::Alert&, const std::stop_token&) { return refused(); });
+  rig.add("flaps", [&](const store::Alert&, const std::stop_token&) {
+    return turn++ % 2 == 0 ? refused() : RecordingSink::Outcome(DeliveryResult{});
+  });
+  auto& healthy = rig.add("healthy");
+  rig.start();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 300; ++i) ids.push_back(std::to_string(i));
+  rig.raise(ids);
+  ASSERT_TRUE(eventually([&] { return rig.waiting("healthy") == 0; }));
+  EXPECT_EQ(healthy.attempts(), ids) << "each once, in order";
+  EXPECT_LT(slow_ones, 300) << "it waited for none of the others";
+  ASSERT_TRUE(eventually([&] { return rig.state("refuses").dead_letters == 300; }));
+  ASSERT_TRUE(eventually([&] {
+    rig.advance(30s);
+    return rig.waiting("flaps") == 0;
+  }));
+  EXPECT_EQ(rig.state("flaps").dead_letters + rig.state("flaps").delivered, 300U);
+  EXPECT_EQ(rig.waiting("down"), 300U);
+  EXPECT_EQ(rig.waiting("hangs"), 300U);
+  rig.deliverer->stop(Deadline::after(0ms));
+}
+
+TEST(Deliverer, HoldsAWindowOfTheOutboxInMemoryAndNotAllOfIt) {
+  Rig rig;
+  std::atomic<bool> up{false};
+  rig.add("a", [&](const store::Alert&, const std::stop_token&) {
+    return up ? RecordingSink::Outcome(DeliveryResult{}) : refused();
+  });
+  rig.settings.breaker = {2, 30'000};
+  rig.start();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5000; ++i) ids.push_back(std::to_string(i));
+  rig.raise(ids);
+  ASSERT_TRUE(eventually([&] { return rig.state("a").breaker == "open"; }));
+  EXPECT_LE(rig.deliverer->in_memory("a"), 1024U);
+  EXPECT_GE(rig.deliverer->in_memory("a"), 1U);
+  up = true;
+  ASSERT_TRUE(eventually([&] {
+    rig.advance(30s);
+    return rig.waiting("a") == 0;
+  }));
+  EXPECT_EQ(rig.state("a").delivered, 5000U);
+  EXPECT_EQ(rig.deliverer->in_memory("a"), 0U);
+}
+
+TEST(Deliverer, WhatWaitsForASinkThatIsNotConfiguredAnyMoreIsADeadLetterAndCanBeTriedWhenItIsBack) {
+  Rig rig;
+  rig.add("a");
+  rig.add("b");
+  std::vector<std::string> ids;
+  for (int i = 0; i < 1200; ++i) ids.push_back(std::to_string(i));  // more than one change takes
+  rig.raise(ids);
+  rig.settings.sinks.pop_back();
+  rig.sinks.pop_back();
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return rig.waiting("b") == 0; }));
+  EXPECT_EQ(rig.deliverer->retired(), (std::map<std::string, std::uint64_t>{{"b", 1200}}));
+  EXPECT_EQ(rig.deliveries("b").size(), 1200U);
+  rig.deliverer.reset();
+  rig.sinks.push_back(std::make_unique<RecordingSink>("a"));
+  auto& back = rig.add("b");
+  rig.start();
+  rig.retry_dead_letters("b");
+  ASSERT_TRUE(eventually([&] { return rig.state("b").delivered == 1200; }));
+  EXPECT_EQ(back.attempts(), ids);
+  EXPECT_EQ(rig.state("b").dead_letters, 0U);
+}
+
+TEST(Deliverer, ARateLimitEndsInASummaryWhenItsWindowIsOver) {
+  Rig rig;
+  std::vector<store::Alert> sent;
+  std::mutex mutex;
+  rig.add("a", [&](const store::Alert& alert, const std::stop_token&) {
+    const std::lock_guard lock(mutex);
+    sent.push_back(alert);
+    return RecordingSink::Outcome(DeliveryResult{});
+  });
+  rig.settings.sinks[0].rate_limit = {2, 60'000};
+  rig.start();
+  rig.raise({"1", "2", "3", "4", "5"});
+  ASSERT_TRUE(eventually([&] { return rig.state("a").delivered == 2; }));
+  rig.advance(59s);
+  EXPECT_EQ(rig.state("a").delivered, 2U);
+  ASSERT_TRUE(eventually([&] {
+    rig.advance(1s);
+    return rig.state("a").delivered == 3;
+  }));
+  const std::lock_guard lock(mutex);
+  EXPECT_EQ(sent.back().rule_id, store::rate_limit_rule);
+  EXPECT_EQ(sent.back().title, "3 alerts were held back by the rate limit of sink a");
+}
+
+TEST(Deliverer, ATestOfTheSinksTellsOfEachAndMovesNothing) {
+  Rig rig;
+  rig.settings.breaker.failures = 1;
+  auto& good = rig.add("good");
+  rig.add("bad", [](const store::Alert&, const std::stop_token&) { return refused(); });
+  rig.add("hangs", [](const store::Alert&, const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    never.wait(lock, stop, [] { return false; });
+    return refused();
+  });
+  rig.start();
+  const auto results = rig.deliverer->test("", Deadline::after(100ms));
+  ASSERT_TRUE(results) << results.error().message;
+  ASSERT_EQ(results->size(), 3U);
+  EXPECT_TRUE((*results)[0].delivered);
+  EXPECT_EQ((*results)[1].error, "refused");
+  EXPECT_FALSE((*results)[2].delivered);
+  EXPECT_EQ(rig.deliverer->test("none", Deadline::after(1s)).error().code, Errc::not_found);
+  ASSERT_EQ(good.attempts().size(), 1U);
+  EXPECT_TRUE(good.attempts()[0].starts_with("sink-test-"));
+  EXPECT_EQ(rig.state("bad").breaker, "closed");
+  EXPECT_EQ(rig.state("good").delivered, 0U);
+  ASSERT_TRUE(eventually([&] { return rig.deliveries("good") == Rows{{0, "delivered"}}; }));
+  EXPECT_EQ(rig.deliveries("bad"), (Rows{{0, "failed"}}));
+}
+
 TEST(Route, TakesTheSinksWhoseSeverityIsReached) {
   config::SinkSettings all, only_critical;
   all.name = "all";
   only_critical.name = "critical";
   only_critical.min_severity = "critical";
-  EXPECT_EQ(route({all, only_critical}, make_alert("x", store::Severity::high)), std::vector<std::string>{"all"});
+  EXPECT_EQ(route({all, only_critical}, make_alert("x", store::Severity::high)), std::vector<store::Route>{"all"});
   EXPECT_EQ(route({all, only_critical}, make_alert("x", store::Severity::critical)),
-            (std::vector<std::string>{"all", "critical"}));
+            (std::vector<store::Route>{"all", "critical"}));
+}
+
+TEST(Route, ByRulesAndTagsWhereExcludeIsStronger) {
+  config::SinkSettings sink;
+  sink.name = "a";
+  auto alert = make_alert("x");
+  alert.rule_id = "web-shell";
+  alert.tags = {"attack.t1059.004", "web"};
+  const auto wanted = [&] { return !route({sink}, alert).empty(); };
+  EXPECT_TRUE(wanted());
+  sink.rules.include = {"db-*", "web-*"};
+  EXPECT_TRUE(wanted());
+  sink.tags.include = {"attack.t1059*"};
+  EXPECT_TRUE(wanted());
+  sink.tags.exclude = {"we?"};
+  EXPECT_FALSE(wanted());
+  sink.tags.exclude = {};
+  sink.rules.exclude = {"*-shell"};
+  EXPECT_FALSE(wanted());
+  sink.rules.exclude = {};
+  alert.tags = {};
+  EXPECT_FALSE(wanted()) << "an alert without tags has none that is wanted";
+  sink.tags.include = {};
+  alert.rule_id = "other";
+  EXPECT_FALSE(wanted());
+}
+
+TEST(Breaker, IsAfterARestartAsItWasButNeverOpenForLongerThanToday) {
+  Breaker breaker(3, 10s);
+  const Timestamp now{1'000'000'000'000};
+  breaker.restore(Breaker::State::open, 7, Timestamp{now.ns + 5'000'000'000}, now);
+  EXPECT_EQ(breaker.state(now), Breaker::State::open);
+  EXPECT_EQ(breaker.state(Timestamp{now.ns + 5'000'000'000}), Breaker::State::half_open);
+  breaker.restore(Breaker::State::open, 7, Timestamp{now.ns + 3'600'000'000'000}, now);
+  EXPECT_EQ(breaker.open_until().ns, now.ns + 10'000'000'000);
+  EXPECT_EQ(breaker.state(Timestamp{now.ns - 60'000'000'000}), Breaker::State::open) << "a clock that was set back";
+  EXPECT_EQ(breaker.open_until().ns, now.ns - 50'000'000'000);
 }
 
 TEST(Breaker, OpensAfterFailuresInARowOnly) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/backoff.h"
-#include "observe/metrics.h"
 
 namespace daemoneye::alert {
 namespace {
@@ -21,7 +20,47 @@ std::chrono::milliseconds retry_delay(unsigned attempt, const RetryPolicy& polic
   return delay;
 }
 
+Timestamp later(Timestamp time, std::chrono::milliseconds by) {
+  return Timestamp{time.ns + std::chrono::nanoseconds(by).count()};
+}
+
+observe::Labels labels(const Lane& lane) { return {{"sink", lane.type}, {"name", lane.name}}; }
+
 }  // namespace
+
+void Latencies::add(std::chrono::nanoseconds took) {
+  ms_[measured_++ % ms_.size()] = std::chrono::duration<float, std::milli>(took).count();
+}
+
+double Latencies::quantile_ms(double q) const {
+  const auto count = std::min(measured_, ms_.size());
+  if (count == 0) return 0;
+  std::vector<float> sorted(ms_.begin(), ms_.begin() + static_cast<std::ptrdiff_t>(count));
+  const auto at = std::min(count - 1, static_cast<std::size_t>(q * static_cast<double>(count)));
+  std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(at), sorted.end());
+  return static_cast<double>(sorted[at]);
+}
+
+Lane::Lane(std::string sink_name, std::string sink_type, std::unique_ptr<AlertSink> sink_, Breaker breaker_)
+    : name(std::move(sink_name)),
+      type(std::move(sink_type)),
+      sink(std::move(sink_)),
+      breaker(breaker_),
+      attempts_total_(
+          observe::counter("daemoneye_alert_delivery_attempts_total", "Attempts to deliver an alert.", labels(*this))),
+      failures_total_(
+          observe::counter("daemoneye_alert_delivery_failures_total", "Delivery attempts that failed.", labels(*this))),
+      dead_letters_total_(observe::counter("daemoneye_alert_dead_letters_total", "Alerts given up.", labels(*this))),
+      delivered_total_(observe::alert_deliveries(type)),
+      seconds_(observe::histogram("daemoneye_alert_delivery_seconds", "How long a successful delivery took.",
+                                  labels(*this))) {}
+
+store::DeliveryRecord Lane::give_up(store::DeliveryRecord record) {
+  record.outcome = "dead_letter";
+  ++dead_letters;
+  dead_letters_total_.add();
+  return record;
+}
 
 store::DeliveryRecord Lane::finish(const store::Delivery& delivery, const AttemptOutcome& outcome, bool probe,
                                    const RetryPolicy& policy, std::uint64_t seed) {
@@ -32,57 +71,86 @@ store::DeliveryRecord Lane::finish(const store::Delivery& delivery, const Attemp
   // A probe of a sink that is known to be down counts no retry.
   record.attempt = probe ? std::max(delivery.attempts, 1U) : delivery.attempts + 1;
   record.time = outcome.started;
-  record.duration_ms = outcome.duration.count();
+  record.duration_ms = std::chrono::duration_cast<std::chrono::milliseconds>(outcome.duration).count();
+  ++attempts;
+  attempts_total_.add();
   if (outcome.result) {
     record.outcome = "delivered";
     record.response_code = outcome.result->response_code;
     breaker.succeeded();
+    not_before.reset();
     ++delivered;
     last_success = outcome.ended;
     last_error.clear();
-    observe::alert_deliveries(type).add();
+    latencies.add(outcome.duration);
+    seconds_.observe(std::chrono::duration<double>(outcome.duration).count());
+    delivered_total_.add();
     return record;
   }
   const auto& error = outcome.result.error();
   record.error = error.message.substr(0, max_error_bytes);
   record.response_code = error.response_code;
   last_error = record.error;
+  last_failure = outcome.ended;
   ++failed;
-  observe::counter("daemoneye_alert_delivery_failures_total", "Delivery attempts that failed.", {{"sink", type}}).add();
+  failures_total_.add();
   if (error.permanent) {
     breaker.succeeded();  // it refuses this alert, but it answers
   } else {
     breaker.failed(outcome.ended);
   }
-  if (error.permanent || (!probe && record.attempt > policy.max_retries)) {
-    record.outcome = "dead_letter";
-    ++dead_letters;
-    observe::counter("daemoneye_alert_dead_letters_total", "Alerts given up, by sink.", {{"sink", type}}).add();
-    return record;
+  std::optional<Timestamp> asked;
+  if (error.retry_after && error.retry_after->count() > 0) {
+    asked = later(outcome.ended, std::min(*error.retry_after, policy.max_delay));
+    not_before = asked;  // it means the sink, not only this alert
   }
+  if (error.permanent || (!probe && record.attempt > policy.max_retries)) return give_up(std::move(record));
   record.outcome = "failed";
-  auto next_attempt =
-      Timestamp{outcome.ended.ns + std::chrono::nanoseconds(retry_delay(record.attempt, policy, seed)).count()};
-  if (breaker.state(outcome.ended) == Breaker::State::open) next_attempt = std::max(next_attempt, breaker.open_until());
-  record.next_attempt = next_attempt;
+  record.next_attempt = asked.value_or(later(outcome.ended, retry_delay(record.attempt, policy, seed)));
+  if (breaker.state(outcome.ended) == Breaker::State::open) {
+    record.next_attempt = std::max(*record.next_attempt, breaker.open_until());
+  }
   return record;
 }
 
 std::optional<store::DeliveryRecord> Lane::expire(const store::Delivery& delivery, Timestamp now,
                                                   const RetryPolicy& policy) {
   if (breaker.state(now) == Breaker::State::closed) return std::nullopt;
-  if (now.ns - delivery.alert.time.ns <= std::chrono::nanoseconds(policy.max_age).count()) return std::nullopt;
+  if (now <= later(delivery.since, policy.max_age)) return std::nullopt;
   store::DeliveryRecord record;
   record.outbox_id = delivery.outbox_id;
   record.alert_id = delivery.alert.alert_id;
   record.sink = name;
-  record.outcome = "dead_letter";
   record.attempt = std::max(delivery.attempts, 1U);
   record.time = now;
   record.error = "not delivered within alerting.max_age_ms; last error: " + last_error;
-  ++dead_letters;
-  observe::counter("daemoneye_alert_dead_letters_total", "Alerts given up, by sink.", {{"sink", type}}).add();
+  return give_up(std::move(record));
+}
+
+std::optional<Timestamp> Lane::closed_until(Timestamp now) {
+  if (breaker.state(now) == Breaker::State::open) return std::max(breaker.open_until(), not_before.value_or(now));
+  if (not_before && now < *not_before) return not_before;
+  return std::nullopt;
+}
+
+store::SinkRecord Lane::record() const {
+  store::SinkRecord record;
+  record.sink = name;
+  record.type = type;
+  record.breaker = to_string(breaker.last_state());
+  record.failures = breaker.failures_in_a_row();
+  record.open_until = breaker.open_until();
+  record.last_success = last_success;
+  record.last_failure = last_failure;
+  record.last_error = last_error;
   return record;
+}
+
+void Lane::restore(const store::SinkRecord& record, Timestamp now) {
+  breaker.restore(parse_breaker(record.breaker), record.failures, record.open_until, now);
+  last_success = record.last_success;
+  last_failure = record.last_failure;
+  last_error = record.last_error;
 }
 
 }  // namespace daemoneye::alert

@@ -2,15 +2,18 @@
 // by the deliverer's mutex; the decisions are here, the threads are in delivery.cc.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
+#include <unordered_set>
+#include <vector>
 
 #include "alert/breaker.h"
 #include "alert/sink.h"
+#include "observe/metrics.h"
 #include "store/writer.h"
 
 namespace daemoneye::alert {
@@ -25,12 +28,22 @@ struct RetryPolicy {
 struct AttemptOutcome {
   std::expected<DeliveryResult, DeliveryError> result;
   Timestamp started, ended;
-  std::chrono::milliseconds duration{0};
+  std::chrono::nanoseconds duration{0};
+};
+
+// How long the last deliveries took.
+class Latencies {
+ public:
+  void add(std::chrono::nanoseconds took);
+  [[nodiscard]] double quantile_ms(double q) const;  // 0 without any
+
+ private:
+  std::array<float, 512> ms_{};
+  std::size_t measured_ = 0;
 };
 
 struct Lane {
-  Lane(std::string sink_name, std::string sink_type, std::unique_ptr<AlertSink> sink_, Breaker breaker_)
-      : name(std::move(sink_name)), type(std::move(sink_type)), sink(std::move(sink_)), breaker(breaker_) {}
+  Lane(std::string sink_name, std::string sink_type, std::unique_ptr<AlertSink> sink_, Breaker breaker_);
 
   // What to write down of an attempt; moves the breaker and the counters. `seed` gives the jitter.
   store::DeliveryRecord finish(const store::Delivery& delivery, const AttemptOutcome& outcome, bool probe,
@@ -38,18 +51,41 @@ struct Lane {
   // Set when a waiting alert has waited longer than allowed for a sink that is down.
   [[nodiscard]] std::optional<store::DeliveryRecord> expire(const store::Delivery& delivery, Timestamp now,
                                                             const RetryPolicy& policy);
+  // Nothing is sent before then: an open breaker, or the sink asked for it. Nothing: now.
+  [[nodiscard]] std::optional<Timestamp> closed_until(Timestamp now);
+
+  // What survives a restart.
+  [[nodiscard]] store::SinkRecord record() const;
+  void restore(const store::SinkRecord& record, Timestamp now);
 
   const std::string name, type;
   const std::unique_ptr<AlertSink> sink;
   Breaker breaker;
-  std::deque<store::Delivery> fetched;  // due, in order, none of them tried
-  std::set<std::int64_t> unrecorded;    // outbox ids under way, or whose outcome is not committed yet
-  bool in_flight = false;
-  bool look = true;               // the outbox may hold something due
-  std::optional<Timestamp> next;  // when the outbox holds something due again
-  std::uint64_t delivered = 0, failed = 0, dead_letters = 0;
-  std::optional<Timestamp> last_success;
+  std::optional<Timestamp> not_before;  // asked for by the sink (Retry-After)
+
+  std::deque<store::Delivery> fetched;    // retries that are due, then first attempts in order
+  std::unordered_set<std::int64_t> held;  // outbox ids fetched, under way, or whose outcome is not committed yet
+  std::int64_t cursor = 0;                // first attempts up to here were fetched
+  bool look = true;                       // the outbox may hold first attempts beyond the cursor
+  std::optional<Timestamp> next_retry;    // when the outbox holds a retry that is due
+  std::optional<Timestamp> store_retry;   // the outbox could not be read: not before then
+  std::optional<Timestamp> next_summary;  // when the rate limit's window has to be looked at
+  bool summarizing = false;               // a summary is being written
+
+  bool busy = false;  // a worker has it
+  bool slow = false;  // and takes so long that its place went to others
+  base::SteadyClock::time_point attempt_began;
+
+  std::uint64_t attempts = 0, delivered = 0, failed = 0, dead_letters = 0;  // since the start
+  Latencies latencies;
+  std::optional<Timestamp> last_success, last_failure;
   std::string last_error;  // of the last attempt; empty after a success
+
+ private:
+  store::DeliveryRecord give_up(store::DeliveryRecord record);
+
+  observe::Counter attempts_total_, failures_total_, dead_letters_total_, delivered_total_;
+  observe::Histogram seconds_;
 };
 
 }  // namespace daemoneye::alert

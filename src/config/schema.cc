@@ -247,6 +247,12 @@ std::vector<Key> make_schema() {
   add(integer("alerting.max_age_ms", day_ms, 1000, 365 * day_ms, "ms",
               "An alert that could not be delivered for so long goes to the dead letter.",
               [](auto& s) -> auto& { return s.alerting.max_age_ms; }));
+  add(integer("alerting.delivery_retention_days", 30, 1, 36'500, "days",
+              "Attempts to deliver (`alert_deliveries`) older than this are removed.",
+              [](auto& s) -> auto& { return s.alerting.delivery_retention_days; }));
+  add(integer("alerting.dead_letter_retention_days", 90, 1, 36'500, "days",
+              "Dead letters older than this are removed; their alerts are kept as long.",
+              [](auto& s) -> auto& { return s.alerting.dead_letter_retention_days; }));
   add(integer("alerting.dedup_window_ms", 5 * minute_ms, 0, 30 * day_ms, "ms",
               "Equal alerts within this time are counted on the first. 0: every match is an alert.",
               [](auto& s) -> auto& { return s.alerting.dedup_window_ms; }));

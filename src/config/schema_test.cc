@@ -131,6 +131,9 @@ class RandomValue {
           sink.type = "file";
           sink.name = "s" + std::to_string(i);
           sink.min_severity = below(2) == 0 ? "low" : "critical";
+          if (below(2) == 0) sink.rules = {{word(), "*" + word()}, {word()}};
+          if (below(2) == 0) sink.tags.exclude = {word()};
+          if (below(2) == 0) sink.rate_limit = {1 + static_cast<std::uint32_t>(below(1000)), 1000};
           sink.options["path"] = "/" + word();
           sink.options["odd"] = word();
           sink.options["headers.X-" + word()] = word();

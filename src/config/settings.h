@@ -26,6 +26,17 @@ struct SinkSettings {
   std::string min_severity = "low";
   std::string format = "auto";  // auto | json | ecs | ocsf | cef | text | template; auto: the sink's own choice
   std::string text_template;    // key `template`, for format template
+  // Globs; an empty `include` wants all. An alert has several tags: one that matches is enough.
+  struct Patterns {
+    std::vector<std::string> include, exclude;
+    bool operator==(const Patterns&) const = default;
+  } rules = {}, tags = {};
+  // Beyond so many alerts in a window a summary stands for the rest.
+  struct RateLimit {
+    std::uint32_t alerts = 0;  // 0: no limit
+    std::uint32_t per_ms = 60'000;
+    bool operator==(const RateLimit&) const = default;
+  } rate_limit = {};
   std::map<std::string, std::string> options;
   std::map<std::string, std::vector<std::string>> lists;
   std::map<std::string, SecretReference> secrets;
@@ -84,6 +95,7 @@ struct Settings {
     } breaker;
     std::uint64_t max_age_ms;
     std::uint32_t dedup_window_ms;
+    std::uint32_t delivery_retention_days, dead_letter_retention_days;
   } alerting;
   struct Metrics {
     std::string listen, textfile;  // empty: off

@@ -71,6 +71,8 @@ constexpr std::string_view sinks_text = R"(
 |---|---|---|---|
 | `name` | the type | letters, digits, `_`, `.`, `-`; at most 64 | Must differ between sinks. |
 | `min_severity` | `low` | low, medium, high, critical | Alerts below are not sent there. |
+| `rules`, `tags` | all | `{include: [GLOB, …], exclude: [GLOB, …]}` | By the rule's id, and by the rule's tags (one that matches is enough). `exclude` is stronger. |
+| `rate_limit` | none | `{alerts: 1 to 1000000, per_ms: 1000 to 86400000}` | So many alerts in a window (`per_ms`: 60000); what is beyond is not sent one by one: when the window is over one alert of rule `daemoneye.rate-limit` tells how many there were, by rule and severity. |
 | `format` | `auto` | auto, json, ecs, ocsf, cef, text, template | `auto`: text for people where stdout is a terminal and in mail, JSON everywhere else. |
 | `template` | | a text | For format `template`: see below. |
 

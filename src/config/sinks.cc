@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "config/schema.h"
+#include "config/sink_routing.h"
 
 namespace daemoneye::config {
 namespace {
@@ -10,7 +11,8 @@ namespace {
 constexpr std::size_t max_sink_name_bytes = 64;
 constexpr std::size_t max_list_items = 64;  // of a list or a map that a sink's key holds
 const std::vector<std::string> severities = {"low", "medium", "high", "critical"};
-const std::vector<std::string_view> common_keys = {"type", "name", "min_severity", "format", "template"};
+const std::vector<std::string_view> common_keys = {"type", "name",       "min_severity", "rules",
+                                                   "tags", "rate_limit", "format",       "template"};
 constexpr const char* secret_forms = "{env: NAME}, {file: /PATH} or {credential: NAME}";
 
 std::map<std::string, SinkTypeKeys>& registry() {
@@ -105,6 +107,9 @@ class SinkReader {
         sink_.text_template = value.text;
       else
         problem(value, name, "found " + describe(value) + "; allowed: a text");
+    } else if (read_routing(name, value, sink_, [this](const Node& node, const std::string& key, std::string message) {
+                 problem(node, key, std::move(message));
+               })) {
     } else if (known_ != nullptr) {
       read_known(name, value);
     } else {
@@ -364,6 +369,7 @@ std::string write_sinks(const std::vector<SinkSettings>& sinks) {
     if (out.size() > 1) out += ", ";
     out += "{type: " + quote_yaml(sink.type) + ", name: " + quote_yaml(sink.name) +
            ", min_severity: " + sink.min_severity + ", format: " + sink.format;
+    out += write_routing(sink);
     if (!sink.text_template.empty()) out += ", template: " + quote_yaml(sink.text_template);
     for (const auto& [name, value] : values_of(sink)) out += ", " + quote_yaml(name) + ": " + value;
     out += '}';

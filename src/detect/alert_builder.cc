@@ -155,6 +155,7 @@ store::Alert AlertBuilder::build(const LoadedRule& rule, const sql::Row& row, co
   alert.last_seen = now;
   alert.rule_id = rule.rule.id;
   alert.severity = rule.rule.severity;
+  alert.tags = rule.rule.tags;
   alert.title = title_of(rule.rule.title, [&](std::string_view name) { return values.shown(name); });
   if (alert.title.size() > max_title_bytes) alert.title = alert.title.substr(0, max_title_bytes) + "…";
   alert.description = rule.rule.description;

@@ -78,7 +78,7 @@ class Rig {
     options.host = "testhost";
     options.agent_version = "0.1.0";
     options.dedup_window = std::chrono::milliseconds(0);
-    options.route = [](const store::Alert&) { return std::vector<std::string>{"sink"}; };
+    options.route = [](const store::Alert&) { return std::vector<store::Route>{"sink"}; };
     store::StoreOptions store_options;
     store_options.path = options.store_path;
     auto opened = store::Writer::open(store_options);

@@ -21,7 +21,7 @@ struct EngineOptions {
   std::uint32_t queue_capacity = 256;  // committed batches that wait; a full queue is caught up from the store
   std::uint32_t chunk_events = 1024;   // evaluated at once while catching up; bounds memory
   // Which sinks an alert goes to (alert's routing).
-  std::function<std::vector<std::string>(const store::Alert&)> route;
+  std::function<std::vector<store::Route>(const store::Alert&)> route;
   // Called after an alert and its outbox entries are committed.
   std::function<void()> on_raised;
 };

@@ -49,6 +49,8 @@ std::string to_json(const Alert& alert) {
   json["title"] = base::to_valid_utf8(alert.title);
   json["description"] = base::to_valid_utf8(alert.description);
   json["status"] = alert.status;
+  json["tags"] = Json::array();
+  for (const auto& tag : alert.tags) json["tags"].push_back(base::to_valid_utf8(tag));
   json["process_key"] = optional_text(alert.process_key);
   json["pid"] = alert.pid ? Json(*alert.pid) : Json(nullptr);
   json["name"] = optional_text(alert.name);

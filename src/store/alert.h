@@ -33,8 +33,13 @@ struct Alert {
   std::string correlation_id;
   event::Completeness completeness;
   std::string host, agent_version;
-  std::string dedup_key;  // digest of rule id and the configured columns
+  std::string dedup_key;          // digest of rule id and the configured columns
+  std::vector<std::string> tags;  // of the rule
 };
+
+// Rule ids of alerts that no rule raised.
+inline constexpr std::string_view rate_limit_rule = "daemoneye.rate-limit";  // stands for alerts that were held back
+inline constexpr std::string_view sink_test_rule = "daemoneye.sink-test";    // sent by `sinks test`, never stored
 
 // The alert as one JSON object, one line, as sinks and `alerts show` give it.
 std::string to_json(const Alert& alert);

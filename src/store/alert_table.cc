@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "base/text.h"
 
@@ -28,6 +29,57 @@ std::vector<event::EventId> parse_evidence(std::string_view json) {
     if (const auto id = base::parse_integer<event::EventId>(base::trim(part))) evidence.push_back(*id);
   }
   return evidence;
+}
+
+std::string tags_json(const std::vector<std::string>& tags) {
+  return nlohmann::json(tags).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::vector<std::string> parse_tags(std::string_view json) {
+  if (json == "[]") return {};
+  std::vector<std::string> tags;
+  const auto list = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
+  for (const auto& tag : list.is_array() ? list : nlohmann::json::array()) {
+    if (tag.is_string()) tags.push_back(tag.get<std::string>());
+  }
+  return tags;
+}
+
+// False: the route's limit is reached, and the alert was counted for the summary.
+Result<bool> passes_limit(db::StatementCache& statements, const Route& route, const Alert& alert) {
+  if (route.limit == 0) return true;
+  const auto window = std::chrono::nanoseconds(route.window).count();
+  std::optional<std::int64_t> started;
+  std::int64_t passed = 0;
+  {
+    DE_TRY(auto* select, statements.get("SELECT started, passed FROM rate_windows WHERE sink=?"));
+    const db::StatementReset reset(*select);
+    DE_TRY(const bool row, select->bind_text(1, route.sink).step());
+    if (row) {
+      started = select->integer(0);
+      passed = select->integer(1);
+    }
+  }
+  // A clock that was set back must not keep a window open for longer than it is.
+  const bool current = started && alert.time.ns - *started < window && *started - alert.time.ns < window;
+  if (!current) {
+    started = alert.time.ns;
+    passed = 0;
+  }
+  if (passed < std::int64_t{route.limit}) {
+    DE_TRY(auto* count, statements.get("INSERT OR REPLACE INTO rate_windows VALUES(?,?,?)"));
+    DE_CHECK(count->bind_text(1, route.sink).bind(2, *started).bind(3, passed + 1).run());
+    return true;
+  }
+  DE_TRY(auto* hold,
+         statements.get("INSERT INTO held_alerts VALUES(?1,?2,?3,1,?4,?4) ON CONFLICT DO UPDATE SET count=count+1, "
+                        "first_time=min(first_time, ?4), last_time=max(last_time, ?4)"));
+  DE_CHECK(hold->bind_text(1, route.sink)
+               .bind_text(2, alert.rule_id)
+               .bind_text(3, to_string(alert.severity))
+               .bind(4, alert.time.ns)
+               .run());
+  return false;
 }
 
 // The open alert this one only repeats.
@@ -58,7 +110,8 @@ Result<RaiseResult> write_alert(db::StatementCache& statements, const Writer::Ra
     DE_CHECK(state->bind(1, last_seen.ns).bind_text(2, *repeated).run());
     return RaiseResult{*repeated, true};
   }
-  DE_TRY(auto* insert, statements.get("INSERT OR IGNORE INTO alerts VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+  DE_TRY(auto* insert,
+         statements.get("INSERT OR IGNORE INTO alerts VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
   insert->bind_text(1, alert.alert_id).bind(2, alert.time.ns).bind(3, last_seen.ns);
   insert->bind(4, static_cast<std::int64_t>(alert.count)).bind_text(5, alert.rule_id);
   insert->bind_text(6, to_string(alert.severity)).bind_text(7, alert.title).bind_text(8, alert.description);
@@ -71,6 +124,7 @@ Result<RaiseResult> write_alert(db::StatementCache& statements, const Writer::Ra
   insert->bind_text(15, alert.row_json).bind_text(16, evidence_json(alert.evidence));
   insert->bind_text(17, alert.correlation_id).bind_text(18, event::to_json(alert.completeness));
   insert->bind_text(19, alert.host).bind_text(20, alert.agent_version);
+  insert->bind_text(21, tags_json(alert.tags));
   DE_CHECK(insert->run());
   // The id is there already: the same alert again, which was delivered to the outbox when it first came.
   if (statements.database().changes() == 0) return RaiseResult{alert.alert_id, true};
@@ -80,9 +134,13 @@ Result<RaiseResult> write_alert(db::StatementCache& statements, const Writer::Ra
                .bind(3, last_seen.ns)
                .bind_text(4, alert.process_json)
                .run());
-  for (const auto& sink : raise.sinks) {
-    DE_TRY(auto* entry, statements.get("INSERT INTO outbox(alert_id, sink, attempts, next_attempt) VALUES(?,?,0,?)"));
-    DE_CHECK(entry->bind_text(1, alert.alert_id).bind_text(2, sink).bind(3, alert.time.ns).run());
+  for (const auto& route : raise.sinks) {
+    DE_TRY(const bool passes, passes_limit(statements, route, alert));
+    if (!passes) continue;
+    // Due at once whatever the clock says, in the order of commit.
+    DE_TRY(auto* entry,
+           statements.get("INSERT INTO outbox(alert_id, sink, attempts, next_attempt, time) VALUES(?,?,0,0,?)"));
+    DE_CHECK(entry->bind_text(1, alert.alert_id).bind_text(2, route.sink).bind(3, alert.time.ns).run());
   }
   return RaiseResult{alert.alert_id, false};
 }
@@ -96,6 +154,15 @@ Result<void> write_delivery(db::StatementCache& statements, const DeliveryRecord
   if (!record.error.empty()) insert->bind_text(7, record.error);
   if (record.response_code) insert->bind(8, std::int64_t{*record.response_code});
   DE_CHECK(insert->run());
+  if (record.outbox_id == 0) return {};
+  if (record.outcome == "dead_letter") {
+    DE_TRY(auto* keep, statements.get("INSERT OR REPLACE INTO dead_letters(alert_id, sink, attempts, time, reason, "
+                                      "response_code) VALUES(?,?,?,?,?,?)"));
+    keep->bind_text(1, record.alert_id).bind_text(2, record.sink).bind(3, std::int64_t{record.attempt});
+    keep->bind(4, record.time.ns).bind_text(5, record.error);
+    if (record.response_code) keep->bind(6, std::int64_t{*record.response_code});
+    DE_CHECK(keep->run());
+  }
   if (record.outcome != "failed") {
     DE_TRY(auto* remove, statements.get("DELETE FROM outbox WHERE outbox_id=?"));
     return remove->bind(1, record.outbox_id).run();
@@ -103,9 +170,19 @@ Result<void> write_delivery(db::StatementCache& statements, const DeliveryRecord
   // Without a next time it is due at once: an alert leaves the outbox by delivery or as a dead letter only.
   DE_TRY(auto* update, statements.get("UPDATE outbox SET attempts=?, next_attempt=? WHERE outbox_id=?"));
   return update->bind(1, std::int64_t{record.attempt})
-      .bind(2, record.next_attempt.value_or(record.time).ns)
+      .bind(2, std::max<std::int64_t>(record.next_attempt.value_or(record.time).ns, 1))
       .bind(3, record.outbox_id)
       .run();
+}
+
+Result<void> write_sink(db::StatementCache& statements, const SinkRecord& sink) {
+  DE_TRY(auto* insert, statements.get("INSERT OR REPLACE INTO sink_states VALUES(?,?,?,?,?,?,?,?)"));
+  insert->bind_text(1, sink.sink).bind_text(2, sink.type).bind_text(3, sink.breaker);
+  insert->bind(4, std::int64_t{sink.failures}).bind(5, sink.open_until.ns);
+  if (sink.last_success) insert->bind(6, sink.last_success->ns);
+  if (sink.last_failure) insert->bind(7, sink.last_failure->ns);
+  if (!sink.last_error.empty()) insert->bind_text(8, sink.last_error);
+  return insert->run();
 }
 
 Result<void> write_rules(db::StatementCache& statements, const std::vector<RuleRow>& rules) {
@@ -149,8 +226,9 @@ Result<Alert> read_alert(const db::Statement& row, int first) {
   DE_TRY(alert.completeness, event::parse_completeness(row.text(first + 17)));
   alert.host = text(18);
   alert.agent_version = text(19);
-  alert.dedup_key = text(20);
-  alert.process_json = text(21);
+  alert.tags = parse_tags(row.text(first + 20));
+  alert.dedup_key = text(21);
+  alert.process_json = text(22);
   return alert;
 }
 

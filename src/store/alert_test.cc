@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
+#include "store/alert_changes.h"
 #include "store/testing/temp_store.h"
 
 namespace daemoneye::store {
@@ -30,8 +32,11 @@ Alert make_alert(const std::string& id, std::int64_t time, const std::string& de
   alert.host = "host";
   alert.agent_version = "0.1.0";
   alert.dedup_key = dedup_key;
+  alert.tags = {"attack.t1059", "team \"blue\""};
   return alert;
 }
+
+const Reader::Window window{100, 1'000'000};
 
 class AlertTest : public ::testing::Test {
  protected:
@@ -47,6 +52,22 @@ class AlertTest : public ::testing::Test {
     std::promise<Result<void>> done;
     writer_->record_deliveries({std::move(record)}, [&](auto result) { done.set_value(std::move(result)); });
     return done.get_future().get();
+  }
+  Result<void> change(std::function<Result<void>(db::StatementCache&)> write) {
+    std::promise<Result<void>> done;
+    writer_->change(std::move(write), [&](auto result) { done.set_value(std::move(result)); });
+    return done.get_future().get();
+  }
+  // One dead letter for each alert, made as delivery does it.
+  void make_dead_letters(const std::vector<std::string>& alerts, const std::string& sink) {
+    std::vector<Writer::Raise> raises;
+    for (const auto& id : alerts) raises.push_back({make_alert(id, 1000, ""), 0ms, {sink}});
+    ASSERT_TRUE(raise(*writer_, std::move(raises)));
+    const auto waiting = reader_->first_deliveries(sink, 0, window);
+    for (const auto& due : *waiting) {
+      ASSERT_TRUE(
+          record({due.outbox_id, due.alert.alert_id, sink, "dead_letter", 4, Timestamp{2000}, 3, "no", 400, {}}));
+    }
   }
   TempFolder folder_;
   std::unique_ptr<Writer> writer_;
@@ -94,16 +115,22 @@ TEST_F(AlertTest, TheSameAlertRaisedAgainAfterACrashIsThereOnce) {
 
 TEST_F(AlertTest, LeavesTheOutboxByDeliveryOrAsDeadLetterOnly) {
   ASSERT_TRUE(raise(*writer_, {{make_alert("a", 1000), 5min, {"stdout", "file"}}}));
-  EXPECT_TRUE(reader_->due_deliveries("stdout", Timestamp{999}, 10)->empty());
-  EXPECT_EQ(*reader_->next_delivery("stdout"), Timestamp{1000});
-  auto due = reader_->due_deliveries("stdout", Timestamp{1000}, 10);
+  EXPECT_EQ(*reader_->next_retry("stdout", Timestamp{1}), std::nullopt);
+  EXPECT_EQ(*reader_->oldest_undelivered("stdout"), Timestamp{1000});
+  auto due = reader_->first_deliveries("stdout", 0, window);
   ASSERT_EQ(due->size(), 1U);
   EXPECT_EQ(due->front().alert.alert_id, "a");
+  EXPECT_EQ(due->front().since, Timestamp{1000});
   const auto id = due->front().outbox_id;
+  EXPECT_TRUE(reader_->first_deliveries("stdout", id, window)->empty());
   DeliveryRecord failed{id, "a", "stdout", "failed", 1, Timestamp{1001}, 3, "no answer", 503, Timestamp{2000}};
   ASSERT_TRUE(record(failed));
-  EXPECT_TRUE(reader_->due_deliveries("stdout", Timestamp{1999}, 10)->empty());
-  due = reader_->due_deliveries("stdout", Timestamp{2000}, 10);
+  EXPECT_TRUE(reader_->first_deliveries("stdout", 0, window)->empty());
+  EXPECT_TRUE(reader_->due_retries("stdout", Timestamp{1999}, Timestamp{9000}, window)->empty());
+  EXPECT_EQ(reader_->due_retries("stdout", Timestamp{100}, Timestamp{1500}, window)->size(), 1U) << "a clock set back";
+  EXPECT_EQ(*reader_->next_retry("stdout", Timestamp{1}), Timestamp{2000});
+  EXPECT_EQ(*reader_->oldest_undelivered("stdout"), Timestamp{1000});
+  due = reader_->due_retries("stdout", Timestamp{2000}, Timestamp{9000}, window);
   ASSERT_EQ(due->size(), 1U);
   EXPECT_EQ(due->front().attempts, 1U);
   ASSERT_TRUE(record({id, "a", "stdout", "delivered", 2, Timestamp{2001}, 3, "", {}, {}}));
@@ -118,6 +145,186 @@ TEST_F(AlertTest, LeavesTheOutboxByDeliveryOrAsDeadLetterOnly) {
   ASSERT_TRUE(*rows.step());
   EXPECT_EQ(rows.text(6), "delivered");
   EXPECT_TRUE(rows.is_null(7));
+}
+
+TEST_F(AlertTest, DeadLettersAreKeptUntilTheyAreRetriedOrPurged) {
+  make_dead_letters({"a", "b", "c"}, "file");
+  auto letters = *reader_->dead_letters({}, INT64_MAX, 10);
+  ASSERT_EQ(letters.size(), 3U);
+  EXPECT_EQ(letters[0].alert_id, "c");
+  EXPECT_EQ(letters[0].reason, "no");
+  EXPECT_EQ(letters[0].response_code, 400);
+  EXPECT_EQ(letters[0].attempts, 4U);
+  EXPECT_EQ(letters[0].title, "A title");
+  EXPECT_TRUE(reader_->dead_letters({"other"}, INT64_MAX, 10)->empty());
+  EXPECT_EQ(*reader_->dead_letter_counts(), (std::map<std::string, std::uint64_t>{{"file", 3}}));
+  std::uint64_t changed = 0;
+  std::optional<std::int64_t> last;
+  ASSERT_TRUE(change([&](auto& statements) -> Result<void> {
+    DE_TRY(last, retry_dead_letters(statements, {{"file"}, {"b"}, {}}, Timestamp{7000}, 0, changed));
+    return {};
+  }));
+  EXPECT_EQ(changed, 1U);
+  EXPECT_EQ(last, 3);
+  const auto again = *reader_->first_deliveries("file", 0, window);
+  ASSERT_EQ(again.size(), 1U);
+  EXPECT_EQ(again[0].alert.alert_id, "b");
+  EXPECT_EQ(again[0].attempts, 0U);
+  EXPECT_EQ(again[0].since, Timestamp{7000});
+  ASSERT_TRUE(change([&](auto& statements) -> Result<void> {
+    DE_TRY(last, purge_dead_letters(statements, {{}, {}, Timestamp{2001}}, 0, changed));
+    return {};
+  }));
+  EXPECT_EQ(changed, 3U);
+  EXPECT_TRUE(reader_->dead_letters({}, INT64_MAX, 10)->empty());
+  ASSERT_TRUE(change([&](auto& statements) -> Result<void> {
+    DE_TRY(last, purge_dead_letters(statements, {}, 0, changed));
+    return {};
+  }));
+  EXPECT_EQ(last, std::nullopt);
+}
+
+TEST_F(AlertTest, AttemptsAndDeadLettersHaveAnAgeOfTheirOwn) {
+  make_dead_letters({"old"}, "file");  // in 1970
+  const auto now = base::wall_now();
+  ASSERT_TRUE(raise(*writer_, {{make_alert("young", now.ns, ""), 0ms, {"file"}}}));
+  const auto waiting = reader_->first_deliveries("file", 0, window);
+  for (const auto& due : *waiting) {
+    ASSERT_TRUE(record({due.outbox_id, "young", "file", "dead_letter", 4, now, 3, "no", {}, {}}));
+  }
+  reader_.reset();
+  writer_->close(Deadline::after(10s));
+  auto options = folder_.options();
+  options.delivery_retention_days = 1;
+  options.dead_letter_retention_days = 2;
+  writer_ = *Writer::open(options);
+  const auto deadline = Deadline::after(60s);
+  while (writer_->state().retention_rows_removed < 2 && !deadline.expired()) std::this_thread::yield();
+  reader_ = *Reader::open(folder_.file());
+  const auto letters = *reader_->dead_letters({}, INT64_MAX, 10);
+  ASSERT_EQ(letters.size(), 1U);
+  EXPECT_EQ(letters[0].alert_id, "young");
+  auto rows = *reader_->database().prepare("SELECT alert_id FROM alert_deliveries");
+  ASSERT_TRUE(*rows.step());
+  EXPECT_EQ(rows.text(0), "young");
+  EXPECT_FALSE(*rows.step());
+}
+
+TEST_F(AlertTest, WhatWaitsForASinkThatIsGoneBecomesADeadLetter) {
+  ASSERT_TRUE(raise(*writer_, {{make_alert("a", 1000), 0ms, {"stdout", "gone"}}}));
+  std::size_t retired = 0;
+  ASSERT_TRUE(change([&](auto& statements) -> Result<void> {
+    DE_TRY(retired, retire_sinks(statements, {"stdout", "file"}, Timestamp{5000}));
+    return {};
+  }));
+  EXPECT_EQ(retired, 1U);
+  EXPECT_EQ(*reader_->outbox_depth("gone"), 0U);
+  EXPECT_EQ(*reader_->outbox_depth("stdout"), 1U);
+  const auto letters = *reader_->dead_letters({}, INT64_MAX, 10);
+  ASSERT_EQ(letters.size(), 1U);
+  EXPECT_EQ(letters[0].reason, no_such_sink);
+  EXPECT_EQ(letters[0].sink, "gone");
+}
+
+TEST_F(AlertTest, ARateLimitHoldsAlertsBackAndASummaryStandsForThem) {
+  const Route limited("pager", 2, 60s);
+  std::vector<Writer::Raise> raises;
+  for (int i = 0; i < 5; ++i) {
+    auto alert = make_alert("alert " + std::to_string(i), 1'000'000 + i, "");
+    if (i == 4) {
+      alert.rule_id = "other";
+      alert.severity = Severity::critical;
+    }
+    raises.push_back({alert, 0ms, {limited, "stdout"}});
+  }
+  ASSERT_TRUE(raise(*writer_, std::move(raises)));
+  EXPECT_EQ(*reader_->outbox_depth("pager"), 2U);
+  EXPECT_EQ(*reader_->outbox_depth("stdout"), 5U);
+  EXPECT_EQ(reader_->rate_window("pager")->held, 3U);
+  EXPECT_EQ(reader_->rate_window("pager")->started, Timestamp{1'000'000});
+  EXPECT_EQ(*reader_->held_sinks(), std::vector<std::string>{"pager"});
+  std::uint64_t held = 0;
+  const auto summarize = [&](auto& statements) -> Result<void> {
+    DE_TRY(held, write_summary(statements, "pager", make_alert("summary", 2'000'000, "")));
+    return {};
+  };
+  ASSERT_TRUE(change(summarize));
+  EXPECT_EQ(held, 3U);
+  const auto due = *reader_->first_deliveries("pager", 0, window);
+  ASSERT_EQ(due.size(), 3U);
+  const auto& summary = due.back().alert;
+  EXPECT_EQ(summary.rule_id, rate_limit_rule);
+  EXPECT_EQ(summary.severity, Severity::critical);
+  EXPECT_EQ(summary.title, "3 alerts were held back by the rate limit of sink pager");
+  EXPECT_NE(summary.description.find("2 of rule (high), 1 of other (critical)"), std::string::npos)
+      << summary.description;
+  const auto row = nlohmann::json::parse(summary.row_json);
+  EXPECT_EQ(row["held_back"], 3);
+  EXPECT_EQ(row["counts"][1]["rule_id"], "other");
+  ASSERT_TRUE(change(summarize));
+  EXPECT_EQ(held, 0U) << "told once";
+  // The next window.
+  ASSERT_TRUE(raise(*writer_, {{make_alert("later", 61'000'000'000, ""), 0ms, {limited}}}));
+  EXPECT_EQ(*reader_->outbox_depth("pager"), 4U);
+}
+
+TEST_F(AlertTest, AChangeOfStatusKeepsWhoAndWhy) {
+  ASSERT_TRUE(raise(*writer_, {{make_alert("a", 1000), 0ms, {}}}));
+  std::optional<std::string> before;
+  const auto set = [&](StatusChange wanted) {
+    return change([&before, wanted](auto& statements) -> Result<void> {
+      DE_TRY(before, change_status(statements, wanted));
+      return {};
+    });
+  };
+  ASSERT_TRUE(set({"a", "acknowledged", "looking", "alice", Timestamp{5}}));
+  EXPECT_EQ(before, "open");
+  ASSERT_TRUE(set({"a", "acknowledged", "", "bob", Timestamp{6}}));
+  EXPECT_EQ(before, "acknowledged");
+  ASSERT_TRUE(set({"a", "closed", "", "alice", Timestamp{7}}));
+  EXPECT_EQ((*reader_->alert("a"))->status, "closed");
+  ASSERT_TRUE(set({"b", "closed", "", "alice", Timestamp{8}}));
+  EXPECT_EQ(before, std::nullopt);
+  const auto changes = *reader_->alert_changes("a");
+  ASSERT_EQ(changes.size(), 2U);
+  EXPECT_EQ(changes[0].actor, "alice");
+  EXPECT_EQ(changes[0].note, "looking");
+  EXPECT_EQ(changes[1].from, "acknowledged");
+  EXPECT_EQ(changes[1].to, "closed");
+}
+
+TEST_F(AlertTest, WhatIsKnownOfASinkIsKept) {
+  std::promise<Result<void>> done;
+  SinkRecord sink{"pager", "webhook", "open", 5, Timestamp{99}, Timestamp{1}, Timestamp{2}, "503"};
+  writer_->record_deliveries({}, [&](auto result) { done.set_value(std::move(result)); }, {sink});
+  ASSERT_TRUE(done.get_future().get());
+  const auto records = *reader_->sink_records();
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].breaker, "open");
+  EXPECT_EQ(records[0].failures, 5U);
+  EXPECT_EQ(records[0].open_until, Timestamp{99});
+  EXPECT_EQ(records[0].last_success, Timestamp{1});
+  EXPECT_EQ(records[0].last_error, "503");
+}
+
+TEST_F(AlertTest, ATestOfASinkLeavesItsAttemptOnly) {
+  ASSERT_TRUE(raise(*writer_, {{make_alert("a", 1000), 0ms, {"stdout"}}}));
+  ASSERT_TRUE(record({0, "test-1", "stdout", "failed", 0, Timestamp{2000}, 3, "refused", {}, {}}));
+  EXPECT_EQ(*reader_->outbox_depth("stdout"), 1U);
+  auto rows = *reader_->database().prepare("SELECT alert_id, attempt FROM alert_deliveries");
+  ASSERT_TRUE(*rows.step());
+  EXPECT_EQ(rows.text(0), "test-1");
+  EXPECT_EQ(rows.integer(1), 0);
+}
+
+TEST_F(AlertTest, RowsAfterAPlaceComeInOrderAndInWindows) {
+  for (const char* id : {"a", "b", "c"}) ASSERT_TRUE(raise(*writer_, {{make_alert(id, 1000, id), 0ms, {}}}));
+  std::int64_t row = 0;
+  EXPECT_EQ(reader_->alerts_after(row, {2, 1'000'000})->size(), 2U);
+  const auto rest = *reader_->alerts_after(row, {2, 1'000'000});
+  ASSERT_EQ(rest.size(), 1U);
+  EXPECT_EQ(rest[0].alert_id, "c");
+  EXPECT_EQ(row, *reader_->last_alert_row());
 }
 
 TEST_F(AlertTest, RulesAreReplacedAsAWhole) {

@@ -502,6 +502,9 @@ class Checker {
     DE_TRY(const auto waiting,
            integer("SELECT count(*) FROM outbox WHERE alert_id NOT IN (SELECT alert_id FROM alerts)"));
     if (waiting > 0) found("alerts", std::to_string(waiting) + " deliveries wait for alerts that are not there");
+    DE_TRY(const auto dead,
+           integer("SELECT count(*) FROM dead_letters WHERE alert_id NOT IN (SELECT alert_id FROM alerts)"));
+    if (dead > 0) found("alerts", std::to_string(dead) + " dead letters are of alerts that are not there");
     return {};
   }
 

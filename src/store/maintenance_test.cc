@@ -79,7 +79,7 @@ class MaintenanceTest : public ::testing::Test {
     alert.rule_id = "rule";
     alert.row_json = "{}";
     alert.description = std::string(2000, 'd');
-    std::vector<std::string> sinks;
+    std::vector<Route> sinks;
     if (waits) sinks.emplace_back("stdout");
     return {alert, {}, sinks};
   }

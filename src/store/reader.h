@@ -4,6 +4,7 @@
 #include <bitset>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -117,11 +118,46 @@ class Reader {
   // Bookkeeping of detection and delivery.
   Result<event::EventId> stream_watermark();
   Result<event::EventId> last_event_id();
-  Result<std::vector<Delivery>> due_deliveries(const std::string& sink, Timestamp now, std::size_t limit);
-  Result<std::optional<Timestamp>> next_delivery(const std::string& sink);
+  struct Window {
+    std::size_t entries = 0, bytes = 0;  // at most; of the first there may be more bytes
+  };
+  // What was never tried, with an outbox id above `after`, in the order of commit.
+  Result<std::vector<Delivery>> first_deliveries(const std::string& sink, std::int64_t after, Window window);
+  // What failed and is to be tried again by now, the longest due first. A time beyond `horizon` was given by a clock
+  // that has been set back since: due as well.
+  Result<std::vector<Delivery>> due_retries(const std::string& sink, Timestamp now, Timestamp horizon, Window window);
+  Result<std::optional<Timestamp>> next_retry(const std::string& sink, Timestamp after);  // the first after `after`
   Result<std::uint64_t> outbox_depth(const std::string& sink);
+  Result<std::optional<Timestamp>> oldest_undelivered(const std::string& sink);
+  Result<std::map<std::string, std::uint64_t>> dead_letter_counts();  // by sink
+  Result<std::vector<SinkRecord>> sink_records();
+  struct RateWindow {
+    std::optional<Timestamp> started;
+    std::uint64_t held = 0;  // alerts that wait for the summary
+  };
+  Result<RateWindow> rate_window(const std::string& sink);
+  Result<std::vector<std::string>> held_sinks();  // those for which a summary is owed
+  struct DeadLetter {
+    std::int64_t id = 0;
+    std::string alert_id, sink, reason, rule_id, severity, title;
+    std::uint32_t attempts = 0;
+    Timestamp time;
+    std::optional<int> response_code;
+  };
+  // The newest first, below `before_id`.
+  Result<std::vector<DeadLetter>> dead_letters(const std::vector<std::string>& sinks, std::int64_t before_id,
+                                               std::size_t limit);
   Result<std::vector<Alert>> alerts(std::size_t limit);
   Result<std::optional<Alert>> alert(const std::string& alert_id);
+  struct AlertChange {
+    Timestamp time;
+    std::string actor, from, to, note;
+  };
+  Result<std::vector<AlertChange>> alert_changes(const std::string& alert_id);
+  // A place in the order in which alerts are raised; 0: before all.
+  Result<std::int64_t> last_alert_row();
+  // Those after `row`, in order, and where to go on.
+  Result<std::vector<Alert>> alerts_after(std::int64_t& row, Window window);
 
   struct BatchRow {
     event::BatchId id;

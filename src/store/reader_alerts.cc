@@ -1,111 +1,75 @@
-// Completeness, alerts and what waits for delivery, and the numbers of `db stats` and `health`.
+// Alerts, what waits for delivery, and what became of it.
 #include <algorithm>
-#include <map>
 
 #include "store/alert_table.h"
 #include "store/reader_impl.h"
-#include "store/schema.h"
-#include "store/store_file.h"
 
 namespace daemoneye::store {
 namespace {
 
-// Heartbeats come every 2 s and are on disk 2 s later; the rest is for a busy machine.
-constexpr std::int64_t max_silence_ns = 15'000'000'000;
-
-constexpr std::size_t max_reasons = 64;  // beyond this the gaps of one reason are told as one
-constexpr std::size_t max_recent_gaps = 20;
-
-Result<std::uint64_t> number(db::StatementCache& statements, std::string_view sql) {
-  DE_TRY(auto* select, statements.get(sql));
-  const db::StatementReset reset(*select);
-  DE_TRY(const bool row, select->step());
-  return row ? static_cast<std::uint64_t>(select->integer(0)) : 0;
+std::size_t size_of(const Alert& alert) {
+  return sizeof(Alert) + alert.row_json.size() + alert.process_json.size() + alert.title.size() +
+         alert.description.size() + alert.command_line.value_or("").size();
 }
 
-void merge_by_reason(std::vector<event::Incompleteness>& reasons) {
-  std::map<std::string, event::Incompleteness> merged;
-  for (auto& reason : reasons) {
-    auto [found, is_new] = merged.try_emplace(reason.reason, reason);
-    if (is_new) continue;
-    auto& whole = found->second;
-    whole.from = std::min(whole.from, reason.from);
-    whole.to = std::max(whole.to, reason.to);
-    if (whole.count && reason.count)
-      *whole.count += *reason.count;
-    else
-      whole.count.reset();  // of one of them it is not known
+std::optional<Timestamp> optional_time(const db::Statement& row, int column) {
+  if (row.is_null(column)) return std::nullopt;
+  return Timestamp{row.integer(column)};
+}
+
+// Rows of outbox id, attempts, time and alert, until the window is full.
+Result<std::vector<Delivery>> read_deliveries(db::Statement& select, const std::string& sink, Reader::Window window) {
+  std::vector<Delivery> due;
+  std::size_t bytes = 0;
+  while (true) {
+    DE_TRY(const bool row, select.step());
+    if (!row) return due;
+    DE_TRY(auto alert, read_alert(select, 3));
+    bytes += size_of(alert);
+    due.push_back({select.integer(0), sink, static_cast<std::uint32_t>(select.integer(1)), Timestamp{select.integer(2)},
+                   std::move(alert)});
+    if (bytes >= window.bytes || due.size() >= window.entries) return due;
   }
-  reasons.clear();
-  for (auto& [name, reason] : merged) reasons.push_back(std::move(reason));
+}
+
+const std::string& outbox_select() {
+  static const std::string sql = std::string("SELECT o.outbox_id, o.attempts, o.time, ") + alert_columns +
+                                 " FROM outbox o CROSS JOIN alerts a ON a.alert_id=o.alert_id CROSS JOIN alert_state s "
+                                 "ON s.alert_id=a.alert_id WHERE o.sink=?1 AND ";
+  return sql;
 }
 
 }  // namespace
 
-Result<event::Completeness> Reader::completeness(const event::TimeRange& range, Timestamp now) {
-  DE_TRY(const auto snapshot, Snapshot::open(*this));
-  event::Completeness answer;
-  {
-    DE_TRY(auto* select,
-           impl_->statements->get("SELECT reason, count, from_time, to_time FROM gaps WHERE to_time>=? AND "
-                                  "from_time<=? ORDER BY from_time, gap_id"));
-    const db::StatementReset reset(*select);
-    select->bind(1, range.from.value_or(Timestamp{INT64_MIN}).ns).bind(2, range.to.value_or(Timestamp{INT64_MAX}).ns);
-    while (true) {
-      DE_TRY(const bool row, select->step());
-      if (!row) break;
-      event::Incompleteness gap{
-          std::string(select->text(0)), {}, Timestamp{select->integer(2)}, Timestamp{select->integer(3)}};
-      if (!select->is_null(1)) gap.count = static_cast<std::uint64_t>(select->integer(1));
-      answer.reasons.push_back(std::move(gap));
-    }
-  }
-  if (answer.reasons.size() > max_reasons) merge_by_reason(answer.reasons);
-  DE_TRY(auto* select, impl_->statements->get("SELECT connected, covered_until FROM collectors"));
-  const db::StatementReset reset(*select);
-  const bool running = WriterLock::is_held(impl_->path);
-  bool any = false;
-  while (true) {
-    DE_TRY(const bool row, select->step());
-    if (!row) break;
-    any = true;
-    const bool connected = running && select->integer(0) != 0;
-    const Timestamp until{select->integer(1)};
-    // A connected collector says every two seconds that it is whole: one that is silent for longer is stuck, or the
-    // store is.
-    if (connected && now.ns - until.ns < max_silence_ns) continue;
-    if (until < now && range.overlaps(until, now)) {
-      answer.reasons.push_back({connected ? "late" : "collector_unavailable", {}, until, now});
-    }
-  }
-  // An agent whose collector never came has seen nothing. A store without an agent is an import, and whole.
-  if (!any && running) answer.reasons.push_back({"collector_unavailable", {}, {}, {}});
-  return answer;
-}
-
-Result<std::vector<Delivery>> Reader::due_deliveries(const std::string& sink, Timestamp now, std::size_t limit) {
-  static const std::string sql = std::string("SELECT o.outbox_id, o.attempts, ") + alert_columns +
-                                 " FROM outbox o JOIN alerts a ON a.alert_id=o.alert_id JOIN alert_state s ON "
-                                 "s.alert_id=a.alert_id WHERE o.sink=? AND o.next_attempt<=? ORDER BY o.next_attempt, "
-                                 "o.outbox_id LIMIT ?";
+Result<std::vector<Delivery>> Reader::first_deliveries(const std::string& sink, std::int64_t after, Window window) {
+  static const std::string sql = outbox_select() + "o.next_attempt=0 AND o.outbox_id>?2 ORDER BY o.outbox_id";
   DE_TRY(auto* select, impl_->statements->get(sql));
   const db::StatementReset reset(*select);
-  select->bind_text(1, sink).bind(2, now.ns).bind(3, static_cast<std::int64_t>(limit));
-  std::vector<Delivery> due;
-  while (true) {
-    DE_TRY(const bool row, select->step());
-    if (!row) return due;
-    DE_TRY(auto alert, read_alert(*select, 2));
-    due.push_back({select->integer(0), sink, static_cast<std::uint32_t>(select->integer(1)), std::move(alert)});
-  }
+  select->bind_text(1, sink).bind(2, after);
+  return read_deliveries(*select, sink, window);
 }
 
-Result<std::optional<Timestamp>> Reader::next_delivery(const std::string& sink) {
-  DE_TRY(auto* select, impl_->statements->get("SELECT min(next_attempt) FROM outbox WHERE sink=?"));
+Result<std::vector<Delivery>> Reader::due_retries(const std::string& sink, Timestamp now, Timestamp horizon,
+                                                  Window window) {
+  static const std::string in_time =
+      outbox_select() + "o.next_attempt>0 AND o.next_attempt<=?2 ORDER BY o.next_attempt";
+  static const std::string beyond = outbox_select() + "o.next_attempt>?2 ORDER BY o.next_attempt";
+  for (const auto& [sql, moment] : {std::pair(&in_time, now), std::pair(&beyond, horizon)}) {
+    DE_TRY(auto* select, impl_->statements->get(*sql));
+    const db::StatementReset reset(*select);
+    select->bind_text(1, sink).bind(2, moment.ns);
+    DE_TRY(auto due, read_deliveries(*select, sink, window));
+    if (!due.empty()) return due;
+  }
+  return std::vector<Delivery>{};
+}
+
+Result<std::optional<Timestamp>> Reader::next_retry(const std::string& sink, Timestamp after) {
+  DE_TRY(auto* select, impl_->statements->get("SELECT min(next_attempt) FROM outbox WHERE sink=? AND next_attempt>?"));
   const db::StatementReset reset(*select);
-  DE_TRY(const bool row, select->bind_text(1, sink).step());
-  if (!row || select->is_null(0)) return std::nullopt;
-  return Timestamp{select->integer(0)};
+  DE_TRY(const bool row, select->bind_text(1, sink).bind(2, std::max<std::int64_t>(after.ns, 0)).step());
+  if (!row) return std::nullopt;
+  return optional_time(*select, 0);
 }
 
 Result<std::uint64_t> Reader::outbox_depth(const std::string& sink) {
@@ -113,6 +77,96 @@ Result<std::uint64_t> Reader::outbox_depth(const std::string& sink) {
   const db::StatementReset reset(*select);
   DE_TRY(const bool row, select->bind_text(1, sink).step());
   return row ? static_cast<std::uint64_t>(select->integer(0)) : 0;
+}
+
+Result<std::optional<Timestamp>> Reader::oldest_undelivered(const std::string& sink) {
+  // Of what was never tried the first is the oldest; of what is tried again there is never much.
+  DE_TRY(auto* select,
+         impl_->statements->get(
+             "SELECT min(time) FROM (SELECT * FROM (SELECT time FROM outbox WHERE sink=?1 AND next_attempt=0 ORDER BY "
+             "outbox_id LIMIT 1) UNION ALL SELECT min(time) FROM outbox WHERE sink=?1 AND next_attempt>0)"));
+  const db::StatementReset reset(*select);
+  DE_TRY(const bool row, select->bind_text(1, sink).step());
+  if (!row) return std::nullopt;
+  return optional_time(*select, 0);
+}
+
+Result<std::map<std::string, std::uint64_t>> Reader::dead_letter_counts() {
+  DE_TRY(auto* select, impl_->statements->get("SELECT sink, count(*) FROM dead_letters GROUP BY sink"));
+  const db::StatementReset reset(*select);
+  std::map<std::string, std::uint64_t> counts;
+  while (true) {
+    DE_TRY(const bool row, select->step());
+    if (!row) return counts;
+    counts[std::string(select->text(0))] = static_cast<std::uint64_t>(select->integer(1));
+  }
+}
+
+Result<std::vector<SinkRecord>> Reader::sink_records() {
+  DE_TRY(auto* select, impl_->statements->get("SELECT sink, type, breaker, failures, open_until, last_success, "
+                                              "last_failure, last_error FROM sink_states ORDER BY sink"));
+  const db::StatementReset reset(*select);
+  std::vector<SinkRecord> records;
+  while (true) {
+    DE_TRY(const bool row, select->step());
+    if (!row) return records;
+    records.push_back({std::string(select->text(0)), std::string(select->text(1)), std::string(select->text(2)),
+                       static_cast<std::uint32_t>(select->integer(3)), Timestamp{select->integer(4)},
+                       optional_time(*select, 5), optional_time(*select, 6), std::string(select->text(7))});
+  }
+}
+
+Result<Reader::RateWindow> Reader::rate_window(const std::string& sink) {
+  DE_TRY(auto* select, impl_->statements->get("SELECT (SELECT started FROM rate_windows WHERE sink=?1), (SELECT "
+                                              "sum(count) FROM held_alerts WHERE sink=?1)"));
+  const db::StatementReset reset(*select);
+  RateWindow window;
+  DE_TRY(const bool row, select->bind_text(1, sink).step());
+  if (!row) return window;
+  window.started = optional_time(*select, 0);
+  window.held = static_cast<std::uint64_t>(select->integer(1));
+  return window;
+}
+
+Result<std::vector<std::string>> Reader::held_sinks() {
+  DE_TRY(auto* select, impl_->statements->get("SELECT DISTINCT sink FROM held_alerts"));
+  const db::StatementReset reset(*select);
+  std::vector<std::string> sinks;
+  while (true) {
+    DE_TRY(const bool row, select->step());
+    if (!row) return sinks;
+    sinks.emplace_back(select->text(0));
+  }
+}
+
+Result<std::vector<Reader::DeadLetter>> Reader::dead_letters(const std::vector<std::string>& sinks,
+                                                             std::int64_t before_id, std::size_t limit) {
+  DE_TRY(auto* select, impl_->statements->get(
+                           "SELECT d.dead_letter_id, d.alert_id, d.sink, d.attempts, d.time, d.reason, "
+                           "d.response_code, a.rule_id, a.severity, a.title FROM dead_letters d LEFT JOIN alerts a "
+                           "ON a.alert_id=d.alert_id WHERE d.dead_letter_id<? ORDER BY d.dead_letter_id DESC"));
+  const db::StatementReset reset(*select);
+  select->bind(1, before_id);
+  std::vector<DeadLetter> found;
+  while (found.size() < limit) {
+    DE_TRY(const bool row, select->step());
+    if (!row) break;
+    const auto text = [&](int column) { return std::string(select->text(column)); };
+    if (!sinks.empty() && std::ranges::find(sinks, select->text(2)) == sinks.end()) continue;
+    DeadLetter one{select->integer(0),
+                   text(1),
+                   text(2),
+                   text(5),
+                   text(7),
+                   text(8),
+                   text(9),
+                   static_cast<std::uint32_t>(select->integer(3)),
+                   Timestamp{select->integer(4)},
+                   {}};
+    if (!select->is_null(6)) one.response_code = static_cast<int>(select->integer(6));
+    found.push_back(std::move(one));
+  }
+  return found;
 }
 
 Result<std::vector<Alert>> Reader::alerts(std::size_t limit) {
@@ -142,68 +196,45 @@ Result<std::optional<Alert>> Reader::alert(const std::string& alert_id) {
   return alert;
 }
 
-Result<Reader::Stats> Reader::stats() {
-  DE_TRY(const auto snapshot, Snapshot::open(*this));
-  auto& statements = *impl_->statements;
-  Stats stats;
-  DE_TRY(const auto version, number(statements, "PRAGMA user_version"));
-  stats.schema_version = static_cast<std::uint32_t>(version);
-  {
-    DE_TRY(auto* select,
-           statements.get("SELECT value, b.*, t.* FROM meta, (SELECT coalesce(sum(events), 0), "
-                          "coalesce(sum(batches), 0), count(*), coalesce(sum(bytes), 0), min(first_time), "
-                          "max(last_time) FROM blocks) b, (SELECT coalesce(sum(events), 0), count(*), "
-                          "coalesce(sum(length(canonical)), 0), min(first_time), max(last_time) FROM tail) "
-                          "t WHERE key='store_id'"));
-    const db::StatementReset reset(*select);
-    DE_TRY(const bool row, select->step());
-    if (!row) return fail(Errc::corrupt, impl_->path + ": the store has no id");
-    const auto count = [&](int column) { return static_cast<std::uint64_t>(select->integer(column)); };
-    stats.store_id = select->text(0);
-    stats.blocks = count(3);
-    stats.chunk_bytes = count(4);
-    stats.tail_events = count(7);
-    stats.tail_batches = count(8);
-    stats.tail_bytes = count(9);
-    stats.events = count(1) + stats.tail_events;
-    stats.batches = count(2) + stats.tail_batches;
-    for (const int column : {5, 10}) {
-      if (select->is_null(column)) continue;
-      const Timestamp first{select->integer(column)}, last{select->integer(column + 1)};
-      if (!stats.oldest || first < *stats.oldest) stats.oldest = first;
-      if (!stats.newest || last > *stats.newest) stats.newest = last;
-    }
-  }
-  DE_TRY(stats.live_processes, number(statements, "SELECT count(*) FROM live"));
-  DE_TRY(stats.alerts, number(statements, "SELECT count(*) FROM alerts"));
-  DE_TRY(const auto free_pages, number(statements, "PRAGMA freelist_count"));
-  DE_TRY(const auto page_size, number(statements, "PRAGMA page_size"));
-  stats.free_bytes = free_pages * page_size;
-  stats.file_bytes = file_size(impl_->path);
-  stats.wal_bytes = file_size(impl_->path + "-wal");
-  stats.agent_running = WriterLock::is_held(impl_->path);
-  {
-    DE_TRY(auto* select, statements.get("SELECT source, connected, covered_until FROM collectors ORDER BY source"));
-    const db::StatementReset reset(*select);
-    while (true) {
-      DE_TRY(const bool row, select->step());
-      if (!row) break;
-      // Nobody is connected to an agent that does not run.
-      stats.collectors.push_back({std::string(select->text(0)), stats.agent_running && select->integer(1) != 0,
-                                  Timestamp{select->integer(2)}});
-    }
-  }
-  DE_TRY(auto* select, statements.get("SELECT reason, from_time, to_time, count, source FROM gaps ORDER BY gap_id DESC "
-                                      "LIMIT ?"));
+Result<std::vector<Reader::AlertChange>> Reader::alert_changes(const std::string& alert_id) {
+  DE_TRY(auto* select, impl_->statements->get("SELECT time, actor, from_status, to_status, note FROM alert_changes "
+                                              "WHERE alert_id=? ORDER BY change_id"));
   const db::StatementReset reset(*select);
-  select->bind(1, static_cast<std::int64_t>(max_recent_gaps));
+  select->bind_text(1, alert_id);
+  std::vector<AlertChange> changes;
   while (true) {
     DE_TRY(const bool row, select->step());
-    if (!row) return stats;
-    event::Gap gap{std::string(select->text(0)), Timestamp{select->integer(1)}, Timestamp{select->integer(2)}, {}};
-    if (!select->is_null(3)) gap.count = static_cast<std::uint64_t>(select->integer(3));
-    stats.recent_gaps.push_back({std::move(gap), std::string(select->text(4))});
+    if (!row) return changes;
+    changes.push_back({Timestamp{select->integer(0)}, std::string(select->text(1)), std::string(select->text(2)),
+                       std::string(select->text(3)), std::string(select->text(4))});
   }
+}
+
+Result<std::int64_t> Reader::last_alert_row() {
+  DE_TRY(auto* select, impl_->statements->get("SELECT coalesce(max(rowid), 0) FROM alerts"));
+  const db::StatementReset reset(*select);
+  DE_CHECK(select->step());
+  return select->integer(0);
+}
+
+Result<std::vector<Alert>> Reader::alerts_after(std::int64_t& row, Window window) {
+  static const std::string sql = std::string("SELECT a.rowid, ") + alert_columns +
+                                 " FROM alerts a CROSS JOIN alert_state s ON s.alert_id=a.alert_id WHERE a.rowid>? "
+                                 "ORDER BY a.rowid";
+  DE_TRY(auto* select, impl_->statements->get(sql));
+  const db::StatementReset reset(*select);
+  select->bind(1, row);
+  std::vector<Alert> found;
+  std::size_t bytes = 0;
+  while (found.size() < window.entries && bytes < window.bytes) {
+    DE_TRY(const bool more, select->step());
+    if (!more) break;
+    DE_TRY(auto alert, read_alert(*select, 1));
+    row = select->integer(0);
+    bytes += size_of(alert);
+    found.push_back(std::move(alert));
+  }
+  return found;
 }
 
 }  // namespace daemoneye::store

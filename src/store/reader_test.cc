@@ -511,6 +511,8 @@ TEST(Store, OpensTheFilesOfEarlierVersions) {
   const TempFolder folder;
   std::filesystem::create_directories(folder.path() + "/state");
   std::filesystem::copy_file(DAEMONEYE_SOURCE_DIR "/tests/data/store/v1.redb", folder.file());
+  EXPECT_EQ(Reader::open(folder.file()).error().code, Errc::unavailable) << "the writer brings it forward, no reader";
+  ASSERT_NE(open_writer(folder.options()), nullptr);
   {
     auto reader = open_reader(folder.file());
     ASSERT_NE(reader, nullptr);
@@ -523,7 +525,11 @@ TEST(Store, OpensTheFilesOfEarlierVersions) {
       return ++proven, true;
     }));
     EXPECT_EQ(proven, 6U);
-    EXPECT_EQ(reader->alerts(10)->size(), 1U);
+    ASSERT_EQ(reader->alerts(10)->size(), 1U);
+    EXPECT_EQ(reader->alerts(10)->front().tags, std::vector<std::string>{});
+    const auto waiting = reader->first_deliveries("stdout", 0, {10, 1'000'000});
+    ASSERT_EQ(waiting->size(), 1U);
+    EXPECT_EQ(waiting->front().since, waiting->front().alert.time);
     std::size_t alive = 0;
     ASSERT_TRUE(reader->live({}, {}, [&](const auto&) { return ++alive, true; }));
     EXPECT_EQ(alive, 20U);

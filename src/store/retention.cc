@@ -53,6 +53,8 @@ Result<bool> Retention::step(Timestamp now) {
     DE_TRY(const auto rows, remove_rows(cutoff));
     if (rows > 0) return true;
   }
+  DE_TRY(const auto deliveries, remove_old_deliveries(now));
+  if (deliveries > 0) return true;
   over_size_ = false;
   if (limits_.max_bytes == 0) return false;
   DE_TRY(auto now_used, size());
@@ -159,12 +161,16 @@ Result<void> Retention::remember_cut(std::string_view reason, Timestamp from, Ti
 }
 
 Result<std::uint64_t> Retention::remove_rows(Timestamp cutoff) {
-  // An alert that still waits for delivery stays, and so do its attempts. What must go together stands together.
+  // An alert that still waits for delivery or is a dead letter stays, and so do its attempts. What must go together
+  // stands together.
   static constexpr std::string_view deletions[][2] = {
       {"DELETE FROM alert_state WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
-       "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)",
+       "(SELECT alert_id FROM outbox UNION ALL SELECT alert_id FROM dead_letters) ORDER BY time LIMIT ?2)",
        "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM alerts WHERE last_seen<?1 AND alert_id NOT IN "
-       "(SELECT alert_id FROM outbox) ORDER BY time LIMIT ?2)"},
+       "(SELECT alert_id FROM outbox UNION ALL SELECT alert_id FROM dead_letters) ORDER BY time LIMIT ?2)"},
+      {"DELETE FROM alert_changes WHERE change_id IN (SELECT change_id FROM alert_changes WHERE time<?1 AND "
+       "alert_id NOT IN (SELECT alert_id FROM alerts) ORDER BY change_id LIMIT ?2)",
+       {}},
       {"DELETE FROM alert_deliveries WHERE delivery_id IN (SELECT delivery_id FROM alert_deliveries WHERE time<?1 AND "
        "alert_id NOT IN (SELECT alert_id FROM alerts) ORDER BY delivery_id LIMIT ?2)",
        {}},
@@ -191,6 +197,34 @@ Result<std::uint64_t> Retention::remove_rows(Timestamp cutoff) {
     const auto removed = notes->bind(1, aged.ns).run();
     if (!removed && removed.error().code != Errc::corrupt) return std::unexpected(removed.error());
   }
+  removed_.rows += rows;
+  return rows;
+}
+
+// The trail of deliveries and the dead letters have an age of their own. Looks at no more than it may remove: both lie
+// in the order of time.
+Result<std::uint64_t> Retention::remove_old_deliveries(Timestamp now) {
+  static constexpr std::string_view deliveries[] = {
+      "DELETE FROM alert_deliveries WHERE delivery_id IN (SELECT delivery_id FROM alert_deliveries ORDER BY "
+      "delivery_id "
+      "LIMIT ?2) AND time<?1"};
+  static constexpr std::string_view dead_letters[] = {
+      "DELETE FROM dead_letters WHERE dead_letter_id IN (SELECT dead_letter_id FROM dead_letters ORDER BY "
+      "dead_letter_id LIMIT ?2) AND time<?1"};
+  std::uint64_t rows = 0;
+  const auto remove = [&](std::span<const std::string_view> sql, std::uint32_t days) -> Result<void> {
+    if (days == 0) return {};
+    const auto removed = remove_from(sql, Timestamp{now.ns - std::int64_t{days} * ns_per_day});
+    if (removed)
+      rows += *removed;
+    else if (removed.error().code == Errc::corrupt)
+      note_damage("old deliveries stay: " + removed.error().message);
+    else
+      return std::unexpected(removed.error());
+    return {};
+  };
+  DE_CHECK(remove(deliveries, limits_.delivery_days));
+  DE_CHECK(remove(dead_letters, limits_.dead_letter_days));
   removed_.rows += rows;
   return rows;
 }

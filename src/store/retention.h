@@ -19,8 +19,9 @@ inline constexpr int writer_busy_ms = 5000;  // as db::Database sets it; where i
 class Retention {
  public:
   struct Limits {
-    std::uint32_t days = 0;       // 0: no bound
-    std::uint64_t max_bytes = 0;  // 0: no bound; counts the WAL
+    std::uint32_t days = 0;                                 // 0: no bound
+    std::uint64_t max_bytes = 0;                            // 0: no bound; counts the WAL
+    std::uint32_t delivery_days = 0, dead_letter_days = 0;  // 0: no bound of their own
   };
   Retention(db::StatementCache& statements, Limits limits) : statements_(statements), limits_(limits) {}
 
@@ -67,6 +68,7 @@ class Retention {
   Result<Size> size();
   Result<bool> make_room();
   Result<void> erase(const OldBlock& block, std::string_view reason, bool with_chunks);
+  Result<std::uint64_t> remove_old_deliveries(Timestamp now);
   Result<std::uint64_t> remove_from(std::span<const std::string_view> deletions, Timestamp cutoff);
   void note_damage(std::string what);
   Result<void> remember_cut(std::string_view reason, Timestamp from, Timestamp to, std::int64_t events);

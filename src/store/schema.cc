@@ -60,6 +60,32 @@ CREATE TABLE detection_rules(
   reason TEXT, sql TEXT NOT NULL, file TEXT NOT NULL, version TEXT NOT NULL, loaded_at INTEGER NOT NULL);
 INSERT INTO meta VALUES('store_id', lower(hex(randomblob(16)))), ('next_event', 1), ('stream_watermark', 0);
 )sql",
+      // Alerts: tags, what is known of sinks beyond one start, dead letters of their own, rate limits, changes.
+      R"sql(
+ALTER TABLE alerts ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE outbox ADD COLUMN time INTEGER NOT NULL DEFAULT 0; -- the alert's
+UPDATE outbox SET time=coalesce((SELECT a.time FROM alerts a WHERE a.alert_id=outbox.alert_id), 0),
+  next_attempt=CASE attempts WHEN 0 THEN 0 ELSE next_attempt END;
+CREATE TABLE dead_letters(
+  dead_letter_id INTEGER PRIMARY KEY AUTOINCREMENT, alert_id TEXT NOT NULL, sink TEXT NOT NULL,
+  attempts INTEGER NOT NULL, time INTEGER NOT NULL, reason TEXT NOT NULL, response_code INTEGER);
+CREATE UNIQUE INDEX dead_letters_alert ON dead_letters(alert_id, sink);
+CREATE INDEX dead_letters_sink ON dead_letters(sink);
+INSERT INTO dead_letters(alert_id, sink, attempts, time, reason, response_code)
+  SELECT alert_id, sink, attempt, max(time), coalesce(error, ''), response_code FROM alert_deliveries
+  WHERE outcome='dead_letter' AND alert_id IN (SELECT alert_id FROM alerts) GROUP BY alert_id, sink;
+CREATE TABLE sink_states(
+  sink TEXT PRIMARY KEY, type TEXT NOT NULL, breaker TEXT NOT NULL, failures INTEGER NOT NULL,
+  open_until INTEGER NOT NULL, last_success INTEGER, last_failure INTEGER, last_error TEXT) WITHOUT ROWID;
+CREATE TABLE rate_windows(sink TEXT PRIMARY KEY, started INTEGER NOT NULL, passed INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE held_alerts(
+  sink TEXT NOT NULL, rule_id TEXT NOT NULL, severity TEXT NOT NULL, count INTEGER NOT NULL,
+  first_time INTEGER NOT NULL, last_time INTEGER NOT NULL, PRIMARY KEY(sink, rule_id, severity)) WITHOUT ROWID;
+CREATE TABLE alert_changes(
+  change_id INTEGER PRIMARY KEY, alert_id TEXT NOT NULL, time INTEGER NOT NULL, actor TEXT NOT NULL,
+  from_status TEXT NOT NULL, to_status TEXT NOT NULL, note TEXT);
+CREATE INDEX alert_changes_alert ON alert_changes(alert_id);
+)sql",
   };
   return steps;
 }

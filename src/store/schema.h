@@ -1,4 +1,4 @@
-// The tables of the event store, schema version 1. docs/formats/store.md describes them.
+// The tables of the event store, schema version 2. docs/formats/store.md describes them.
 #pragma once
 
 #include <cstdint>

@@ -21,7 +21,10 @@ Result<void> Writer::Impl::open() {
   ingest = std::make_unique<Ingest>(*statements);
   DE_CHECK(ingest->load());
   retention = std::make_unique<Retention>(
-      *statements, Retention::Limits{options.retention_days, std::uint64_t{options.max_size_mb} * 1024 * 1024});
+      *statements, Retention::Limits{.days = options.retention_days,
+                                     .max_bytes = std::uint64_t{options.max_size_mb} * 1024 * 1024,
+                                     .delivery_days = options.delivery_retention_days,
+                                     .dead_letter_days = options.dead_letter_retention_days});
   wal_watch = std::make_unique<WalWatch>(*database);
   // Whoever was connected to the agent before us is not connected to us.
   DE_CHECK(database->execute("UPDATE collectors SET connected=0 WHERE connected<>0"));
@@ -100,8 +103,13 @@ void Writer::raise(std::vector<Raise> alerts, std::optional<event::EventId> wate
   impl_->submit(std::move(operation));
 }
 
-void Writer::record_deliveries(std::vector<DeliveryRecord> records, std::function<void(Result<void>)> done) {
-  impl_->submit(DeliveriesOperation{std::move(records), {}, std::move(done)});
+void Writer::record_deliveries(std::vector<DeliveryRecord> records, std::function<void(Result<void>)> done,
+                               std::vector<SinkRecord> sinks) {
+  impl_->submit(DeliveriesOperation{std::move(records), std::move(sinks), {}, std::move(done)});
+}
+
+void Writer::change(std::function<Result<void>(db::StatementCache&)> write, std::function<void(Result<void>)> done) {
+  impl_->submit(ChangeOperation{std::move(write), {}, std::move(done)});
 }
 
 void Writer::replace_rules(std::vector<RuleRow> rules, std::function<void(Result<void>)> done) {

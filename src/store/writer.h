@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/hash.h"
@@ -16,11 +17,17 @@
 #include "store/alert.h"
 #include "store/maintenance_state.h"
 
+namespace daemoneye::db {
+class StatementCache;
+}
+
 namespace daemoneye::store {
 
 struct StoreOptions {
   std::string path;
   std::uint32_t retention_days = 30, max_size_mb = 4096;  // 0: no bound (an import)
+  // Of the attempts to deliver alerts, and of dead letters (an alert with one stays as long); 0: no bound.
+  std::uint32_t delivery_retention_days = 0, dead_letter_retention_days = 0;
   std::uint32_t block_events = 8192;
   std::uint32_t queue_capacity = 64;  // write operations that wait; submit() blocks when full
   std::string reader_group;           // given to folder and files when we may; empty: leave
@@ -43,10 +50,11 @@ struct Delivery {
   std::int64_t outbox_id = 0;
   std::string sink;
   std::uint32_t attempts = 0;  // made so far
+  Timestamp since;             // when it began to wait
   Alert alert;
 };
 struct DeliveryRecord {
-  std::int64_t outbox_id = 0;
+  std::int64_t outbox_id = 0;           // 0: a test of the sink, of which only the attempt is kept
   std::string alert_id, sink, outcome;  // delivered | failed | dead_letter
   std::uint32_t attempt = 1;
   Timestamp time;
@@ -54,6 +62,27 @@ struct DeliveryRecord {
   std::string error;
   std::optional<int> response_code;
   std::optional<Timestamp> next_attempt;  // when failed and to be tried again
+};
+
+// Where an alert goes. With a limit: so many alerts a window at most; what is beyond is counted, and told by a summary.
+struct Route {
+  Route(std::string name, std::uint32_t limit_ = 0, std::chrono::milliseconds window_ = {})  // NOLINT: a name is one
+      : sink(std::move(name)), limit(limit_), window(window_) {}
+  Route(const char* name) : Route(std::string(name)) {}  // NOLINT: as above
+  std::string sink;
+  std::uint32_t limit;  // 0: none
+  std::chrono::milliseconds window;
+  bool operator==(const Route&) const = default;
+};
+
+// What is known of a sink beyond one start of the agent.
+struct SinkRecord {
+  std::string sink, type;
+  std::string breaker = "closed";  // closed | open | half_open
+  std::uint32_t failures = 0;      // in a row
+  Timestamp open_until;
+  std::optional<Timestamp> last_success, last_failure;
+  std::string last_error;  // empty after a success
 };
 
 struct RuleRow {
@@ -83,12 +112,16 @@ class Writer {
   struct Raise {
     Alert alert;
     std::chrono::milliseconds dedup_window{0};
-    std::vector<std::string> sinks;
+    std::vector<Route> sinks;
   };
   // A watermark alone rides on the next commit, or is written within a second.
   void raise(std::vector<Raise> alerts, std::optional<event::EventId> watermark,
              std::function<void(Result<std::vector<RaiseResult>>)> done);
-  void record_deliveries(std::vector<DeliveryRecord> records, std::function<void(Result<void>)> done);
+  void record_deliveries(std::vector<DeliveryRecord> records, std::function<void(Result<void>)> done,
+                         std::vector<SinkRecord> sinks = {});
+  // Any other change of the tables of alerting (alert_changes.h), small: ingestion waits for it. `write` runs in the
+  // writer's thread, inside its transaction, and again when that transaction is tried again.
+  void change(std::function<Result<void>(db::StatementCache&)> write, std::function<void(Result<void>)> done);
   void replace_rules(std::vector<RuleRow> rules, std::function<void(Result<void>)> done);
   // The collector is alive (nothing unsent up to `until`) or gone since `until`; in memory at once, on disk with the
   // next commit or within heartbeat_flush.

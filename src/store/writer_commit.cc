@@ -23,6 +23,7 @@ bool may_pass(Errc code) {
 std::size_t records_of(const Operation& operation) {
   if (const auto* batch = std::get_if<BatchOperation>(&operation)) return batch->batch.decoded.events.size() + 1;
   if (const auto* raise = std::get_if<RaiseOperation>(&operation)) return raise->alerts.size() + 1;
+  if (const auto* deliveries = std::get_if<DeliveriesOperation>(&operation)) return deliveries->records.size() + 1;
   return 1;
 }
 
@@ -70,8 +71,10 @@ Result<void> Writer::Impl::apply(Operation& operation, Timestamp now) {
   }
   if (auto* deliveries = std::get_if<DeliveriesOperation>(&operation)) {
     for (const auto& record : deliveries->records) DE_CHECK(write_delivery(*statements, record));
+    for (const auto& sink : deliveries->sinks) DE_CHECK(write_sink(*statements, sink));
     return {};
   }
+  if (auto* change = std::get_if<ChangeOperation>(&operation)) return change->write(*statements);
   if (std::holds_alternative<ProbeOperation>(operation)) {
     DE_TRY(auto* write, statements->get("INSERT OR REPLACE INTO meta VALUES('probe', ?)"));
     return write->bind(1, now.ns).run();

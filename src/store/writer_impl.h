@@ -40,6 +40,12 @@ struct RaiseOperation {
 };
 struct DeliveriesOperation {
   std::vector<DeliveryRecord> records;
+  std::vector<SinkRecord> sinks;
+  Result<void> result;
+  std::function<void(Result<void>)> done;
+};
+struct ChangeOperation {
+  std::function<Result<void>(db::StatementCache&)> write;
   Result<void> result;
   std::function<void(Result<void>)> done;
 };
@@ -52,7 +58,8 @@ struct ProbeOperation {
   Result<void> result;
   std::function<void(Result<void>)> done;
 };
-using Operation = std::variant<BatchOperation, RaiseOperation, DeliveriesOperation, RulesOperation, ProbeOperation>;
+using Operation =
+    std::variant<BatchOperation, RaiseOperation, DeliveriesOperation, ChangeOperation, RulesOperation, ProbeOperation>;
 
 void finish(Operation& operation);  // gives its result to who waits for it
 void set_error(Operation& operation, const Error& error);
