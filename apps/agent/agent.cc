@@ -61,7 +61,13 @@ Result<void> Agent::start() {
   detect.agent_version = DAEMONEYE_VERSION;
   detect.queue_capacity = settings.queues.at("detection").capacity;
   detect.route = [sinks = settings.alerting.sinks](const store::Alert& alert) { return alert::route(sinks, alert); };
-  detect.on_raised = [this] { deliverer_->wake(); };
+  alert_admin_ = std::make_unique<AlertAdmin>(
+      loop_, *writer_, *deliverer_, settings.database.path,
+      [this](const std::string& action, const std::string& payload) { collector_->audit(action, payload); });
+  detect.on_raised = [this] {
+    deliverer_->wake();
+    alert_admin_->on_raised();
+  };
   DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
 
   collector_ = std::make_unique<CollectorPeer>(
@@ -107,6 +113,8 @@ Result<void> Agent::start() {
          });
        },
        .maintenance_json = [this] { return maintenance_json(writer_->maintenance()); },
+       .alerting = [this](uid_t by, const ipc::Request& request,
+                          Operators::Handlers::Reply reply) { alert_admin_->answer(by, request, std::move(reply)); },
        .on_collector = [this](std::unique_ptr<ipc::Connection> connection,
                               ipc::Message hello) { collector_->attach(std::move(connection), std::move(hello)); }});
   if (!operators) return fail(operators.error().code, "ipc.socket_path: " + operators.error().message);
@@ -160,7 +168,7 @@ std::string Agent::health_json() {
   auto report = collector_->health();
   report.push_back(store_health());
   report.push_back(rules_health());
-  report.push_back(sinks_health());
+  report.push_back(alert_admin_->health());
   report.push_back(agent_health());
   return observe::to_json(report);
 }
@@ -195,17 +203,6 @@ ComponentHealth Agent::rules_health() const {
   return health;
 }
 
-ComponentHealth Agent::sinks_health() const {
-  ComponentHealth health{.component = "sinks", .state = HealthState::ok, .reason = {}, .details = {}};
-  for (const auto& sink : deliverer_->state()) {
-    health.details[sink.name] = sink.type + ": " + std::to_string(sink.delivered) + " delivered, " +
-                                std::to_string(sink.waiting) + " waiting, " + std::to_string(sink.dead_letters) +
-                                " dead letters";
-    if (!sink.health.healthy) degrade(health, HealthState::degraded, sink.name + ": " + sink.health.reason);
-  }
-  return health;
-}
-
 ComponentHealth Agent::agent_health() const {
   ComponentHealth health{
       .component = "agent", .state = HealthState::ok, .reason = {}, .details = context_.reached.details()};
@@ -227,10 +224,7 @@ void Agent::publish_metrics() {
   observe::gauge("daemoneye_store_file_bytes", "Size of the event store").set(static_cast<double>(state.file_bytes));
   observe::gauge("daemoneye_store_wal_bytes", "Size of its write-ahead log").set(static_cast<double>(state.wal_bytes));
   observe::gauge("daemoneye_store_paused", "1 while writes fail").set(state.paused ? 1 : 0);
-  for (const auto& sink : deliverer_->state()) {
-    observe::gauge("daemoneye_alert_queue_depth", "Alerts that wait for a sink", {{"sink", sink.name}})
-        .set(static_cast<double>(sink.waiting));
-  }
+  alert_admin_->publish_metrics();
   observe::gauge("daemoneye_build_info", "1, with the version as a label", {{"version", DAEMONEYE_VERSION}}).set(1);
 }
 

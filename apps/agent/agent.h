@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "agent/alert_admin.h"
 #include "agent/collector_peer.h"
 #include "agent/operators.h"
 #include "alert/delivery.h"
@@ -38,7 +39,6 @@ class Agent {
   [[nodiscard]] std::string health_json();
   [[nodiscard]] observe::ComponentHealth store_health() const;
   [[nodiscard]] observe::ComponentHealth rules_health() const;
-  [[nodiscard]] observe::ComponentHealth sinks_health() const;
   [[nodiscard]] observe::ComponentHealth agent_health() const;
   void publish_metrics();
 
@@ -47,6 +47,7 @@ class Agent {
   Context context_;
   std::unique_ptr<store::Writer> writer_;
   std::unique_ptr<alert::Deliverer> deliverer_;
+  std::unique_ptr<AlertAdmin> alert_admin_;
   std::unique_ptr<detect::Engine> engine_;
   std::unique_ptr<CollectorPeer> collector_;
   std::unique_ptr<Operators> operators_;

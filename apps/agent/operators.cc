@@ -77,15 +77,49 @@ void Operators::on_message(std::uint64_t id, ipc::Message message) {
   }
   const auto* request = std::get_if<ipc::Request>(&message);
   if (request == nullptr || !peer.reader) return drop(id);
-  ipc::Reply reply;
-  reply.id = request->id;
-  if (auto answered = answer(peer, *request)) {
-    reply.payload = std::move(*answered);
-  } else {
-    reply.error = answered.error().code;
-    reply.message = answered.error().message;
+  switch (request->kind) {
+    case ipc::RequestKind::test_sinks:
+    case ipc::RequestKind::change_alerts:
+    case ipc::RequestKind::dead_letters:
+      if (!peer.admin) {
+        return reply(id, request->id,
+                     fail(Errc::permission_denied, "this needs root or group " + options_.admin_group));
+      }
+      return answer_later(id, peer, *request);
+    case ipc::RequestKind::sinks:
+    case ipc::RequestKind::follow_alerts: return answer_later(id, peer, *request);
+    default: return reply(id, request->id, answer(peer, *request));
   }
-  if (auto sent = peer.connection->send(reply); !sent) drop(id);
+}
+
+void Operators::answer_later(std::uint64_t id, Peer& peer, const ipc::Request& request) {
+  if (peer.waiting >= max_waiting) {
+    return reply(id, request.id, fail(Errc::limit_exceeded, "too many requests of this connection wait"));
+  }
+  ++peer.waiting;
+  handlers_.alerting(
+      peer.credentials.uid, request,
+      [this, &loop = loop_, here = std::weak_ptr(here_), id, number = request.id](Result<std::string> answered) {
+        loop.post([this, here, id, number, answered = std::move(answered)]() mutable {
+          if (!here.lock()) return;
+          if (const auto found = peers_.find(id); found != peers_.end()) --found->second.waiting;
+          reply(id, number, std::move(answered));
+        });
+      });
+}
+
+void Operators::reply(std::uint64_t id, std::uint64_t request_id, Result<std::string> answer) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  ipc::Reply reply;
+  reply.id = request_id;
+  if (answer) {
+    reply.payload = std::move(*answer);
+  } else {
+    reply.error = answer.error().code;
+    reply.message = answer.error().message;
+  }
+  if (auto sent = found->second.connection->send(reply); !sent) drop(id);
 }
 
 Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& request) {

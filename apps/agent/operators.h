@@ -29,10 +29,14 @@ class Operators {
     std::function<void(uid_t by, const std::string& payload)> on_refusal;
     std::function<Result<std::string>(uid_t by, const std::string& payload)> maintain;
     std::function<std::string()> maintenance_json;
+    // Answers by itself, now or later, from any thread.
+    using Reply = std::function<void(Result<std::string>)>;
+    std::function<void(uid_t by, const ipc::Request& request, Reply reply)> alerting;
     std::function<void(std::unique_ptr<ipc::Connection>, ipc::Message hello)> on_collector;
   };
   // Some places are kept for root, ourselves and the collector.
   static constexpr std::size_t max_peers = 64, max_peers_a_user = 8, reserved_peers = 8;
+  static constexpr unsigned max_waiting = 4;  // requests of one peer that are answered later
 
   static Result<std::unique_ptr<Operators>> open(EventLoop& loop, Options options, Handlers handlers);
   ~Operators();
@@ -42,11 +46,14 @@ class Operators {
     std::unique_ptr<ipc::Connection> connection;
     ipc::PeerCredentials credentials;
     bool reader = false, admin = false, collector = false;
+    unsigned waiting = 0;
   };
   Operators(EventLoop& loop, Options options, Handlers handlers);
   void on_accept(UniqueFd socket, const ipc::PeerCredentials& credentials);
   void on_message(std::uint64_t id, ipc::Message message);
   void drop(std::uint64_t id);
+  void answer_later(std::uint64_t id, Peer& peer, const ipc::Request& request);
+  void reply(std::uint64_t id, std::uint64_t request_id, Result<std::string> answer);
   Result<std::string> answer(const Peer& peer, const ipc::Request& request);
 
   EventLoop& loop_;
@@ -55,6 +62,7 @@ class Operators {
   std::unique_ptr<ipc::Listener> listener_;
   std::map<std::uint64_t, Peer> peers_;
   std::uint64_t next_id_ = 1;
+  std::shared_ptr<bool> here_ = std::make_shared<bool>(true);  // shared: an answer may come after our end
 };
 
 }  // namespace daemoneye::apps

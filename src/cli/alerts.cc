@@ -1,11 +1,12 @@
 // alerts, deliveries: what was raised, and what became of it.
+#include "cli/alerts.h"
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "base/text.h"
-#include "cli/verbs.h"
 #include "store/alert.h"
 
 namespace daemoneye::cli {
@@ -43,32 +44,14 @@ class Where {
   std::string text_;
 };
 
-// "high,critical" and --severity given twice mean the same; a word that no alert can have is a slip.
-Outcome<std::vector<std::string>> words(const char* flag, const std::vector<std::string>& given,
-                                        const std::vector<std::string_view>& allowed) {
-  std::vector<std::string> all;
-  for (const auto& text : given) {
-    for (const auto word : base::split(text, ',')) {
-      if (std::ranges::find(allowed, word) == allowed.end()) {
-        std::string list;
-        for (const auto each : allowed) list += (list.empty() ? "" : ", ") + std::string(each);
-        return std::unexpected(Failure(Exit::usage, std::string(flag) + ": found '" +
-                                                        base::printable(word.substr(0, 64)) + "'; allowed: " + list));
-      }
-      all.emplace_back(word);
-    }
-  }
-  return all;
-}
-
 Outcome<Exit> list_alerts(const Filters& filters, Invocation& invocation) {
   Where where;
   if (!filters.since.empty()) {
     CLI_TRY(const auto moment, parse_moment(filters.since, base::wall_now()));
     where.since("last_seen", moment);
   }
-  CLI_TRY(const auto severities, words("--severity", filters.severity, {"low", "medium", "high", "critical"}));
-  CLI_TRY(const auto statuses, words("--status", filters.status, {"open", "acknowledged", "closed"}));
+  CLI_TRY(const auto severities, words("--severity", filters.severity, severity_words));
+  CLI_TRY(const auto statuses, words("--status", filters.status, status_words));
   where.any_of("severity", severities);
   where.any_of("status", statuses);
   where.any_of("rule_id", filters.rule);
@@ -113,6 +96,9 @@ void print_text(const Invocation& invocation, const store::Alert& alert) {
                 {"command_line"},
                 {"row"}},
                row);
+  std::string tags;
+  for (const auto& tag : alert.tags) tags += (tags.empty() ? "" : ", ") + base::printable(tag);
+  if (!tags.empty()) invocation.out() << "tags             " << tags << '\n';
   std::string evidence;
   for (const auto id : alert.evidence) evidence += (evidence.empty() ? "" : ", ") + std::to_string(id);
   invocation.out() << "evidence         " << evidence << "\nhost             " << base::printable(alert.host) << '\n';
@@ -130,12 +116,27 @@ void print_text(const Invocation& invocation, const store::Alert& alert) {
   }
 }
 
+void print_changes(const Invocation& invocation, const std::vector<store::Reader::AlertChange>& changes) {
+  for (const auto& change : changes) {
+    const auto time = value_text(change.time.ns, true, invocation.render().raw);
+    invocation.out() << "change           " << time.value_or("") << "  " << base::printable(change.actor) << ": "
+                     << change.from << " -> " << change.to;
+    if (!change.note.empty()) invocation.out() << "  (" << base::printable(change.note) << ')';
+    invocation.out() << '\n';
+  }
+}
+
 Outcome<Exit> show_alert(const std::string& id, Invocation& invocation) {
   CLI_TRY(const auto reader, invocation.reader());
   CLI_TRY(const auto alert, reader->alert(id));
   if (!alert) return std::unexpected(Failure(Exit::failed, "no alert '" + base::printable(id.substr(0, 64)) + '\''));
   switch (invocation.format()) {
-    case Format::table: print_text(invocation, *alert); break;
+    case Format::table: {
+      print_text(invocation, *alert);
+      CLI_TRY(const auto changes, reader->alert_changes(id));
+      print_changes(invocation, changes);
+      break;
+    }
     case Format::json:
     case Format::jsonl: invocation.out() << store::to_json(*alert) << '\n'; break;
     case Format::csv: return invocation.run_sql("SELECT * FROM alerts WHERE alert_id = :id", {{"id", id}});
@@ -162,6 +163,23 @@ Outcome<Exit> list_deliveries(const Filters& filters, Invocation& invocation) {
 
 }  // namespace
 
+Outcome<std::vector<std::string>> words(const char* flag, const std::vector<std::string>& given,
+                                        const std::vector<std::string_view>& allowed) {
+  std::vector<std::string> all;
+  for (const auto& text : given) {
+    for (const auto word : base::split(text, ',')) {
+      if (std::ranges::find(allowed, word) == allowed.end()) {
+        std::string list;
+        for (const auto each : allowed) list += (list.empty() ? "" : ", ") + std::string(each);
+        return std::unexpected(Failure(Exit::usage, std::string(flag) + ": found '" +
+                                                        base::printable(word.substr(0, 64)) + "'; allowed: " + list));
+      }
+      all.emplace_back(word);
+    }
+  }
+  return all;
+}
+
 void add_alerts(CLI::App& app, Action& chosen) {
   const auto filters = std::make_shared<Filters>();  // shared: the parser fills what the actions read
   const auto several = [](CLI::Option* option, const char* type) { option->type_name(type)->allow_extra_args(false); };
@@ -185,6 +203,8 @@ void add_alerts(CLI::App& app, Action& chosen) {
   const auto id = std::make_shared<std::string>();
   show->add_option("ALERT", *id, "The alert's id")->required();
   show->callback([id, &chosen] { chosen = [id](Invocation& invocation) { return show_alert(*id, invocation); }; });
+
+  add_alert_changes(*alerts, chosen);
 
   auto* deliveries = add_verb(app, "deliveries", "Attempts to deliver alerts");
   deliveries->require_subcommand(1);

@@ -111,6 +111,7 @@ int run(const std::vector<std::string>& arguments, Io& io) {
   add_processes(app, chosen);
   add_rules(app, chosen);
   add_alerts(app, chosen);
+  add_sinks(app, chosen);
   add_health(app, chosen);
   add_config(app, chosen);
   add_database(app, chosen);

@@ -18,6 +18,7 @@ void add_schema(CLI::App& app, Action& chosen);     // tables, schema
 void add_processes(CLI::App& app, Action& chosen);  // ps, tree
 void add_rules(CLI::App& app, Action& chosen);
 void add_alerts(CLI::App& app, Action& chosen);  // alerts, deliveries
+void add_sinks(CLI::App& app, Action& chosen);   // sinks, deadletter
 void add_health(CLI::App& app, Action& chosen);  // health, metrics
 void add_config(CLI::App& app, Action& chosen);
 void add_database(CLI::App& app, Action& chosen);    // db

@@ -288,6 +288,26 @@ TEST_F(Sinks, HaveNumbersListsAndMapsThatAreChecked) {
   EXPECT_THAT(problems_of("[{type: wide, ca: ca.pem}]"), HasSubstr("allowed: an absolute path"));
 }
 
+TEST_F(Sinks, TakeOrRefuseWhatTheySayOfTheAlertsThatTheyWant) {
+  const auto good = problems_of(
+      "[{type: file, path: /x, rules: {include: web-*, exclude: [web-noise, 'x?']}, tags: {include: [attack.t1059*]}, "
+      "rate_limit: {alerts: 20}}]");
+  EXPECT_EQ(good, "(no problem)");
+  for (const auto& [yaml, wanted] : std::vector<std::pair<const char*, const char*>>{
+           {"rules: web-*", "alerting.sinks[0].rules: found the text 'web-*'; allowed: a map of include and exclude"},
+           {"rules: {only: [x]}", "alerting.sinks[0].rules.only: unknown key; allowed: include, exclude"},
+           {"tags: {include: []}", "alerting.sinks[0].tags.include: found"},
+           {"rate_limit: 20", "alerting.sinks[0].rate_limit: found the number 20; allowed: a map of alerts and per_ms"},
+           {"rate_limit: {per_ms: 5000}",
+            "alerting.sinks[0].rate_limit.alerts: missing; allowed: an integer from 1 to 1000000"},
+           {"rate_limit: {alerts: 0}", "alerting.sinks[0].rate_limit.alerts: found"},
+           {"rate_limit: {alerts: 1, per_ms: 5}", "allowed: an integer from 1000 to 86400000"},
+           {"rate_limit: {alerts: 1, per: 5}",
+            "alerting.sinks[0].rate_limit.per: unknown key; allowed: alerts, per_ms"}}) {
+    EXPECT_THAT(problems_of("[{type: file, path: /x, " + std::string(yaml) + "}]"), HasSubstr(wanted)) << yaml;
+  }
+}
+
 TEST_F(Sinks, RefuseAnInlineSecretWithoutShowingIt) {
   for (const auto* yaml :
        {"[{type: webhook, url: u, token: hunter2}]", "[{type: webhook, url: u, token: {env: ''}}]",

@@ -339,6 +339,11 @@ std::string_view to_string(RequestKind kind) {
     case RequestKind::record_refusal: return "record_refusal";
     case RequestKind::maintain: return "maintain";
     case RequestKind::maintenance: return "maintenance";
+    case RequestKind::sinks: return "sinks";
+    case RequestKind::test_sinks: return "test_sinks";
+    case RequestKind::change_alerts: return "change_alerts";
+    case RequestKind::dead_letters: return "dead_letters";
+    case RequestKind::follow_alerts: return "follow_alerts";
   }
   return "unknown";
 }

@@ -88,6 +88,14 @@ enum class RequestKind : std::uint32_t {
   // How far it is. {} -> {"id":N,"running":B,"done":N,"total":N,"error":…,"bytes_freed":N,"events_removed":N,
   // "rows_removed":N,"blocks_kept":N}
   maintenance = 25,
+  // Alerting; all but `sinks` and `follow_alerts`: root or daemoneye-admin. Times are Unix nanoseconds or null.
+  sinks = 32,          // {} -> {"sinks":[{"name":…,"type":…,"breaker":…,"waiting":N,…}]}
+  test_sinks = 33,     // {"sink":…} (empty: all) -> {"results":[{"sink":…,"delivered":B,"latency_ms":N,"error":…}]}
+  change_alerts = 34,  // {"do":"ack"|"close"|"reopen","alerts":[…],"note":…} -> {"changed":[…],"refused":[…]}
+  // {"do":"retry"|"purge","sinks":[…],"alerts":[…],"before":NS|null} or {"do":…,"all":true} -> {"changed":N,"left":N}
+  dead_letters = 35,
+  follow_alerts =
+      36,  // {"after":ROW,"wait_ms":N} -> {"last":ROW}, as soon as it is another, at the latest after wait_ms
 };
 std::string_view to_string(RequestKind kind);
 
