@@ -20,6 +20,7 @@ constexpr unsigned max_parser_depth = 98;
 
 std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const std::vector<OutputColumn>& columns) {
   auto state = std::make_unique<Compiled::State>();
+  const auto streaming = find_driving(select);
   rewrite(select);
   unsigned parser_depth = 0;
   state->sql = print(select, {}, &parser_depth);
@@ -30,7 +31,6 @@ std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const st
   for (const auto& column : columns) state->columns.push_back({column.name, column.type == Type::time});
   state->tables = binder.tables();
   state->parameters = binder.parameters();
-  const auto streaming = find_driving(select);
   state->not_streamable = streaming.reason;
   if (streaming.driving != nullptr) {
     const Source& source = *streaming.driving;

@@ -63,6 +63,30 @@ TEST_F(ExecutionTest, TellsWhatEachStepPushedReadAndGave) {
   EXPECT_EQ(inner.begun, outer.rows);
 }
 
+// The parents are read once and kept, in a join and in a subquery that is begun for each row.
+TEST_F(ExecutionTest, ReadsTheInnerSideOfAJoinOnceWhenThatIsCheaper) {
+  const std::string inner = "p.process_key = e.parent_key AND p.kind = 'exec'";
+  std::vector<std::size_t> found;
+  for (const std::string& text :
+       {"SELECT e.event_id FROM process_events e JOIN process_events p ON " + inner,
+        "SELECT e.event_id FROM process_events e WHERE EXISTS (SELECT 1 FROM process_events p WHERE " + inner + ")",
+        std::string(
+            "SELECT e.event_id FROM process_events e WHERE e.parent_key IN (SELECT p.process_key FROM process_events p "
+            "WHERE "
+            "p.kind = 'exec')")}) {
+    const auto stats = run(text);
+    ASSERT_TRUE(stats) << stats.error().message;
+    found.push_back(rows_.size());
+    if (stats->steps.size() == 2 && stats->steps[1].begun > 1) {
+      EXPECT_EQ(stats->steps[1].rewrite, "kept by process_key") << text;
+      EXPECT_LT(stats->steps[1].blocks_read, 60U) << text;
+    }
+  }
+  EXPECT_EQ(found[0], found[1]);
+  EXPECT_EQ(found[1], found[2]);
+  EXPECT_GT(found[0], 20U);
+}
+
 TEST_F(ExecutionTest, ReportsItsProgress) {
   RunOptions options;
   std::vector<Progress> told;

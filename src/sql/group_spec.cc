@@ -62,8 +62,23 @@ class Reader {
 
 }  // namespace
 
+bool has_few_values(event::Column column) {
+  switch (column) {
+    case event::Column::process_key:
+    case event::Column::parent_key:
+    case event::Column::pid:
+    case event::Column::ppid:
+    case event::Column::command_line:
+    case event::Column::arguments:
+    case event::Column::parent_command_line:
+    case event::Column::memory_usage: return false;
+    default: return true;
+  }
+}
+
 std::string encode(const GroupSpec& spec) {
   std::string out;
+  put(out, spec.whole ? 1 : 0);
   for (const auto* const list : {&spec.by, &spec.extremes}) {
     put(out, static_cast<std::int64_t>(list->size()));
     for (const auto column : *list) put(out, static_cast<std::int64_t>(column));
@@ -93,6 +108,7 @@ std::string encode(const GroupSpec& spec) {
 Result<GroupSpec> decode_group_spec(std::string_view text) {
   Reader in(text);
   GroupSpec spec;
+  spec.whole = in.count(1) == 1;
   spec.by = in.columns();
   spec.extremes = in.columns();
   for (auto left = in.count(predicate::max_conditions); left > 0 && in.ok(); --left) {

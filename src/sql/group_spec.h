@@ -24,7 +24,11 @@ struct GroupSpec {
   std::vector<event::Column> by;        // columns that the statement reads
   std::vector<event::Column> extremes;  // that it reads inside of min() and max() only
   std::vector<GroupCondition> conditions;
+  bool whole = false;  // each group is to be one row: nothing groups them again
 };
+
+// Few enough values that their groups are worth holding until all events are read.
+bool has_few_values(event::Column column);
 
 inline constexpr std::size_t max_group_arguments = 24;
 

@@ -257,10 +257,12 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool or
   return SQLITE_OK;
 }
 
-ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const Column> columns) {
+ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const Column> columns,
+                       std::optional<std::size_t> without) {
   ScanFilter filter;
   const auto pushed = parse_detail(detail);
   for (std::size_t i = 0; i < pushed.size() && i < values.size(); ++i) {
+    if (i == without) continue;
     const Column column = columns[pushed[i].place];
     if (pushed[i].is_in)
       add_in(filter, column, values[i]);
@@ -268,6 +270,27 @@ ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std
       add(filter, column, pushed[i].op, values[i]);
   }
   return filter;
+}
+
+bool is_equality(const char* detail, std::optional<std::size_t> constraint) {
+  const auto pushed = parse_detail(detail);
+  const auto equal = [](const Pushed& one) { return one.op == SQLITE_INDEX_CONSTRAINT_EQ && !one.is_in; };
+  if (constraint) return *constraint < pushed.size() && equal(pushed[*constraint]);
+  return std::ranges::any_of(pushed, equal);
+}
+
+Column column_of_constraint(const char* detail, std::size_t constraint, std::span<const Column> columns) {
+  const auto pushed = parse_detail(detail);
+  return constraint < pushed.size() ? columns[pushed[constraint].place] : Column::event_id;
+}
+
+std::vector<int> used_places(const char* detail, std::size_t count) {
+  const std::uint64_t used = std::strtoull(std::string(detail).substr(0, 16).c_str(), nullptr, 16);
+  std::vector<int> places;
+  for (std::size_t place = 0; place < count; ++place) {
+    if ((used >> std::min<std::size_t>(place, 63) & 1) != 0) places.push_back(static_cast<int>(place));
+  }
+  return places;
 }
 
 store::ColumnSet read_columns(const char* detail, std::span<const Column> columns) {

@@ -37,7 +37,14 @@ enum class Regexps : std::uint8_t { pushed, left };
 int plan_scan(sqlite3_index_info& info, std::span<const event::Column> columns, bool ordered_by_event_id,
               Regexps regexps = Regexps::pushed);
 // The same constraints with their values, as xFilter gets them.
-ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const event::Column> columns);
+// Without the constraint of number `without`.
+ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const event::Column> columns,
+                       std::optional<std::size_t> without = {});
+// Of the same text: whether one of the constraints, or that of this number, is `=` with one value; its column; and the
+// places of the columns that the statement reads.
+bool is_equality(const char* detail, std::optional<std::size_t> constraint = {});
+event::Column column_of_constraint(const char* detail, std::size_t constraint, std::span<const event::Column> columns);
+std::vector<int> used_places(const char* detail, std::size_t count);
 // A condition that holds for every row wanted: as a bound of the scan where it is one.
 void add_condition(ScanFilter& filter, predicate::Condition condition);
 // Columns that the statement reads of the table, from the same text.

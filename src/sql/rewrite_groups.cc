@@ -93,6 +93,7 @@ class Attempt {
       return false;
     }
     spec_.by.assign(by_.begin(), by_.end());
+    spec_.whole = groups_are_rows();
     return !core_.where || condition(*core_.where);
   }
 
@@ -104,6 +105,12 @@ class Attempt {
       for (auto& term : *order_) change(term.value);
     }
     core_.where = {};
+    if (spec_.whole) {
+      core_.where = std::move(core_.having);
+      core_.having = {};
+      core_.group_by.clear();
+      core_.distinct = false;
+    }
     source.is_function = true;
     source.printed_table = event_groups_table;
     Expr what;
@@ -117,6 +124,22 @@ class Attempt {
 
  private:
   enum class Inside { group, aggregated, aggregate };
+
+  // Whether the groups of the statement are exactly those of the columns read: then nothing is left to be grouped.
+  bool groups_are_rows() const {
+    if (by_.empty() || !spec_.extremes.empty() || distinct_counted_ || (core_.distinct && aggregates_)) return false;
+    if (!std::ranges::all_of(by_, has_few_values)) return false;
+    std::set<Column> grouped;
+    const auto take = [&](const Expr& value) {
+      const auto column = column_of(value);
+      if (column) grouped.insert(*column);
+      return column.has_value();
+    };
+    const bool plain =
+        core_.distinct ? std::ranges::all_of(core_.results, [&](const ResultTerm& term) { return take(term.value); })
+                       : std::ranges::all_of(core_.group_by, [&](const Expr& term) { return take(resolved(term)); });
+    return plain && grouped == by_;
+  }
 
   const Expr& resolved(const Expr& term) const {
     if (term.kind != ExprKind::output) return term;
@@ -150,6 +173,7 @@ class Attempt {
 
   bool read_aggregate(const Expr& node) {
     if (node.text == "count") {
+      distinct_counted_ |= node.distinct;
       return node.args.empty() ||
              std::ranges::all_of(node.args, [&](const Expr& argument) { return read(argument, Inside::aggregate); });
     }
@@ -260,17 +284,65 @@ class Attempt {
     }
   }
 
+  static Expr integer_zero() {
+    Expr zero;
+    zero.literal_kind = LiteralKind::integer;
+    zero.type = Type::integer;
+    zero.text = "0";
+    return zero;
+  }
+  static Expr without_affinity(Expr value) {
+    Expr plus;
+    plus.kind = ExprKind::unary;
+    plus.text = "+";
+    plus.type = value.type;
+    plus.at = value.at;
+    plus.height = value.height + 1;
+    plus.args.push_back(std::move(value));
+    return plus;
+  }
+
   void change(Expr& node) {
     if (!is_aggregate(node)) {
       for (auto& argument : node.args) change(argument);
       return;
     }
-    if (node.text != "count" || node.distinct) return;
+    if (node.text != "count") {
+      if (spec_.whole) {
+        // min and max of one row: the value itself, without the affinity that a column has.
+        Expr value = std::move(node.args[0]);
+        node = without_affinity(std::move(value));
+      }
+      return;
+    }
+    if (node.distinct) return;
     Expr rows;
     rows.kind = ExprKind::column;
     rows.type = Type::integer;
     rows.qualifier = core_.from.front().printed_alias;
     rows.text = group_count_column;
+    if (spec_.whole) {
+      Expr count = without_affinity(std::move(rows));
+      if (!node.args.empty()) {
+        Expr choice;
+        choice.kind = ExprKind::case_of;
+        choice.type = Type::integer;
+        choice.at = node.at;
+        choice.has_else = true;
+        Expr none;
+        none.kind = ExprKind::is_null;
+        none.type = Type::integer;
+        none.height = node.args[0].height + 1;
+        none.args.push_back(std::move(node.args[0]));
+        choice.height = none.height + 1;
+        choice.args.push_back(std::move(none));
+        choice.args.push_back(integer_zero());
+        choice.args.push_back(std::move(count));
+        count = std::move(choice);
+      }
+      node = std::move(count);
+      return;
+    }
     Expr sum;
     sum.kind = ExprKind::call;
     sum.text = "sum";
@@ -293,10 +365,6 @@ class Attempt {
       return;
     }
     // Of nothing the sum is NULL, but the count 0.
-    Expr zero;
-    zero.literal_kind = LiteralKind::integer;
-    zero.type = Type::integer;
-    zero.text = "0";
     Expr whole;
     whole.kind = ExprKind::call;
     whole.text = "coalesce";
@@ -305,13 +373,13 @@ class Attempt {
     whole.has_aggregate = true;
     whole.height = sum.height + 1;
     whole.args.push_back(std::move(sum));
-    whole.args.push_back(std::move(zero));
+    whole.args.push_back(integer_zero());
     node = std::move(whole);
   }
 
   Core& core_;
   std::vector<OrderTerm>* order_;
-  bool aggregates_ = false;
+  bool aggregates_ = false, distinct_counted_ = false;
   std::set<std::string> groups_;  // what the groups are made by, as printed
   std::set<Column> by_, extremes_;
   GroupSpec spec_;

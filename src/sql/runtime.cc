@@ -30,6 +30,7 @@ void Runtime::begin(const RunOptions& options, Timestamp now) {
 
 void Runtime::keep_plan(bool keep) {
   steps_.clear();
+  kept_rows_.clear();
   keep_plan_ = keep;
 }
 

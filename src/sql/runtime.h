@@ -14,6 +14,7 @@
 #include "event/columns.h"
 #include "event/completeness.h"
 #include "sql/connection.h"
+#include "sql/kept_rows.h"
 #include "sql/regexp.h"
 #include "store/reader.h"
 
@@ -57,6 +58,8 @@ class Runtime {
   [[nodiscard]] Step& step(std::size_t number);  // stays where it is until the next keep_plan()
   [[nodiscard]] const std::deque<Step>& steps() const { return steps_; }
   [[nodiscard]] bool timing() const { return timing_; }
+  // Null for what is not noted: without a number it could be of another statement.
+  KeptRows* kept_rows(std::size_t number) { return number == 0 ? nullptr : &kept_rows_[number]; }
   // For progress: a scan that begins, and each block that is behind it.
   void expect_blocks(const event::TimeRange& range);
   void pass_block();
@@ -103,6 +106,7 @@ class Runtime {
   store::ScanStats scanned_;
   std::deque<Step> steps_;  // from number 1 on
   Step unnoted_;            // number 0
+  std::unordered_map<std::size_t, KeptRows> kept_rows_;
   bool keep_plan_ = false, timing_ = false;
   std::function<void(const Progress&)> report_;
   Progress progress_;

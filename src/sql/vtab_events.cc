@@ -1,6 +1,7 @@
 // process_events: the store's blocks and tail.
 #include <sqlite3.h>
 
+#include "sql/kept_rows.h"
 #include "sql/push_down.h"
 #include "sql/runtime.h"
 #include "sql/virtual_table.h"
@@ -8,57 +9,64 @@
 namespace daemoneye::sql {
 namespace {
 
-class EventsCursor : public Cursor {
+class EventsCursor : public KeepingCursor {
  public:
-  explicit EventsCursor(Runtime& runtime) : runtime_(runtime) {}
-  ~EventsCursor() override { finish(); }
+  explicit EventsCursor(Runtime& runtime) : KeepingCursor(runtime) {}
+  ~EventsCursor() override { end(runtime().kept_rows(step_number())); }
   EventsCursor(const EventsCursor&) = delete;
   EventsCursor& operator=(const EventsCursor&) = delete;
 
-  Result<void> filter(int plan, const char* detail, std::span<sqlite3_value*> values) override {
-    finish();
-    if (runtime_.reader() == nullptr) return fail(Errc::unavailable, "there is no store");
-    auto wanted = read_filter(detail, values, all_columns());
+ protected:
+  Result<void> begin(int plan, const char* detail, std::span<sqlite3_value*> values,
+                     std::optional<std::size_t> without) override {
+    if (runtime().reader() == nullptr) return fail(Errc::unavailable, "there is no store");
+    auto wanted = read_filter(detail, values, all_columns(), without);
     store::ScanRequest request;
-    request.time = runtime_.clamp(wanted.time);
+    request.time = runtime().clamp(wanted.time);
     const bool empty_range = request.time.from && request.time.to && *request.time.from > *request.time.to;
     if (wanted.nothing || empty_range) return {};
-    runtime_.touch(request.time);
+    runtime().touch(request.time);
     request.first_event = wanted.first_event;
     request.last_event = wanted.last_event;
     request.conditions = std::move(wanted.conditions);
     request.columns = read_columns(detail, all_columns());
     request.newest_first = (plan & plan_newest_first) != 0;
-    runtime_.expect_blocks(request.time);
-    DE_TRY(scan_, runtime_.reader()->scan(request, [this] {
-      runtime_.pass_block();
-      return runtime_.should_stop();
+    runtime().expect_blocks(request.time);
+    DE_TRY(scan_, runtime().reader()->scan(request, [this] {
+      runtime().pass_block();
+      return runtime().should_stop();
     }));
     return {};
   }
 
-  Result<bool> next() override {
+  Result<bool> advance() override {
     if (!scan_) return false;
     return scan_->next();
   }
 
-  void column(sqlite3_context* out, int index) override {
+  store::ValueView value(int index) override {
     const auto column = static_cast<event::Column>(index);
-    if (column == event::Column::event_id)
-      sqlite3_result_int64(out, scan_->event_id());
-    else
-      give(out, scan_->value(column));
+    return column == event::Column::event_id ? store::ValueView(scan_->event_id()) : scan_->value(column);
   }
 
-  std::int64_t rowid() override { return scan_->event_id(); }
+  std::int64_t row_number() override { return scan_->event_id(); }
 
- private:
-  void finish() {
-    if (scan_) runtime_.add(scan_->stats(), step());
+  void end(KeptRows* kept) override {
+    if (!scan_) return;
+    const auto& stats = scan_->stats();
+    runtime().add(stats, step());
+    // To look at a block's filters costs a fraction of reading it.
+    constexpr std::uint64_t cost_of_reading = 20;
+    const auto read = stats.blocks_read + stats.tail_batches_read;
+    if (kept != nullptr) {
+      kept->spend(read * cost_of_reading + stats.blocks_skipped, (read + stats.blocks_skipped) * cost_of_reading);
+    }
     scan_.reset();
   }
 
-  Runtime& runtime_;
+  [[nodiscard]] std::span<const event::Column> table_columns() const override { return all_columns(); }
+
+ private:
   std::unique_ptr<store::EventScan> scan_;
 };
 

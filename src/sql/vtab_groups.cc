@@ -29,21 +29,6 @@ std::string_view text_of(sqlite3_value* value) {
                          : std::string_view(text, static_cast<std::size_t>(sqlite3_value_bytes(value)));
 }
 
-// Few enough values that their groups are worth holding until all events are read.
-bool has_few_values(Column column) {
-  switch (column) {
-    case Column::process_key:
-    case Column::parent_key:
-    case Column::pid:
-    case Column::ppid:
-    case Column::command_line:
-    case Column::arguments:
-    case Column::parent_command_line:
-    case Column::memory_usage: return false;
-    default: return true;
-  }
-}
-
 class GroupsCursor : public Cursor {
  public:
   explicit GroupsCursor(Runtime& runtime) : runtime_(runtime) {}
@@ -73,7 +58,7 @@ class GroupsCursor : public Cursor {
     request.conditions = std::move(filter.conditions);
     request.by = spec_.by;
     request.extremes = spec_.extremes;
-    request.whole = (plan & plan_whole) != 0;
+    request.whole = spec_.whole || (plan & plan_whole) != 0;
     runtime_.expect_blocks(request.time);
     DE_TRY(scan_, store::GroupScan::open(*runtime_.reader(), std::move(request), [this] {
              runtime_.pass_block();
@@ -208,7 +193,7 @@ class GroupsTable : public VirtualTable {
     }
     if (arguments == 0) return SQLITE_CONSTRAINT;
     info.idxNum = 0;
-    if (spec && keeps_groups_together(info, *spec)) {
+    if (spec && is_distinct(info, *spec)) {
       info.orderByConsumed = 1;
       info.idxNum = plan_whole;
     }
@@ -220,10 +205,11 @@ class GroupsTable : public VirtualTable {
   std::unique_ptr<Cursor> open() override { return std::make_unique<GroupsCursor>(runtime()); }
 
  private:
-  // GROUP BY and DISTINCT only want equal rows beside each other: so they are when each group is one row, or two.
-  static bool keeps_groups_together(sqlite3_index_info& info, const GroupSpec& spec) {
-    const int use = sqlite3_vtab_distinct(&info);
-    if ((use != 1 && use != 2) || info.nOrderBy == 0) return false;
+  // DISTINCT wants equal rows beside each other: each group is one row, or two. GROUP BY says that it wants no more,
+  // but SQLite 3.40 says so also where the order of the groups is that of an ORDER BY.
+  static bool is_distinct(sqlite3_index_info& info, const GroupSpec& spec) {
+    constexpr int distinct_rows = 2;
+    if (sqlite3_vtab_distinct(&info) != distinct_rows || info.nOrderBy == 0) return false;
     std::vector<Column> asked;
     for (int i = 0; i < info.nOrderBy; ++i) {
       const int column = info.aOrderBy[i].iColumn;

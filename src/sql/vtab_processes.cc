@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "sql/kept_rows.h"
 #include "sql/push_down.h"
 #include "sql/runtime.h"
 #include "sql/virtual_table.h"
@@ -51,24 +52,26 @@ Which which_rows(const ScanFilter& filter) {
   return which;
 }
 
-class ProcessesCursor : public Cursor {
+class ProcessesCursor : public KeepingCursor {
  public:
-  explicit ProcessesCursor(Runtime& runtime) : runtime_(runtime) {}
-  ~ProcessesCursor() override { finish(); }
+  explicit ProcessesCursor(Runtime& runtime) : KeepingCursor(runtime), runtime_(runtime) {}
+  ~ProcessesCursor() override { end(runtime_.kept_rows(step_number())); }
   ProcessesCursor(const ProcessesCursor&) = delete;
   ProcessesCursor& operator=(const ProcessesCursor&) = delete;
 
-  Result<void> filter(int, const char* detail, std::span<sqlite3_value*> values) override {
-    finish();
+ protected:
+  Result<void> begin(int, const char* detail, std::span<sqlite3_value*> values,
+                     std::optional<std::size_t> without) override {
     rows_.clear();
     position_ = 0;
     at_row_ = false;
     if (runtime_.reader() == nullptr) return fail(Errc::unavailable, "there is no store");
-    const auto wanted = read_filter(detail, values, process_columns());
+    const auto wanted = read_filter(detail, values, process_columns(), without);
     if (wanted.nothing) return {};
     used_ = read_columns(detail, process_columns());
     const Which which = which_rows(wanted);
     if (const auto* const key = wanted.find(Column::process_key, Operator::equal)) {
+      looked_up_ = true;
       return look_up(std::get<std::string>(key->values.front()), which);
     }
     std::optional<std::int64_t> pid;
@@ -83,7 +86,7 @@ class ProcessesCursor : public Cursor {
     return scan_ended(wanted);
   }
 
-  Result<bool> next() override {
+  Result<bool> advance() override {
     if (at_row_ && position_ < rows_.size()) ++position_;
     at_row_ = true;
     if (position_ < rows_.size()) return true;
@@ -91,18 +94,19 @@ class ProcessesCursor : public Cursor {
     return scan_->next();
   }
 
-  void column(sqlite3_context* out, int index) override {
-    if (position_ < rows_.size()) return give(out, rows_[position_].values[static_cast<std::size_t>(index)]);
-    const Column column = process_columns()[static_cast<std::size_t>(index)];
-    if (column == Column::status) return give(out, store::ValueView("exited"));
-    const auto value = scan_->value(column);
-    if (column == Column::exit_time && std::holds_alternative<std::monostate>(value)) {
-      return give(out, scan_->value(Column::time));
+  store::ValueView value(int index) override {
+    if (position_ < rows_.size()) {
+      return std::visit([](const auto& held) -> store::ValueView { return held; },
+                        rows_[position_].values[static_cast<std::size_t>(index)]);
     }
-    give(out, value);
+    const Column column = process_columns()[static_cast<std::size_t>(index)];
+    if (column == Column::status) return "exited";
+    const auto value = scan_->value(column);
+    if (column == Column::exit_time && std::holds_alternative<std::monostate>(value)) return scan_->value(Column::time);
+    return value;
   }
 
-  std::int64_t rowid() override {
+  std::int64_t row_number() override {
     if (position_ < rows_.size()) return rows_[position_].rowid;
     const auto value = scan_->value(Column::process_key);
     const auto* const text = std::get_if<std::string_view>(&value);
@@ -182,16 +186,26 @@ class ProcessesCursor : public Cursor {
     return {};
   }
 
-  void finish() {
-    if (scan_) runtime_.add(scan_->stats(), step());
+  void end(KeptRows* kept) override {
+    // A process looked up by its key costs filters, and mostly a block.
+    constexpr std::uint64_t lookups_as_dear_as_all = 64;
+    if (kept != nullptr && looked_up_) kept->spend(1, lookups_as_dear_as_all);
+    looked_up_ = false;
+    if (!scan_) return;
+    const auto& stats = scan_->stats();
+    runtime_.add(stats, step());
+    if (kept != nullptr)
+      kept->spend(stats.blocks_read * 20 + stats.blocks_skipped, (stats.blocks_read + stats.blocks_skipped) * 20);
     scan_.reset();
   }
+
+  [[nodiscard]] std::span<const Column> table_columns() const override { return process_columns(); }
 
   Runtime& runtime_;
   store::ColumnSet used_;
   std::vector<Buffered> rows_;
   std::size_t position_ = 0;
-  bool at_row_ = false;
+  bool at_row_ = false, looked_up_ = false;
   std::unique_ptr<store::EventScan> scan_;
 };
 

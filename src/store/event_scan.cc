@@ -141,8 +141,13 @@ event::TimeRange EventScan::Impl::time_left() const {
 Result<void> EventScan::Impl::enter_block() {
   block.reset();
   integers.fill({});
-  DE_TRY(block, reader.open_block(row));
   const auto& conditions = predicate.conditions();
+  if (!reader.filters.may_match(row.id, row.first_event, conditions)) {
+    ++stats.blocks_skipped;
+    return {};
+  }
+  DE_TRY(block, reader.open_block(row));
+  reader.filters.keep(row.id, row.first_event, block->header(), conditions);
   const bool possible = std::all_of(conditions.begin(), conditions.end(),
                                     [&](const auto& condition) { return block->header().may_match(condition); });
   if (!possible) {
@@ -172,14 +177,16 @@ Result<void> EventScan::Impl::enter_block() {
 }
 
 Result<void> EventScan::Impl::enter_batch() {
-  ++stats.tail_batches_read;
   tail_columns.reset();
   integers.fill({});
-  DE_TRY(batch, reader.load_tail(row.id));
+  rows_met.clear();
+  DE_TRY(auto loaded, reader.load_tail(row.id, &predicate));
+  if (!loaded) return {};
+  ++stats.tail_batches_read;
+  batch = *std::move(loaded);
   if (batch.events.size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
   const auto [first, last] = wanted_rows();
   const auto time = time_left();
-  rows_met.clear();
   for (std::uint32_t i = first; i <= last && i < batch.events.size(); ++i) {
     const auto& event = batch.events[i];
     if (!time.overlaps(event.time, event.time)) continue;

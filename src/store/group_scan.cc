@@ -68,6 +68,8 @@ struct GroupScan::Impl {
   std::vector<Place> places;
   std::vector<IntegerColumn> extreme_integers;
   std::vector<RealColumn> extreme_reals;
+  std::vector<std::uint32_t> part_rows, groups;  // groups: by place in the rows
+  std::vector<std::uint64_t> keys;
 
   bool giving = false;
   std::size_t given = 0;  // groups passed
@@ -110,7 +112,7 @@ struct GroupScan::Impl {
   void count_one_text(Place& place, std::span<const std::uint32_t> rows);
   std::uint32_t number(std::size_t column, std::size_t row);
   std::uint64_t hash(std::size_t column, std::size_t row);
-  std::size_t group(std::size_t row);
+  std::span<const std::uint32_t> rows_of_part();
   void grow(std::size_t group);
   ScanStats stats() const;
 };
@@ -269,14 +271,6 @@ std::uint32_t GroupScan::Impl::number(std::size_t column, std::size_t row) {
   return known;
 }
 
-std::size_t GroupScan::Impl::group(std::size_t row) {
-  std::uint32_t found = request.by.empty() ? 0 : number(0, row);
-  for (std::size_t i = 1; i < request.by.size(); ++i) {
-    found = pairs[i - 1].number(std::uint64_t{found} << 32 | number(i, row));
-  }
-  return found;
-}
-
 void GroupScan::Impl::grow(std::size_t group) {
   if (group < counts.size()) return;
   counts.resize(group + 1);
@@ -301,28 +295,45 @@ void GroupScan::Impl::count_one_text(Place& place, std::span<const std::uint32_t
   }
 }
 
+std::span<const std::uint32_t> GroupScan::Impl::rows_of_part() {
+  const auto all = scan->rows();
+  if (part.bits == 0) return all;
+  part_rows.clear();
+  for (const std::uint32_t row : all) {
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < request.by.size(); ++i) sum = mix_hash(sum * 31 + hash(i, row));
+    if (part.holds(sum)) part_rows.push_back(row);
+  }
+  return part_rows;
+}
+
 void GroupScan::Impl::count_rows() {
-  const auto rows = scan->rows();
-  if (request.by.size() == 1 && request.extremes.empty() && part.bits == 0 && places[0].texts.entries != nullptr) {
+  const auto rows = rows_of_part();
+  if (request.by.size() == 1 && request.extremes.empty() && places[0].texts.entries != nullptr) {
     return count_one_text(places[0], rows);
   }
-  for (const std::uint32_t row : rows) {
-    if (part.bits > 0) {
-      std::uint64_t sum = 0;
-      for (std::size_t i = 0; i < request.by.size(); ++i) sum = mix_hash(sum * 31 + hash(i, row));
-      if (!part.holds(sum)) continue;
-    }
-    const std::size_t at = group(row);
-    grow(at);
-    ++counts[at];
-    for (std::size_t i = 0; i < request.extremes.size(); ++i) {
-      auto& extreme = extremes[at * request.extremes.size() + i];
-      if (const auto& numbers = extreme_integers[i]; numbers.values != nullptr) {
-        if (numbers.has_value(row)) extreme.add(numbers.values[row]);
-      } else if (const auto& reals = extreme_reals[i]; reals.values != nullptr) {
-        if (reals.has_value(row)) extreme.add(reals.values[row]);
+  // A column at a time: the numbers of its values, then those of the pairs that they make with what was before.
+  groups.assign(rows.size(), 0);
+  for (std::size_t i = 0; i < rows.size() && !request.by.empty(); ++i) groups[i] = number(0, rows[i]);
+  for (std::size_t column = 1; column < request.by.size(); ++column) {
+    keys.resize(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) keys[i] = std::uint64_t{groups[i]} << 32 | number(column, rows[i]);
+    pairs[column - 1].numbers(keys, groups.data());
+  }
+  if (groups.empty()) return;
+  grow(*std::ranges::max_element(groups));
+  for (const auto group : groups) ++counts[group];
+  for (std::size_t column = 0; column < request.extremes.size(); ++column) {
+    const auto add = [&](const auto& values) {
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (values.has_value(rows[i]))
+          extremes[groups[i] * request.extremes.size() + column].add(values.values[rows[i]]);
       }
-    }
+    };
+    if (extreme_integers[column].values != nullptr)
+      add(extreme_integers[column]);
+    else if (extreme_reals[column].values != nullptr)
+      add(extreme_reals[column]);
   }
 }
 

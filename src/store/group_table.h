@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -104,24 +105,55 @@ class TextNumbers {
   std::size_t left_ = 0, kept_ = 0;
 };
 
-// Of 64-bit values: integers, or pairs of numbers.
+// Of 64-bit values: integers, or pairs of numbers. The values lie in the table itself: a look is one miss of the cache.
 class IntegerNumbers {
  public:
-  std::uint32_t number(std::uint64_t value) {
-    const auto hash = mix_hash(value);
-    const auto known = table_.find(hash, [&](std::uint32_t n) { return values_[n - 1] == value; });
-    if (known != 0) return known;
-    values_.push_back(value);
-    const auto made = static_cast<std::uint32_t>(values_.size());
-    table_.insert(hash, made, [&](std::uint32_t n) { return mix_hash(values_[n - 1]); });
-    return made;
+  IntegerNumbers() : slots_(first_size) {}
+
+  std::uint32_t number(std::uint64_t value) { return number(value, mix_hash(value)); }
+  // Of many at once: `values` has room for the numbers. The slots are fetched ahead.
+  void numbers(std::span<const std::uint64_t> values, std::uint32_t* out) {
+    constexpr std::size_t ahead = 8;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (i + ahead < values.size()) __builtin_prefetch(&slots_[mix_hash(values[i + ahead]) & (slots_.size() - 1)]);
+      out[i] = number(values[i]);
+    }
   }
   [[nodiscard]] std::uint64_t value(std::uint32_t number) const { return values_[number - 1]; }
-  [[nodiscard]] std::size_t size() const { return values_.size(); }
-  [[nodiscard]] std::size_t bytes() const { return table_.bytes() + values_.capacity() * sizeof(std::uint64_t); }
+  [[nodiscard]] std::size_t bytes() const {
+    return slots_.size() * sizeof(Slot) + values_.capacity() * sizeof(std::uint64_t);
+  }
 
  private:
-  NumberTable table_;
+  static constexpr std::size_t first_size = 256;
+  struct Slot {
+    std::uint64_t value = 0;
+    std::uint32_t number = 0;
+  };
+
+  std::uint32_t number(std::uint64_t value, std::uint64_t hash) {
+    Slot* slot = &find(value, hash);
+    if (slot->number != 0) return slot->number;
+    values_.push_back(value);
+    if (values_.size() * 2 > slots_.size()) {
+      std::vector<Slot> smaller(slots_.size() * 2);
+      smaller.swap(slots_);
+      for (const Slot& old : smaller) {
+        if (old.number != 0) find(old.value, mix_hash(old.value)) = old;
+      }
+      slot = &find(value, hash);
+    }
+    *slot = {value, static_cast<std::uint32_t>(values_.size())};
+    return slot->number;
+  }
+  Slot& find(std::uint64_t value, std::uint64_t hash) {
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t at = hash & mask;
+    while (slots_[at].number != 0 && slots_[at].value != value) at = (at + 1) & mask;
+    return slots_[at];
+  }
+
+  std::vector<Slot> slots_;
   std::vector<std::uint64_t> values_;
 };
 

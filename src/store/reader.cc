@@ -9,6 +9,7 @@
 #include "store/reader_impl.h"
 #include "store/schema.h"
 #include "store/store_file.h"
+#include "store/tail_search.h"
 
 namespace daemoneye::store {
 
@@ -67,13 +68,16 @@ Result<std::unique_ptr<Block>> Reader::Impl::open_block(const BlockRow& row) {
                      row.events);
 }
 
-Result<event::Batch> Reader::Impl::load_tail(std::int64_t batch_no) {
+Result<std::optional<event::Batch>> Reader::Impl::load_tail(std::int64_t batch_no,
+                                                            const predicate::Predicate* predicate) {
   DE_TRY(auto* select, statements->get("SELECT canonical FROM tail WHERE batch_no=?"));
   const db::StatementReset reset(*select);
   DE_TRY(const bool found, select->bind(1, batch_no).step());
   if (!found) return fail(Errc::corrupt, "tail: batch " + std::to_string(batch_no) + " is missing");
   DE_TRY(const std::string bytes, open_chunk(select->blob(0), batch_no));
-  return event::decode_batch(bytes);
+  if (predicate != nullptr && !may_match(bytes, *predicate)) return std::nullopt;
+  DE_TRY(auto batch, event::decode_batch(bytes));
+  return batch;
 }
 
 Result<std::vector<BlockRow>> Reader::Impl::rows(std::string_view sql) {

@@ -7,6 +7,7 @@
 
 #include "db/statement_cache.h"
 #include "store/block.h"
+#include "store/filter_cache.h"
 #include "store/reader.h"
 
 namespace daemoneye::store {
@@ -35,10 +36,12 @@ struct Reader::Impl {
   static constexpr std::size_t max_cached_blocks = 4;
   static constexpr std::size_t max_cached_bytes = 8 * 1024 * 1024;
   std::deque<Cached> cache;
+  FilterCache filters;
 
   Result<std::unique_ptr<Block>> open_block(const BlockRow& row);
   Result<std::string> load_chunk(std::int64_t id);
-  Result<event::Batch> load_tail(std::int64_t batch_no);
+  // Nothing when no event of it can meet the predicate.
+  Result<std::optional<event::Batch>> load_tail(std::int64_t batch_no, const predicate::Predicate* predicate = nullptr);
   // Null when no row of the block can meet `condition`; such a block is not kept.
   Result<Block*> cached_block(const BlockRow& row, const predicate::Condition* condition = nullptr);
   Result<std::vector<BlockRow>> rows(std::string_view sql);  // of id, first_event, events, first_time, last_time

@@ -121,11 +121,12 @@ Result<std::optional<ProcessEvent>> Reader::Impl::find_ended(const ProcessKey& k
     }
   }
   for (const auto batch_no : candidates) {
-    auto batch = load_tail(batch_no);
-    if (!batch) {
-      if (batch.error().code == Errc::corrupt) continue;
-      return std::unexpected(batch.error());
+    auto loaded = load_tail(batch_no);
+    if (!loaded) {
+      if (loaded.error().code == Errc::corrupt) continue;
+      return std::unexpected(loaded.error());
     }
+    auto& batch = *loaded;
     for (auto event = batch->events.rbegin(); event != batch->events.rend(); ++event) {
       if (event->kind == event::EventKind::exit && event->process.key == key) return std::move(*event);
     }
@@ -167,7 +168,10 @@ Result<Block*> Reader::Impl::cached_block(const BlockRow& row, const predicate::
     std::rotate(cache.begin(), known, known + 1);
     return cache.front().block.get();
   }
+  const auto wanted = condition == nullptr ? std::span<const predicate::Condition>() : std::span(condition, 1);
+  if (!filters.may_match(row.id, row.first_event, wanted)) return nullptr;
   DE_TRY(auto block, open_block(row));
+  filters.keep(row.id, row.first_event, block->header(), wanted);
   if (impossible(*block)) return nullptr;
   std::size_t bytes = 0;
   for (auto cached = cache.begin(); cached != cache.end(); ++cached) {

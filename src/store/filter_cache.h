@@ -1,0 +1,45 @@
+// The membership filters of blocks that were looked at, kept by a reader: to know that a block cannot hold a value, its
+// header need not be read again. Blocks never change; one whose number is given again has another first event.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+
+#include "store/block_header.h"
+
+namespace daemoneye::store {
+
+class FilterCache {
+ public:
+  static constexpr std::size_t max_bytes = 12 * 1024 * 1024;
+
+  // Which columns' filters are kept: those that were asked for once.
+  // False when no row of the block can meet the conditions, as far as is known without its header.
+  [[nodiscard]] bool may_match(std::int64_t block, event::EventId first_event,
+                               std::span<const predicate::Condition> conditions) const;
+  // Keeps the filters of the conditions' columns, while there is room.
+  void keep(std::int64_t block, event::EventId first_event, const BlockHeader& header,
+            std::span<const predicate::Condition> conditions);
+
+ private:
+  struct Key {
+    std::int64_t block;
+    event::EventId first_event;
+    event::Column column;
+    bool operator==(const Key&) const = default;
+  };
+  struct Hash {
+    std::size_t operator()(const Key& key) const {
+      const auto mixed = static_cast<std::uint64_t>(key.block) * 0x9e3779b97f4a7c15ULL ^
+                         static_cast<std::uint64_t>(key.first_event) << 6 ^ static_cast<std::uint64_t>(key.column);
+      return static_cast<std::size_t>(mixed ^ mixed >> 29);
+    }
+  };
+  std::unordered_map<Key, MembershipFilter, Hash> filters_;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace daemoneye::store
