@@ -110,7 +110,10 @@ Error last_error(sqlite3* handle, std::string_view doing) {
 
 Database::Database(sqlite3* handle, std::string path) : handle_(handle), path_(std::move(path)) {}
 
-Database::~Database() { sqlite3_close_v2(handle_); }
+Database::~Database() {
+  verbs_ = {};  // or the handle would stay open for them
+  sqlite3_close_v2(handle_);
+}
 
 Result<std::unique_ptr<Database>> Database::open(const std::string& path, const Options& options) {
   const bool read_only = options.mode == Mode::read_only;
@@ -163,6 +166,16 @@ Result<void> Database::execute(const std::string& sql) {
   return {};
 }
 
+Result<void> Database::execute(Verb verb) {
+  constexpr std::string_view sql[] = {"BEGIN", "BEGIN IMMEDIATE", "COMMIT"};
+  auto& statement = verbs_[static_cast<std::size_t>(verb)];
+  if (!statement) {
+    DE_TRY(statement, prepare(sql[static_cast<std::size_t>(verb)]));
+  }
+  if (auto done = statement->run(); !done) return fail(done.error().code, path_ + ": " + done.error().message);
+  return {};
+}
+
 Result<Statement> Database::prepare(std::string_view sql) {
   sqlite3_stmt* statement = nullptr;
   if (sqlite3_prepare_v2(handle_, sql.data(), static_cast<int>(sql.size()), &statement, nullptr) != SQLITE_OK) {
@@ -175,7 +188,7 @@ std::int64_t Database::last_insert_rowid() const { return sqlite3_last_insert_ro
 std::int64_t Database::changes() const { return sqlite3_changes64(handle_); }
 
 Result<Transaction> Transaction::begin(Database& database) {
-  DE_CHECK(database.execute("BEGIN IMMEDIATE"));
+  DE_CHECK(database.execute(Database::Verb::begin_immediate));
   return Transaction(database);
 }
 
@@ -189,7 +202,7 @@ Transaction::~Transaction() {
 }
 
 Result<void> Transaction::commit() {
-  DE_CHECK(database_->execute("COMMIT"));
+  DE_CHECK(database_->execute(Database::Verb::commit));
   database_ = nullptr;
   return {};
 }

@@ -1,6 +1,7 @@
 // SQLite handle, statement, transaction. One Database belongs to one thread at a time.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -75,6 +76,9 @@ class Database {
   Database& operator=(const Database&) = delete;
 
   Result<void> execute(const std::string& sql);  // constant SQL of ours, any number of statements
+  // What begins and ends each transaction, prepared once: a small commit is not much more than this.
+  enum class Verb : std::uint8_t { begin, begin_immediate, commit };
+  Result<void> execute(Verb verb);
   Result<Statement> prepare(std::string_view sql);
   [[nodiscard]] std::int64_t last_insert_rowid() const;
   [[nodiscard]] std::int64_t changes() const;
@@ -85,6 +89,7 @@ class Database {
   Database(sqlite3* handle, std::string path);
   sqlite3* handle_ = nullptr;
   std::string path_;
+  std::array<std::optional<Statement>, 3> verbs_;
 };
 
 // BEGIN IMMEDIATE … COMMIT; rolls back when destroyed before commit().

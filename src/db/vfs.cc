@@ -30,7 +30,7 @@ const sqlite3_io_methods methods = {
     .xWrite = [](sqlite3_file* f, const void* in, int amount, sqlite3_int64 at) { return of(f).write(in, amount, at); },
     .xTruncate = [](sqlite3_file* f, sqlite3_int64 size) { return of(f).truncate(size); },
     .xSync = [](sqlite3_file* f, int flags) { return of(f).sync(flags); },
-    .xFileSize = [](sqlite3_file* f, sqlite3_int64* size) { return inner(f)->pMethods->xFileSize(inner(f), size); },
+    .xFileSize = [](sqlite3_file* f, sqlite3_int64* out) { return of(f).size(out); },
     .xLock = [](sqlite3_file* f, int level) { return inner(f)->pMethods->xLock(inner(f), level); },
     .xUnlock = [](sqlite3_file* f, int level) { return inner(f)->pMethods->xUnlock(inner(f), level); },
     .xCheckReservedLock = [](sqlite3_file* f,
@@ -90,6 +90,7 @@ int VfsFile::write(const void* bytes, int amount, sqlite3_int64 offset) {
 }
 int VfsFile::truncate(sqlite3_int64 size) { return inner()->pMethods->xTruncate(inner(), size); }
 int VfsFile::sync(int flags) { return inner()->pMethods->xSync(inner(), flags); }
+int VfsFile::size(sqlite3_int64* out) { return inner()->pMethods->xFileSize(inner(), out); }
 int VfsFile::control(int operation, void* argument) {
   return inner()->pMethods->xFileControl(inner(), operation, argument);
 }

@@ -24,6 +24,7 @@ class VfsFile {
   virtual int write(const void* bytes, int amount, sqlite3_int64 offset);
   virtual int truncate(sqlite3_int64 size);
   virtual int sync(int flags);
+  virtual int size(sqlite3_int64* out);
   virtual int control(int operation, void* argument);
 
   [[nodiscard]] sqlite3_file* inner() const { return reinterpret_cast<sqlite3_file*>(storage_.get()); }

@@ -38,7 +38,7 @@ Result<void> Reader::begin_snapshot() {
   if (impl_->snapshots == 0) {
     impl_->transaction = false;
     if (sqlite3_get_autocommit(impl_->database->raw()) != 0) {
-      DE_CHECK(impl_->database->execute("BEGIN"));
+      DE_CHECK(impl_->database->execute(db::Database::Verb::begin));
       impl_->transaction = true;
     }
   }
@@ -51,7 +51,7 @@ void Reader::end_snapshot() {
   impl_->transaction = false;
   // A read transaction that cannot end is one SQLite has ended itself.
   if (sqlite3_get_autocommit(impl_->database->raw()) == 0) {
-    sqlite3_exec(impl_->database->raw(), "COMMIT", nullptr, nullptr, nullptr);
+    (void)impl_->database->execute(db::Database::Verb::commit);
   }
 }
 

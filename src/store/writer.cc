@@ -17,6 +17,15 @@ Result<void> Writer::Impl::open() {
   DE_CHECK(prepare_folder(options.path, options.reader_group));
   DE_TRY(lock, WriterLock::take(options.path, options.reader_group));
   DE_TRY(database, open_store_for_writing(options.path, options.reader_group));
+  // In place of SQLite's own checkpoint, which is part of the commit that makes the WAL long enough: whoever waits for
+  // that one would wait for all that others wrote before.
+  sqlite3_wal_hook(
+      database->raw(),
+      [](void* self, sqlite3*, const char*, int frames) {
+        static_cast<Impl*>(self)->wal_frames = frames;
+        return SQLITE_OK;
+      },
+      this);
   statements = std::make_unique<db::StatementCache>(*database);
   ingest = std::make_unique<Ingest>(*statements);
   DE_CHECK(ingest->load());

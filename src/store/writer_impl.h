@@ -24,6 +24,8 @@ using base::SteadyClock;
 
 inline constexpr auto first_optimize = std::chrono::minutes(10);
 inline constexpr std::size_t measured_commits = 512;
+// Frames in the WAL (a page each) from which on it goes into the file: when nothing waits, and in any case.
+inline constexpr int checkpoint_frames = 1000, checkpoint_frames_at_most = 1400;
 inline constexpr auto first_retry = std::chrono::milliseconds(20), last_retry = std::chrono::milliseconds(2000);
 
 struct BatchOperation {
@@ -80,6 +82,8 @@ struct Writer::Impl {
   std::unique_ptr<WalWatch> wal_watch;
   std::unique_ptr<Maintenance> maintenance;  // while one runs
   std::string store_id;
+  int wal_frames = 0, wal_frames_before = 0;  // after the last commit; when it was last looked at
+  int checkpoint_at = checkpoint_frames;      // later while a reader keeps the WAL from being begun anew
 
   mutable std::mutex mutex;
   std::condition_variable work, room, idle;
@@ -119,6 +123,7 @@ struct Writer::Impl {
   bool pause(const Error& error, base::Backoff& backoff);
   void resume();
   void seal_if_due();
+  void checkpoint_if_due();
   Result<void> seal_for_retention(Timestamp now);
   void count_sealed();
   void housekeeping();

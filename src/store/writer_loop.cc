@@ -79,12 +79,23 @@ void Writer::Impl::run() {
         room.notify_all();
         commit_group(std::move(group));
         seal_if_due();
+        checkpoint_if_due();
       });
     } else if (closing) {
       break;
     }
-    if (housekeeping_due) unlocked([&] { housekeeping(); });
-    if (!closing && maintenance_state.running) unlocked([&] { maintenance_step(); });
+    if (housekeeping_due) {
+      unlocked([&] {
+        housekeeping();
+        checkpoint_if_due();
+      });
+    }
+    if (!closing && maintenance_state.running) {
+      unlocked([&] {
+        maintenance_step();
+        checkpoint_if_due();
+      });
+    }
     if (!closing && now >= next_wal_look) unlocked([&] { watch_wal(); });
     if (queue.empty()) {
       drain_wanted = false;
@@ -120,6 +131,20 @@ void Writer::Impl::seal_if_due() {
     }
     if (*step != Ingest::SealStep::more || !std::all_of(queue.begin(), queue.end(), is_watermark_alone)) return;
   }
+}
+
+// What is committed is acknowledged by now, and a batch that waits goes first as long as the WAL is of a common size.
+void Writer::Impl::checkpoint_if_due() {
+  if (wal_frames < wal_frames_before) checkpoint_at = checkpoint_frames;  // it was begun anew
+  wal_frames_before = wal_frames;
+  if (wal_frames < checkpoint_at) return;
+  if (wal_frames < checkpoint_at + (checkpoint_frames_at_most - checkpoint_frames)) {
+    const std::scoped_lock held(mutex);
+    if (!std::all_of(queue.begin(), queue.end(), is_watermark_alone)) return;
+  }
+  sqlite3_wal_checkpoint_v2(database->raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  // The next commit begins the WAL anew, unless a reader still needs it.
+  checkpoint_at = wal_frames + checkpoint_frames;
 }
 
 // `mutex` is held.
