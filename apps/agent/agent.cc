@@ -48,11 +48,13 @@ Result<void> Agent::start() {
   store.queue_capacity = settings.queues.at("events").capacity + settings.ipc.max_pending_records;
   DE_TRY(writer_, open_store(store, settings.database.on_damage == "set_aside", set_aside_));
 
-  DE_TRY(deliverer_, alert::Deliverer::start(settings.alerting, settings.database.path, *writer_,
+  readers_ = std::make_unique<store::ReaderPool>(settings.database.path);
+  DE_TRY(deliverer_, alert::Deliverer::start(settings.alerting, *readers_, *writer_,
                                              alert::Deliverer::Identity{host_name(), DAEMONEYE_VERSION}));
 
   detect::EngineOptions detect;
   detect.store_path = settings.database.path;
+  detect.readers = readers_.get();
   detect.audit_path = settings.audit.path;
   detect.rule_paths = settings.detection.rule_paths;
   detect.rule_timeout = std::chrono::milliseconds(settings.detection.rule_timeout_ms);
@@ -174,7 +176,7 @@ std::string Agent::health_json() {
 }
 
 ComponentHealth Agent::store_health() const {
-  auto health = apps::store_health(*writer_, loaded_.settings);
+  auto health = apps::store_health(*writer_, *readers_, loaded_.settings);
   if (!set_aside_.empty()) {
     degrade(health, HealthState::degraded, "begun anew: the damaged file before it is kept as " + set_aside_);
   }

@@ -46,6 +46,7 @@ class Agent {
   const config::Loaded& loaded_;
   Context context_;
   std::unique_ptr<store::Writer> writer_;
+  std::unique_ptr<store::ReaderPool> readers_;  // all of this process that read the store
   std::unique_ptr<alert::Deliverer> deliverer_;
   std::unique_ptr<AlertAdmin> alert_admin_;
   std::unique_ptr<detect::Engine> engine_;

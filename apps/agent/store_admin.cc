@@ -91,9 +91,12 @@ void probe_commit(ComponentHealth& health, store::Writer& writer) {
   health.details["commit_ms"] = number(milliseconds_since(begin));
 }
 
-void probe_reading(ComponentHealth& health, const std::string& path) {
+void probe_reading(ComponentHealth& health, store::ReaderPool& readers) {
+  const auto pool = readers.state();
+  health.details["reader_connections"] =
+      std::to_string(pool.on_loan + pool.idle) + " of " + std::to_string(pool.capacity);
   const auto opening = base::SteadyClock::now();
-  auto reader = store::Reader::open(path);
+  auto reader = readers.take_new(Deadline::after(probe_patience));
   if (!reader) {
     degrade(health, HealthState::failed, "cannot be opened for reading: " + reader.error().message);
     return;
@@ -182,7 +185,7 @@ std::string maintenance_json(const store::MaintenanceState& state) {
       .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-ComponentHealth store_health(store::Writer& writer, const config::Settings& settings) {
+ComponentHealth store_health(store::Writer& writer, store::ReaderPool& readers, const config::Settings& settings) {
   ComponentHealth health{.component = "store", .state = HealthState::ok, .reason = {}, .details = {}};
   auto state = writer.state();
   if (!state.paused) {
@@ -190,7 +193,7 @@ ComponentHealth store_health(store::Writer& writer, const config::Settings& sett
     state = writer.state();
   }
   tell_state(health, state, settings);
-  probe_reading(health, settings.database.path);
+  probe_reading(health, readers);
   return health;
 }
 

@@ -8,6 +8,7 @@
 
 #include "config/settings.h"
 #include "observe/health.h"
+#include "store/reader_pool.h"
 #include "store/writer.h"
 
 namespace daemoneye::apps {
@@ -23,6 +24,7 @@ Result<std::string> maintain_store(store::Writer& writer, uid_t by, const std::s
 std::string maintenance_json(const store::MaintenanceState& state);
 
 // Opens the store as any reader does, reads from it, and commits: each with its time.
-observe::ComponentHealth store_health(store::Writer& writer, const config::Settings& settings);
+observe::ComponentHealth store_health(store::Writer& writer, store::ReaderPool& readers,
+                                      const config::Settings& settings);
 
 }  // namespace daemoneye::apps

@@ -164,7 +164,8 @@ class Rig {
     sinks.clear();
     outside.now = [this] { return clock.now(); };
     outside.slow_after = slow_after;
-    auto started = Deliverer::start(settings, path(), *writer, std::move(outside));
+    readers = std::make_unique<store::ReaderPool>(path());
+    auto started = Deliverer::start(settings, *readers, *writer, std::move(outside));
     ASSERT_TRUE(started) << started.error().message;
     deliverer = *std::move(started);
   }
@@ -239,6 +240,7 @@ class Rig {
   config::Settings::Alerting settings;
   std::vector<std::unique_ptr<AlertSink>> sinks;
   std::unique_ptr<store::Writer> writer;
+  std::unique_ptr<store::ReaderPool> readers;
   std::unique_ptr<Deliverer> deliverer;
 };
 

@@ -13,8 +13,10 @@ constexpr auto turn = std::chrono::milliseconds(20);
 
 }  // namespace
 
-Deliverer::Impl::Impl(const config::Settings::Alerting& alerting, store::Writer& writer_, Outside outside)
-    : writer(writer_),
+Deliverer::Impl::Impl(const config::Settings::Alerting& alerting, store::ReaderPool& readers_, store::Writer& writer_,
+                      Outside outside)
+    : readers(readers_),
+      writer(writer_),
       now(std::move(outside.now)),
       identity(std::move(outside.identity)),
       slow_after(outside.slow_after),
@@ -101,7 +103,7 @@ AttemptOutcome Deliverer::Impl::attempt(AlertSink& sink, const store::Alert& ale
 Deliverer::Deliverer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<Deliverer>> Deliverer::start(const config::Settings::Alerting& settings,
-                                                    const std::string& store_path, store::Writer& writer,
+                                                    store::ReaderPool& readers, store::Writer& writer,
                                                     Identity identity) {
   Outside outside;
   outside.identity = std::move(identity);
@@ -109,18 +111,17 @@ Result<std::unique_ptr<Deliverer>> Deliverer::start(const config::Settings::Aler
     DE_TRY(auto made, make_sink(sink));
     outside.sinks.push_back(std::move(made));
   }
-  return start(settings, store_path, writer, std::move(outside));
+  return start(settings, readers, writer, std::move(outside));
 }
 
 Result<std::unique_ptr<Deliverer>> Deliverer::start(const config::Settings::Alerting& settings,
-                                                    const std::string& store_path, store::Writer& writer,
+                                                    store::ReaderPool& readers, store::Writer& writer,
                                                     Outside outside) {
   if (outside.sinks.size() != settings.sinks.size()) {
     return fail(Errc::internal, "alert delivery: one sink is needed for each of alerting.sinks");
   }
-  auto impl = std::make_unique<Impl>(settings, writer, std::move(outside));
-  DE_TRY(impl->reader, store::Reader::open(store_path));
-  DE_TRY(impl->state_reader, store::Reader::open(store_path));
+  auto impl = std::make_unique<Impl>(settings, readers, writer, std::move(outside));
+  DE_TRY(impl->reader, readers.take(Deadline::after(reader_patience)));
   DE_TRY(const auto records, impl->reader->sink_records());
   for (const auto& record : records) {
     for (auto& lane : impl->core->lanes) {
@@ -206,13 +207,12 @@ std::vector<Deliverer::SinkState> Deliverer::state() const {
       states.push_back(std::move(state));
     }
   }
-  std::lock_guard lock(impl_->state_mutex);
-  auto& reader = *impl_->state_reader;
   const auto read = [&]() -> Result<void> {
-    DE_TRY(const auto dead_letters, reader.dead_letter_counts());
+    DE_TRY(const auto reader, impl_->readers.take(Deadline::after(reader_patience)));
+    DE_TRY(const auto dead_letters, reader->dead_letter_counts());
     for (auto& state : states) {
-      DE_TRY(state.waiting, reader.outbox_depth(state.name));
-      DE_TRY(state.oldest_undelivered, reader.oldest_undelivered(state.name));
+      DE_TRY(state.waiting, reader->outbox_depth(state.name));
+      DE_TRY(state.oldest_undelivered, reader->oldest_undelivered(state.name));
       if (const auto found = dead_letters.find(state.name); found != dead_letters.end()) {
         state.dead_letters = found->second;
       }
@@ -228,8 +228,10 @@ std::vector<Deliverer::SinkState> Deliverer::state() const {
 }
 
 std::map<std::string, std::uint64_t> Deliverer::retired() const {
-  std::lock_guard lock(impl_->state_mutex);
-  auto counts = impl_->state_reader->dead_letter_counts().value_or(std::map<std::string, std::uint64_t>{});
+  std::map<std::string, std::uint64_t> counts;
+  if (const auto reader = impl_->readers.take(Deadline::after(reader_patience))) {
+    counts = (*reader)->dead_letter_counts().value_or(counts);
+  }
   for (const auto& lane : impl_->core->lanes) counts.erase(lane.name);
   return counts;
 }

@@ -10,7 +10,7 @@
 #include "alert/route.h"
 #include "alert/sink.h"
 #include "config/settings.h"
-#include "store/reader.h"
+#include "store/reader_pool.h"
 #include "store/writer.h"
 
 namespace daemoneye::alert {
@@ -27,9 +27,9 @@ class Deliverer {
     std::string host, agent_version;  // of the alerts that are made here: summaries and tests
   };
   // The sinks are made from the settings; the first that cannot be made is the error. What waits for a sink that is
-  // not in the settings becomes dead letters. `writer` outlives this.
+  // not in the settings becomes dead letters. `readers` and `writer` outlive this.
   static Result<std::unique_ptr<Deliverer>> start(const config::Settings::Alerting& settings,
-                                                  const std::string& store_path, store::Writer& writer,
+                                                  store::ReaderPool& readers, store::Writer& writer,
                                                   Identity identity = {});
   // What start() takes from outside, for tests.
   struct Outside {
@@ -40,8 +40,7 @@ class Deliverer {
     Identity identity;
   };
   static Result<std::unique_ptr<Deliverer>> start(const config::Settings::Alerting& settings,
-                                                  const std::string& store_path, store::Writer& writer,
-                                                  Outside outside);
+                                                  store::ReaderPool& readers, store::Writer& writer, Outside outside);
   // Stops without waiting when stop() was not called; returns once the sinks gave up (see AlertSink::send).
   ~Deliverer();
   void wake();    // new outbox entries are committed; any thread

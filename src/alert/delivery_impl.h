@@ -14,6 +14,7 @@ namespace daemoneye::alert {
 
 // What of a sink's outbox is in memory: so many entries and bytes are read at once, when no more than `refill_below`
 // are left.
+inline constexpr std::chrono::seconds reader_patience{5};  // while all connections of the pool are in use
 inline constexpr std::size_t window_entries = 256, refill_below = 64;
 inline constexpr std::size_t window_bytes = std::size_t{512} * 1024;
 
@@ -47,7 +48,8 @@ struct Core {
 };
 
 struct Deliverer::Impl {
-  Impl(const config::Settings::Alerting& settings, store::Writer& writer_, Outside outside);
+  Impl(const config::Settings::Alerting& settings, store::ReaderPool& readers_, store::Writer& writer_,
+       Outside outside);
 
   // delivery.cc: the workers
   void run_worker();
@@ -69,6 +71,7 @@ struct Deliverer::Impl {
   [[nodiscard]] store::Alert own_alert(Timestamp time) const;
 
   std::shared_ptr<Core> core = std::make_shared<Core>();
+  store::ReaderPool& readers;
   store::Writer& writer;
   const std::function<Timestamp()> now;
   const Identity identity;
@@ -79,10 +82,8 @@ struct Deliverer::Impl {
   std::mt19937_64 random;                      // under the core's mutex
   std::size_t first_lane = 0;                  // whose turn it is
   std::stop_source sends;
-  std::unique_ptr<store::Reader> reader;  // the dispatcher's
-  mutable std::mutex state_mutex;
-  std::unique_ptr<store::Reader> state_reader;  // of state(), under state_mutex
-  std::mutex test_mutex;                        // one test of sinks at a time
+  store::ReaderLease reader;  // the dispatcher's
+  std::mutex test_mutex;      // one test of sinks at a time
   std::thread dispatcher;
   std::vector<std::thread> workers;  // made by the dispatcher as they are needed, at most one a lane
 };

@@ -20,6 +20,7 @@ using observe::Level;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
+constexpr auto connect_patience = seconds(10);      // while all connections of the pool are in use
 constexpr auto store_retry = seconds(1);            // after the store could not be read
 constexpr auto watermark_interval = seconds(1);     // a watermark without alerts is written at most so often
 constexpr auto rule_rows_interval = seconds(1);     // `detection_rules` follows state changes at most so often
@@ -253,6 +254,13 @@ struct Engine::Impl {
     changed.notify_all();
   }
 
+  // Each thread has one for itself, with its prepared rules, as long as it runs.
+  Result<std::unique_ptr<sql::Connection>> connect() const {
+    if (options.readers == nullptr) return sql::Connection::open(options.store_path, options.audit_path);
+    DE_TRY(auto reader, options.readers->take(Deadline::after(connect_patience)));
+    return sql::Connection::open(std::move(reader), options.audit_path);
+  }
+
   const EngineOptions options;
   store::Writer& writer;
   RuleBoard board;
@@ -287,9 +295,9 @@ Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writer& writer) {
   auto impl = std::make_unique<Impl>(std::move(options), writer);
   Impl& self = *impl;
-  DE_TRY(auto connection, sql::Connection::open(self.options.store_path, self.options.audit_path));
+  DE_TRY(auto connection, self.connect());
   self.evaluator = std::make_unique<Evaluator>(std::move(connection), self.options, self.board);
-  DE_TRY(auto scheduled_connection, sql::Connection::open(self.options.store_path, self.options.audit_path));
+  DE_TRY(auto scheduled_connection, self.connect());
   self.schedule = std::make_unique<Schedule>(
       std::make_unique<Evaluator>(std::move(scheduled_connection), self.options, self.board), self.board,
       [&self, &writer](std::vector<store::Writer::Raise> raises) {

@@ -14,6 +14,7 @@ namespace daemoneye::detect {
 
 struct EngineOptions {
   std::string store_path, audit_path;
+  store::ReaderPool* readers = nullptr;  // of the store; null: connections of its own to store_path
   std::vector<std::string> rule_paths;
   std::chrono::milliseconds rule_timeout{30000};
   std::chrono::milliseconds dedup_window{300000};

@@ -53,7 +53,7 @@ int bind_value(sqlite3_stmt* statement, int index, const event::Value& value) {
 }  // namespace
 
 struct Connection::Impl {
-  std::unique_ptr<store::Reader> reader;
+  store::ReaderLease reader;
   std::unique_ptr<Runtime> runtime;
   std::vector<std::unique_ptr<VirtualTable>> tables;  // closed after the statements that use them
   bool strict = false;
@@ -224,8 +224,14 @@ Result<void> Connection::Impl::fill_completeness(RunStats& stats, Timestamp now)
 }
 
 Result<std::unique_ptr<Connection>> Connection::open(const std::string& store_path, const std::string& audit_path) {
+  DE_TRY(auto reader, store::Reader::open(store_path));
+  return open(store::ReaderLease(std::move(reader)), audit_path);
+}
+
+Result<std::unique_ptr<Connection>> Connection::open(store::ReaderLease reader, const std::string& audit_path) {
   auto impl = std::make_unique<Impl>();
-  DE_TRY(impl->reader, store::Reader::open(store_path));
+  impl->reader = std::move(reader);
+  impl->reader.keep_from_others();  // with the tables and functions that are registered on it
   impl->runtime = std::make_unique<Runtime>(impl->reader.get(), audit_path);
   DE_CHECK(impl->set_up());
   return std::unique_ptr<Connection>(new Connection(std::move(impl)));
@@ -236,7 +242,7 @@ Connection::Connection(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Connection::~Connection() {
   end_stream();
   impl_->kept.clear();
-  impl_->reader.reset();  // the handle, and with it the modules, before the tables they point to
+  impl_->reader.give_back();  // the handle, and with it the modules, before the tables they point to
 }
 
 Result<RunStats> Connection::run(const Compiled& compiled, const RunOptions& options,

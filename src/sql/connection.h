@@ -15,6 +15,7 @@
 #include "event/completeness.h"
 #include "sql/sql.h"
 #include "store/reader.h"
+#include "store/reader_pool.h"
 
 namespace daemoneye::sql {
 
@@ -79,6 +80,8 @@ class Connection {
  public:
   // `audit_path` may be empty or missing: then `audit_ledger` cannot be read and a query for it says so.
   static Result<std::unique_ptr<Connection>> open(const std::string& store_path, const std::string& audit_path);
+  // On a connection of a pool, which must outlive this.
+  static Result<std::unique_ptr<Connection>> open(store::ReaderLease reader, const std::string& audit_path);
   ~Connection();
 
   // Calls `each` a row until it returns false. Error codes: timeout (deadline), cancelled, limit_exceeded,

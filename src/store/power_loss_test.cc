@@ -137,8 +137,9 @@ TEST(PowerLoss, ADiskThatFailsPausesTheStoreAndNothingAcknowledgedIsLostWhatever
     ASSERT_TRUE(opened) << opened.error().message;
     auto& writer = **opened;
     constexpr std::uint64_t batches = 60;
+    using Fault = FaultVfs::Fault;
     const auto fault =
-        std::array{FaultVfs::Fault::write_full, FaultVfs::Fault::write_error, FaultVfs::Fault::sync_error}[round % 3];
+        std::array{Fault::write_full, Fault::write_error, Fault::read_only, Fault::sync_error}[round / 2 % 4];
     disk.fail(fault, random() % 60, UINT64_MAX);
     for (std::uint64_t i = 1; i <= batches; ++i) submit(writer, i, acknowledged);
     const auto deadline = Deadline::after(20s);

@@ -26,22 +26,23 @@ void ReaderLease::give_back() {
 ReaderPool::ReaderPool(std::string path, std::size_t capacity)
     : path_(std::move(path)), capacity_(std::max<std::size_t>(1, capacity)) {}
 
-Result<ReaderLease> ReaderPool::take(Deadline deadline) {
-  std::unique_ptr<Reader> reader;
-  {
-    std::unique_lock held(mutex_);
-    if (on_loan_ >= capacity_) ++waits_;
-    if (!returned_.wait_until(held, deadline.point(), [&] { return on_loan_ < capacity_; })) {
-      ++refused_;
-      return fail(Errc::limit_exceeded, path_ + ": all " + std::to_string(capacity_) +
-                                            " connections for reading are in use, and none came back in time");
-    }
-    ++on_loan_;
-    if (!idle_.empty()) {
-      reader = std::move(idle_.back().reader);
-      idle_.pop_back();
-    }
+// One that was used before, or null: there is a place for one more.
+Result<std::unique_ptr<Reader>> ReaderPool::wait_for_place(Deadline deadline, bool may_be_used) {
+  std::unique_lock held(mutex_);
+  if (on_loan_ >= capacity_) ++waits_;
+  if (!returned_.wait_until(held, deadline.point(), [&] { return on_loan_ < capacity_; })) {
+    ++refused_;
+    return fail(Errc::limit_exceeded, path_ + ": all " + std::to_string(capacity_) +
+                                          " connections for reading are in use, and none came back in time");
   }
+  ++on_loan_;
+  if (!may_be_used || idle_.empty()) return nullptr;
+  auto reader = std::move(idle_.back().reader);
+  idle_.pop_back();
+  return reader;
+}
+
+Result<ReaderLease> ReaderPool::lend(std::unique_ptr<Reader> reader) {
   close_idle();
   if (reader) return ReaderLease(*this, std::move(reader));
   auto opened = Reader::open(path_);
@@ -50,6 +51,16 @@ Result<ReaderLease> ReaderPool::take(Deadline deadline) {
     return std::unexpected(opened.error());
   }
   return ReaderLease(*this, std::move(*opened));
+}
+
+Result<ReaderLease> ReaderPool::take(Deadline deadline) {
+  DE_TRY(auto reader, wait_for_place(deadline, true));
+  return lend(std::move(reader));
+}
+
+Result<ReaderLease> ReaderPool::take_new(Deadline deadline) {
+  DE_TRY(auto reader, wait_for_place(deadline, false));
+  return lend(std::move(reader));
 }
 
 void ReaderPool::give_back(std::unique_ptr<Reader> reader, bool reusable) {

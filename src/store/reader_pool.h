@@ -20,6 +20,7 @@ class ReaderPool;
 // A connection on loan. Ends before the pool does, except for one that came from no pool.
 class ReaderLease {
  public:
+  ReaderLease() = default;
   explicit ReaderLease(std::unique_ptr<Reader> own) : reader_(std::move(own)) {}
   ReaderLease(ReaderLease&& other) noexcept;
   ReaderLease& operator=(ReaderLease&& other) noexcept;
@@ -52,6 +53,8 @@ class ReaderPool {
 
   // Any thread. Waits while all are on loan; limit_exceeded at the deadline. Otherwise the errors of Reader::open().
   Result<ReaderLease> take(Deadline deadline);
+  // The same, opened now.
+  Result<ReaderLease> take_new(Deadline deadline);
   // Closes what has been idle for so long; done by take() and by every end of a lease as well.
   void close_idle(std::chrono::nanoseconds longer_than = idle_for);
 
@@ -68,6 +71,8 @@ class ReaderPool {
     std::unique_ptr<Reader> reader;
     base::SteadyClock::time_point since;
   };
+  Result<std::unique_ptr<Reader>> wait_for_place(Deadline deadline, bool may_be_used);
+  Result<ReaderLease> lend(std::unique_ptr<Reader> reader);
   void give_back(std::unique_ptr<Reader> reader, bool reusable);
   // What is to be closed, which is done without the lock. `mutex_` is held.
   std::vector<Idle> take_idle(std::chrono::nanoseconds longer_than);

@@ -507,15 +507,25 @@ TEST(Reader, SaysWhenThereIsNoStore) {
 }
 
 // Also what keeps every earlier schema version readable: a file of each is in tests/data/store.
-TEST(Store, OpensTheFilesOfEarlierVersions) {
+// A file of each schema version there was, the present one included: a change that it cannot be read with is a new one.
+class StoreFiles : public ::testing::TestWithParam<int> {};
+
+TEST_P(StoreFiles, OfEveryVersionAreOpened) {
+  constexpr int present = 2;
   const TempFolder folder;
   std::filesystem::create_directories(folder.path() + "/state");
-  std::filesystem::copy_file(DAEMONEYE_SOURCE_DIR "/tests/data/store/v1.redb", folder.file());
-  EXPECT_EQ(Reader::open(folder.file()).error().code, Errc::unavailable) << "the writer brings it forward, no reader";
+  std::filesystem::copy_file(DAEMONEYE_SOURCE_DIR "/tests/data/store/v" + std::to_string(GetParam()) + ".redb",
+                             folder.file());
+  if (GetParam() == present) {
+    EXPECT_NE(open_reader(folder.file()), nullptr);
+  } else {
+    EXPECT_EQ(Reader::open(folder.file()).error().code, Errc::unavailable) << "the writer brings it forward, no reader";
+  }
   ASSERT_NE(open_writer(folder.options()), nullptr);
   {
     auto reader = open_reader(folder.file());
     ASSERT_NE(reader, nullptr);
+    EXPECT_EQ(reader->stats()->schema_version, present);
     const auto found = ids(*reader);
     ASSERT_EQ(found.size(), 60U);
     std::size_t proven = 0;
@@ -526,7 +536,8 @@ TEST(Store, OpensTheFilesOfEarlierVersions) {
     }));
     EXPECT_EQ(proven, 6U);
     ASSERT_EQ(reader->alerts(10)->size(), 1U);
-    EXPECT_EQ(reader->alerts(10)->front().tags, std::vector<std::string>{});
+    EXPECT_EQ(reader->alerts(10)->front().tags,
+              GetParam() == 1 ? std::vector<std::string>{} : std::vector<std::string>{"attack.t1059"});
     const auto waiting = reader->first_deliveries("stdout", 0, {10, 1'000'000});
     ASSERT_EQ(waiting->size(), 1U);
     EXPECT_EQ(waiting->front().since, waiting->front().alert.time);
@@ -537,6 +548,7 @@ TEST(Store, OpensTheFilesOfEarlierVersions) {
   auto writer = open_writer(folder.options());
   EXPECT_EQ(commit(*writer, make_batch(7, {make_event(EventKind::exec, 1, 10)}))->first_event, 61);
 }
+INSTANTIATE_TEST_SUITE_P(Versions, StoreFiles, ::testing::Values(1, 2));
 
 // Writes that file: run with --gtest_also_run_disabled_tests and DAEMONEYE_GOLDEN_FILE, once a schema version.
 TEST(Store, DISABLED_WritesAFileForLaterVersions) {
@@ -563,6 +575,7 @@ TEST(Store, DISABLED_WritesAFileForLaterVersions) {
   alert.time.ns = 1'790'000'000'000'000'000;
   alert.rule_id = "rule";
   alert.row_json = "{}";
+  alert.tags = {"attack.t1059"};
   ASSERT_TRUE(raise(*writer, {{alert, {}, {"stdout"}}}, 60));
   writer.reset();
   std::filesystem::copy_file(folder.file(), target, std::filesystem::copy_options::overwrite_existing);

@@ -112,6 +112,7 @@ int FaultVfs::on_write(const std::string& name, std::string_view bytes, std::uin
   }
   if (const int code = fault_of(Fault::write_full, SQLITE_FULL); code != SQLITE_OK) return code;
   if (const int code = fault_of(Fault::write_error, SQLITE_IOERR_WRITE); code != SQLITE_OK) return code;
+  if (const int code = fault_of(Fault::read_only, SQLITE_READONLY); code != SQLITE_OK) return code;
   disks_[name].pending.push_back({offset, std::string(bytes), false});
   return SQLITE_OK;
 }

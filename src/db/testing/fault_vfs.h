@@ -19,7 +19,7 @@ namespace daemoneye::db::testing {
 
 class FaultVfs final : public Vfs {
  public:
-  enum class Fault { write_full, write_error, sync_error, open_error };
+  enum class Fault { write_full, write_error, read_only, sync_error, open_error };
 
   explicit FaultVfs(std::uint64_t seed);
 
