@@ -69,6 +69,7 @@ Result<sandbox::Reached> confine(const config::Settings& settings, Confinement c
   const bool keep_proc_links = !root && confinement.reads_proc_links;
   auto plan = sandbox::collector_plan({.user = root ? settings.app.collector_user : "",
                                        .ledger_folder = confinement.audit_folder,
+                                       .key_folder = confinement.key_folder,
                                        .keep_proc_links = keep_proc_links});
   plan.once_unprivileged = std::move(confinement.once_unprivileged);
   DE_TRY(auto reached, sandbox::drop_privileges(plan));

@@ -12,7 +12,7 @@
 namespace daemoneye::procmond {
 
 struct Confinement {
-  std::string audit_folder;
+  std::string audit_folder, key_folder;
   bool reads_proc_links = false;                    // scans or the source see executables by /proc alone
   std::function<Result<void>()> once_unprivileged;  // opens what must belong to the collector's user
 };

@@ -59,6 +59,19 @@ std::string folder_of(const std::string& path) {
   return path.substr(0, slash == 0 ? 1 : slash);
 }
 
+ledger::Ledger::Options ledger_options(const config::Settings& settings, bool root, const event::BootId& boot) {
+  const auto& audit = settings.audit;
+  return {.path = audit.path,
+          .reader_group = root ? "" : reader_group,
+          .boot = base::to_hex({reinterpret_cast<const char*>(boot.data()), boot.size()}),
+          .key_path = audit.key_path,
+          .name = apps::host_name(),
+          .checkpoint_interval = std::chrono::seconds(audit.checkpoint_interval_s),
+          .checkpoint_entries = audit.checkpoint_entries,
+          .checkpoint_copy = audit.checkpoint_copy,
+          .segment_bytes = std::uint64_t{audit.segment_mb} * 1024 * 1024};
+}
+
 // As root it is made for the collector's user, who is asked whether it can be used.
 Result<void> prepare_audit_folder(const config::Settings& settings, const std::string& folder) {
   if (::geteuid() != 0) return sandbox::prepare_folder(folder, "", "", 0750);
@@ -76,6 +89,11 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   if (auto prepared = prepare_audit_folder(settings, audit_folder); !prepared) {
     return give_up(program, "audit folder: " + prepared.error().message, apps::exit_unavailable);
   }
+  if (const auto folder = folder_of(settings.audit.key_path); folder != audit_folder) {
+    if (auto prepared = prepare_audit_folder(settings, folder); !prepared) {
+      return give_up(program, "audit.key_path: " + prepared.error().message, apps::exit_unavailable);
+    }
+  }
   // First, while little is open that a helper would have to close.
   auto hashing = open_hashing(settings, root);
   auto boot = sensor::read_boot_id();
@@ -88,11 +106,12 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   // Everything privileged is open; from here on there is no way back. The ledger is the collector's user's, and is
   // opened before that user, too, can open little else.
   std::unique_ptr<ledger::Ledger> ledger;
+  const std::string key_folder = folder_of(settings.audit.key_path);
   auto reached = confine(settings, {.audit_folder = audit_folder,
+                                    .key_folder = key_folder,
                                     .reads_proc_links = sensors->read_proc_links(),
                                     .once_unprivileged = [&]() -> Result<void> {
-                                      auto opened = ledger::Ledger::open(
-                                          {.path = settings.audit.path, .reader_group = root ? "" : reader_group});
+                                      auto opened = ledger::Ledger::open(ledger_options(settings, root, *boot));
                                       if (!opened) {
                                         return fail(opened.error().code, "audit ledger: " + opened.error().message);
                                       }
@@ -115,6 +134,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
                               {"configuration", config::digest_hex(loaded)}});
   if (noted) noted = note("privileges", reached->details());
   if (noted && settings.collection.hash_executables) noted = note("hashing_helper", hashing.details);
+  if (noted) noted = ledger->checkpoint();
   if (!noted) return give_up(program, "audit ledger: " + noted.error().message, apps::exit_unavailable);
 
   auto options = collector_options(settings, *sensors, own_namespaces);

@@ -114,8 +114,12 @@ void Collector::seal() {
     if (ledger_error_.empty())
       observe::log(Level::error, "ledger", "batches could not be sealed", {{"error", sealed.error().message}});
     ledger_error_ = sealed.error().message;
-  } else {
-    ledger_error_.clear();
+    return;
+  }
+  ledger_error_.clear();
+  const bool had_problem = !parts_.ledger->status().checkpoint_problem.empty();
+  if (auto made = parts_.ledger->checkpoint_when_due(); !made && !had_problem) {
+    observe::log(Level::error, "ledger", "no checkpoint was signed", {{"error", made.error().message}});
   }
 }
 
@@ -232,6 +236,11 @@ void Collector::on_gap(const event::Gap& gap) {
 }
 
 void Collector::beat() {
+  if (const auto step = clock_watch_.look(base::wall_now(), boot_clock())) {
+    observe::log(Level::warn, "collector", "the clock was set", {{"seconds", step->seconds}});
+    record("clock_step",
+           json{{"from", base::to_iso(step->from)}, {"seconds", step->seconds}, {"to", base::to_iso(step->to)}}.dump());
+  }
   // What happened before this moment is in the ring by now; a claim may be made for it only after it was heard.
   const auto until = base::wall_now();
   if (parts_.source) {
@@ -276,6 +285,9 @@ void Collector::end_stop() {
   tasks_.cancel_all();
   seal();
   record("stop", json{{"unacknowledged_batches", uplink_.held_batches()}}.dump());
+  if (auto closed = parts_.ledger->close(); !closed) {
+    observe::log(Level::error, "ledger", "not closed in order", {{"error", closed.error().message}});
+  }
   finished();
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/event_loop.h"
+#include "collector/clock_watch.h"
 #include "collector/hashes.h"
 #include "collector/tasks.h"
 #include "collector/tracker.h"
@@ -107,6 +108,7 @@ class Collector {
   std::uint64_t losses_at_full_ = 0;  // losses() when the last full scan began
   base::SteadyClock::time_point next_scan_allowed_{};
   std::optional<event::Gap> recent_loss_;
+  ClockWatch clock_watch_;
   std::string ledger_error_;
   std::uint64_t entries_lost_ = 0;                  // of the ledger: could not be written
   std::map<std::string, std::uint64_t> published_;  // counters as the metrics have them, by name and labels

@@ -87,10 +87,21 @@ observe::ComponentHealth Collector::collector_health() const {
 observe::ComponentHealth Collector::ledger_health() const {
   observe::ComponentHealth ledger{.component = "ledger", .state = HealthState::ok, .reason = {}, .details = {}};
   ledger.details["entries"] = std::to_string(parts_.ledger->size());
+  const auto status = parts_.ledger->status();
+  ledger.details["segments"] = std::to_string(status.segments);
+  ledger.details["signed_until"] = std::to_string(status.checkpointed);
+  if (status.checkpoint_time) ledger.details["last_checkpoint"] = base::to_iso(*status.checkpoint_time);
+  if (!status.key_id.empty()) ledger.details["key"] = status.key_id;
+  const auto degrade = [&](const std::string& reason) {
+    ledger.state = std::max(ledger.state, HealthState::degraded);
+    ledger.reason += (ledger.reason.empty() ? "" : "; ") + reason;
+  };
+  if (!status.checkpoint_problem.empty()) degrade("no checkpoint can be signed: " + status.checkpoint_problem);
+  if (!status.copy_problem.empty()) degrade("checkpoints are not copied: " + status.copy_problem);
   if (const auto& problem = uplink_.ledger_problem().empty() ? ledger_error_ : uplink_.ledger_problem();
       !problem.empty()) {
     ledger.state = HealthState::failed;
-    ledger.reason = "cannot be written, so nothing is sent: " + problem;
+    ledger.reason += (ledger.reason.empty() ? "" : "; ") + ("cannot be written, so nothing is sent: " + problem);
   }
   if (entries_lost_ > 0) {
     ledger.details["entries_lost"] = std::to_string(entries_lost_);

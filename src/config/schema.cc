@@ -185,11 +185,21 @@ std::vector<Key> make_schema() {
   }));
   add(integer("audit.checkpoint_interval_s", 300, 1, 86'400, "s", "Time between two signed checkpoints.",
               [](auto& s) -> auto& { return s.audit.checkpoint_interval_s; }));
+  add(integer("audit.checkpoint_entries", 10'000, 1, 1'000'000, "entries",
+              "A checkpoint is signed earlier when so many entries came since the last.",
+              [](auto& s) -> auto& { return s.audit.checkpoint_entries; }));
   add(following(text("audit.key_path", Kind::path, "", "The key that signs checkpoints.",
                      [](auto& s) -> auto& { return s.audit.key_path; }),
                 "`checkpoint.key` beside the ledger", [](const Settings& so_far, const Sources&) {
                   return Result<Value>(folder_of(so_far.audit.path) + "/checkpoint.key");
                 }));
+  auto copy = text("audit.checkpoint_copy", Kind::path, "",
+                   "File (or pipe) that each checkpoint is appended to: best one that another machine keeps.",
+                   [](auto& s) -> auto& { return s.audit.checkpoint_copy; });
+  copy.may_be_off = true;
+  add(std::move(copy));
+  add(integer("audit.segment_mb", 64, 1, 65'536, "MiB", "The ledger begins a new file when one has this size.",
+              [](auto& s) -> auto& { return s.audit.segment_mb; }));
 
   add(choice("collection.realtime", {"auto", "ebpf", "netlink", "off"}, "auto",
              "Where real-time events come from. `auto` takes the best that works, down to scans alone.",

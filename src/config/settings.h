@@ -66,7 +66,10 @@ struct Settings {
   struct Audit {
     std::string path;
     std::uint32_t checkpoint_interval_s;
+    std::uint32_t checkpoint_entries;
     std::string key_path;
+    std::string checkpoint_copy;
+    std::uint32_t segment_mb;
   } audit;
   struct Collection {
     std::string realtime;  // auto | ebpf | netlink | off

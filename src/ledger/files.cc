@@ -4,17 +4,24 @@
 #include <grp.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <optional>
 
+#include "base/file.h"
+#include "base/time.h"
+#include "ledger/format.h"
+#include "ledger/wal_tail.h"
 #include "observe/log.h"
 
 namespace daemoneye::ledger {
 namespace {
 
 constexpr mode_t folder_mode = 0750, file_mode = 0640;
+constexpr std::uint64_t max_kept_aside = 64 * 1024 * 1024;
 
 Result<std::optional<gid_t>> find_group(const std::string& name) {
   if (name.empty()) return std::nullopt;
@@ -78,9 +85,10 @@ Result<UniqueFd> claim_folder(const std::filesystem::path& folder, std::optional
   return fd;
 }
 
-Result<UniqueFd> claim_file(int folder, const std::string& name, const std::string& path, std::optional<gid_t> group,
-                            mode_t mode) {
-  UniqueFd fd(::openat(folder, name.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, mode));
+// A file that is there, or with O_CREAT in `flags` one that is made.
+Result<UniqueFd> claim_one(int folder, const std::string& name, const std::string& path, std::optional<gid_t> group,
+                           mode_t mode, int flags) {
+  UniqueFd fd(::openat(folder, name.c_str(), flags | O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, mode));
   if (!fd) return open_error(path, errno);
   struct stat status{};
   if (::fstat(fd.get(), &status) != 0) return fail_errno(path, errno);
@@ -91,24 +99,81 @@ Result<UniqueFd> claim_file(int folder, const std::string& name, const std::stri
   return fd;
 }
 
+std::string name_of(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
+std::string compact_time() {
+  auto text = base::to_iso(base::wall_now());
+  std::erase_if(text, [](char c) { return c == '-' || c == ':' || c == '.'; });
+  return text;
+}
+
 }  // namespace
 
-Result<UniqueFd> claim_files(const Ledger::Options& options) {
+Result<Files> Files::claim(const Ledger::Options& options) {
   const std::filesystem::path path = std::filesystem::path(options.path).lexically_normal();
   const std::string name = path.filename().string();
   if (name.empty()) return fail(Errc::invalid_input, "ledger: '" + options.path + "' names no file");
-  DE_TRY(const auto group, find_group(options.reader_group));
-  const auto folder_path = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  DE_TRY(const auto folder, claim_folder(folder_path, group));
+  Files files;
+  DE_TRY(files.group_, find_group(options.reader_group));
+  files.folder_path_ = (path.has_parent_path() ? path.parent_path() : std::filesystem::path(".")).string();
+  DE_TRY(files.folder_, claim_folder(files.folder_path_, files.group_));
   // A reader who could open the lock file could hold it against us.
-  DE_TRY(auto lock, claim_file(folder.get(), name + ".lock", options.path + ".lock", group, S_IRUSR | S_IWUSR));
+  DE_TRY(files.lock_, claim_one(files.folder_.get(), name + ".lock", options.path + ".lock", files.group_,
+                                S_IRUSR | S_IWUSR, O_CREAT));
   // Before the file itself is touched: closing a descriptor of it would drop the locks of a SQLite in this process.
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+  if (::flock(files.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return fail(Errc::unavailable, options.path + ": another process writes this ledger");
     return fail_errno(options.path + ".lock", errno);
   }
-  DE_CHECK(claim_file(folder.get(), name, options.path, group, file_mode));
-  return lock;
+  DE_TRY(files.segments_, count_segments(options.path));
+  return files;
+}
+
+Result<UniqueFd> Files::claim_file(const std::string& path) const {
+  const auto name = name_of(path);
+  DE_TRY(auto fd, claim_one(folder_.get(), name, path, group_, file_mode, O_CREAT));
+  // SQLite believes what it finds there.
+  for (const std::string suffix : {"-wal", "-shm"}) {
+    auto beside = claim_one(folder_.get(), name + suffix, path + suffix, group_, file_mode, 0);
+    if (!beside && beside.error().code != Errc::not_found) return beside;
+  }
+  return fd;
+}
+
+Result<std::optional<Files::KeptAside>> Files::keep_torn_tail(const std::string& path) const {
+  const auto wal = path + "-wal";
+  DE_TRY(const auto tail, find_wal_tail(wal));
+  if (tail.bytes == 0) return std::nullopt;
+  const UniqueFd from(::openat(folder_.get(), name_of(wal).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!from) return open_error(wal, errno);
+  if (::lseek(from.get(), static_cast<off_t>(tail.offset), SEEK_SET) < 0) return fail_errno(wal, errno);
+  DE_TRY(const auto bytes, base::read_up_to(from.get(), std::min<std::uint64_t>(tail.bytes, max_kept_aside)));
+  KeptAside kept{.path = path + ".torn-" + compact_time(), .bytes = tail.bytes};
+  DE_CHECK(base::write_file_atomic(kept.path, bytes, file_mode));
+  return kept;
+}
+
+Result<FileIdentity> FileIdentity::of(const std::string& path) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return fail_errno(path, errno);
+  FileIdentity identity;
+  identity.path_ = path;
+  identity.device_ = status.st_dev;
+  identity.inode_ = status.st_ino;
+  return identity;
+}
+
+bool FileIdentity::is_still_there() const {
+  struct stat status{};
+  return ::stat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
+}
+
+Result<std::uint64_t> count_segments(const std::string& path) {
+  std::uint64_t count = 1;
+  struct stat status{};
+  while (::lstat(segment_path(path, count).c_str(), &status) == 0) ++count;
+  if (errno != ENOENT) return fail_errno(segment_path(path, count), errno);
+  return count;
 }
 
 }  // namespace daemoneye::ledger

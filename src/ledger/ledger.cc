@@ -1,25 +1,37 @@
 #include "ledger/ledger.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "db/statement_cache.h"
 #include "ledger/files.h"
 #include "ledger/format.h"
-#include "ledger/merkle.h"
+#include "ledger/journal.h"
+#include "ledger/keys.h"
+#include "ledger/segment.h"
+#include "observe/log.h"
 
 namespace daemoneye::ledger {
 
 using Json = nlohmann::json;
+using base::Sha256Digest;
+using observe::Level;
 
 namespace {
 
-constexpr std::string_view batches_actor = "procmond", batches_action = "batches";
 constexpr std::uint64_t largest_sql_integer = std::numeric_limits<std::int64_t>::max();
+// Checked when the ledger is opened; everything is checked by LedgerReader::verify().
+constexpr std::uint64_t checked_at_open = 64;
+constexpr std::uint64_t row_bytes = 75;  // of an entry without its payload, about
 
 // Keys sorted, no blanks: one text for equal objects.
 Result<std::string> canonical_object(const std::string& payload) {
+  if (payload == "{}") return payload;
   const auto json = Json::parse(payload, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return fail(Errc::invalid_input, "ledger: the payload is not a JSON object");
   auto text = json.dump();
@@ -36,144 +48,456 @@ Result<void> check_name(std::string_view what, const std::string& name, std::siz
                                        " bytes, wanted 1 to " + std::to_string(max_bytes) + " without NUL");
 }
 
-// Journal rows of one epoch without a hole.
+// Journaled digests of one epoch without a hole.
 struct Range {
   event::Epoch epoch{};
   std::uint64_t first = 0, last = 0;
   MerkleTree tree;
 };
 
+std::vector<Range> ranges_of(std::vector<Ledger::BatchDigest> batches) {
+  std::ranges::stable_sort(batches, [](const auto& a, const auto& b) {
+    return std::tie(a.epoch, a.sequence) < std::tie(b.epoch, b.sequence);
+  });
+  std::vector<Range> ranges;
+  for (const auto& batch : batches) {
+    if (ranges.empty() || ranges.back().epoch != batch.epoch || ranges.back().last + 1 != batch.sequence) {
+      ranges.push_back({batch.epoch, batch.sequence, batch.sequence, {}});
+    }
+    ranges.back().last = batch.sequence;
+    ranges.back().tree.add(leaf_hash(base::as_bytes(batch.digest)));
+  }
+  return ranges;
+}
+
 }  // namespace
 
 struct Ledger::State {
-  UniqueFd lock;
+  // Where the log ends: in memory, and in the transaction under way.
+  struct Tip {
+    MerkleTree tree;
+    Sha256Digest last_hash{};
+    Timestamp last_time{INT64_MIN};
+    std::optional<Entry> last;
+    std::uint64_t bytes = 0;  // of the segment, about
+  };
+
+  Options options;
+  std::optional<Files> files;
   std::unique_ptr<db::Database> database;
-  std::unique_ptr<db::StatementCache> statements;  // a batch's digest is recorded on the way of every event
-  std::uint64_t size = 0;
-  std::optional<Entry> last;
+  std::unique_ptr<db::StatementCache> statements;
+  std::vector<FileIdentity> identities;  // of the database and its write-ahead log
+  SegmentStart start;
+  Head head;
+  Tip tip;
+  std::optional<Journal> journal;
+  std::vector<BatchDigest> unsealed;
   // The highest batch journaled in this run; numbers only rise in an epoch.
   event::Epoch batch_epoch{};
   std::uint64_t highest_batch = 0;
+  std::optional<Error> seal_error;  // what keeps the last root from being written
 
+  std::optional<PrivateKey> key;
+  std::uint64_t checkpointed = 0;
+  base::SteadyClock::time_point checkpoint_tried = base::SteadyClock::now();
+  std::optional<Timestamp> checkpoint_time;
+  UniqueFd copy;
+  std::string copy_problem, checkpoint_problem;
+  std::string leaf;  // reused
+  bool closed = false;
+
+  Result<void> open_segment(std::uint64_t number);
   Result<void> load();
-  Result<Entry> insert(const Entry* before, std::string_view actor, std::string_view action, std::string payload);
-  Result<std::vector<Range>> journal();
-  Result<void> seal(bool recovered);
+  Result<void> check_last_entries();
+  Result<void> build_subtrees();
+  Result<void> recover(const std::optional<Files::KeptAside>& torn);
+  Result<std::vector<BatchDigest>> batches_of_version_1();
+  Result<void> open_key();
+  void open_copy();
+
+  Result<void> in_place() const;
+  template <class Work>
+  Result<void> commit(const Work& work);
+  Result<void> rotate();
+  Result<void> insert(Tip& at, std::string_view actor, std::string_view action, std::string payload,
+                      const std::string* packed = nullptr);
+  Result<void> insert_ranges(Tip& at, const std::vector<BatchDigest>& batches, bool recovered);
+  Result<void> insert_checkpoint(Tip& at, const std::vector<const PrivateKey*>& keys, std::string& note);
+  Result<void> record_key(Tip& at, const PublicKey& public_key, std::string_view how);
+  Result<void> write_head(const Tip& at);
+  void hand_on(const std::string& note, std::uint64_t size);
 };
 
-namespace {
+Result<void> Ledger::State::in_place() const {
+  for (const auto& identity : identities) {
+    if (!identity.is_still_there()) {
+      return fail(Errc::corrupt, options.path + ": the ledger's file was replaced or removed while it was written");
+    }
+  }
+  return {};
+}
 
-// Checked when the ledger is opened; everything is checked by LedgerReader::verify().
-constexpr std::uint64_t checked_at_open = 64;
+// What `work(tip)` inserts becomes durable, and ours, in one transaction.
+template <class Work>
+Result<void> Ledger::State::commit(const Work& work) {
+  DE_CHECK(in_place());
+  if (tip.bytes >= options.segment_bytes && tip.tree.size() > start.first) DE_CHECK(rotate());
+  Tip next = tip;
+  DE_TRY(auto transaction, db::Transaction::begin(*database));
+  DE_CHECK(work(next));
+  DE_CHECK(write_head(next));
+  DE_CHECK(transaction.commit());
+  tip = std::move(next);
+  return {};
+}
 
-}  // namespace
+Result<void> Ledger::State::write_head(const Tip& at) {
+  DE_TRY(auto* row, statements->get("UPDATE head SET size = ?, last_hash = ?, generation = ?, running = ?, boot = ?, "
+                                    "key = ?, subtrees = ?"));
+  row->bind(1, static_cast<std::int64_t>(at.tree.size())).bind_blob(2, base::as_bytes(at.last_hash));
+  row->bind(3, static_cast<std::int64_t>(head.generation)).bind(4, std::int64_t{head.running});
+  row->bind_text(5, head.boot).bind_text(6, head.key).bind(7, std::int64_t{head.subtrees});
+  return row->run();
+}
+
+// Inside the caller's transaction. `packed`: what stands in the file for the payload.
+Result<void> Ledger::State::insert(Tip& at, std::string_view actor, std::string_view action, std::string payload,
+                                   const std::string* packed) {
+  StoredEntry entry;
+  entry.sequence = at.tree.size();
+  entry.time = std::max(base::wall_now(), at.last_time);
+  entry.actor = actor;
+  entry.action = action;
+  entry.payload = payload;
+  entry.hash = entry.expected_hash(at.last_hash, leaf);
+  static const std::string insert_entry =
+      "INSERT INTO entries (" + std::string(entry_columns) + ") VALUES (?, ?, ?, ?, ?, ?)";
+  DE_TRY(auto* row, statements->get(insert_entry));
+  row->bind(1, static_cast<std::int64_t>(entry.sequence)).bind(2, entry.time.ns);
+  row->bind_text(3, actor).bind_text(4, action);
+  if (packed != nullptr)
+    row->bind_blob(5, *packed);
+  else
+    row->bind_text(5, payload);
+  row->bind_blob(6, base::as_bytes(entry.hash));
+  DE_CHECK(row->run());
+  Result<void> stored;
+  at.tree.add(entry.hash, [&](unsigned level, std::uint64_t number, const Sha256Digest& hash) {
+    if (level < stored_level || !stored) return;
+    auto node = statements->get("INSERT INTO subtrees VALUES (?, ?, ?)");
+    if (!node) {
+      stored = std::unexpected(node.error());
+      return;
+    }
+    (*node)->bind(1, std::int64_t{level}).bind(2, static_cast<std::int64_t>(number));
+    (*node)->bind_blob(3, base::as_bytes(hash));
+    stored = (*node)->run();
+  });
+  DE_CHECK(stored);
+  at.bytes += row_bytes + (packed != nullptr ? packed->size() : payload.size());
+  at.last = entry.entry(at.last_hash);
+  at.last_hash = entry.hash;
+  at.last_time = entry.time;
+  return {};
+}
+
+Result<void> Ledger::State::insert_ranges(Tip& at, const std::vector<BatchDigest>& batches, bool recovered) {
+  std::string json;
+  for (const auto& range : ranges_of(batches)) {
+    const SealedBatches sealed{range.epoch, range.first, range.tree.size(), range.tree.root(), recovered};
+    sealed.json(json);
+    const auto packed = sealed.packed();
+    DE_CHECK(insert(at, own_actor, batches_action, json, &packed));
+  }
+  return {};
+}
+
+// A new file goes on where this one ends. Until its first commit it does not count.
+Result<void> Ledger::State::rotate() {
+  SegmentStart next{.number = start.number + 1,
+                    .first = tip.tree.size(),
+                    .previous_hash = tip.last_hash,
+                    .previous_time = tip.last_time,
+                    .peaks = {},
+                    .tail = {},
+                    .origin = start.origin};
+  const std::uint64_t blocks = next.first & ~(stored_leaves - 1);
+  DE_TRY(next.tail, read_leaf_hashes(*database, start, blocks, next.first));
+  DE_TRY(const auto whole, tree_of(*database, start, blocks));
+  next.peaks = whole.peaks();
+
+  const auto path = segment_path(options.path, next.number);
+  DE_CHECK(files->claim_file(path));
+  DE_TRY(auto made,
+         db::Database::open(path, {.mode = db::Database::Mode::create_or_write, .application_id = application_id}));
+  auto made_statements = std::make_unique<db::StatementCache>(*made);
+  DE_CHECK(db::migrate(*made, schema_steps()));
+  {
+    DE_TRY(auto transaction, db::Transaction::begin(*made));
+    DE_CHECK(made->execute("DROP TABLE IF EXISTS batch_journal"));
+    DE_TRY(auto* row, made_statements->get("UPDATE segment SET number = ?, first = ?, previous_hash = ?, "
+                                           "previous_time = ?, peaks = ?, tail = ?, origin = ?"));
+    row->bind(1, static_cast<std::int64_t>(next.number)).bind(2, static_cast<std::int64_t>(next.first));
+    row->bind_blob(3, base::as_bytes(next.previous_hash)).bind(4, next.previous_time.ns);
+    row->bind_blob(5, to_bytes(next.peaks)).bind_blob(6, to_bytes(next.tail)).bind_text(7, next.origin);
+    DE_CHECK(row->run());
+    std::swap(statements, made_statements);
+    auto headed = write_head(tip);
+    std::swap(statements, made_statements);
+    DE_CHECK(headed);
+    DE_CHECK(transaction.commit());
+  }
+  // From here on the new file is the ledger's end, whatever becomes of the old one's log.
+  statements.reset();
+  database = std::move(made);
+  statements = std::move(made_statements);
+  start = std::move(next);
+  tip.bytes = 0;
+  identities.clear();
+  for (const auto* suffix : {"", "-wal"}) {
+    DE_TRY(auto identity, FileIdentity::of(path + suffix));
+    identities.push_back(std::move(identity));
+  }
+  observe::log(Level::info, "ledger", "a new segment was begun", {{"path", path}, {"first", start.first}});
+  return {};
+}
+
+Result<void> Ledger::State::open_segment(std::uint64_t number) {
+  const auto path = segment_path(options.path, number);
+  DE_CHECK(files->claim_file(path));
+  statements.reset();
+  DE_TRY(database,
+         db::Database::open(path, {.mode = db::Database::Mode::create_or_write, .application_id = application_id}));
+  statements = std::make_unique<db::StatementCache>(*database);
+  DE_CHECK(db::migrate(*database, schema_steps(), [&](std::int64_t version) {
+    const auto stem = path.ends_with(".redb") ? path.substr(0, path.size() - 5) : path;
+    return stem + ".schema-" + std::to_string(version) + ".redb";
+  }));
+  DE_TRY(auto found, read_segment_start(*database));
+  if (!found || found->number != number) return fail(Errc::corrupt, path + ": is another part of a ledger");
+  start = std::move(*found);
+  identities.clear();
+  for (const auto* suffix : {"", "-wal"}) {
+    DE_TRY(auto identity, FileIdentity::of(path + suffix));
+    identities.push_back(std::move(identity));
+  }
+  return {};
+}
 
 Result<void> Ledger::State::load() {
-  DE_TRY(const auto head, read_head(*database));
+  DE_TRY(head, read_head(*database));
+  if (head.size < start.first) return fail(Errc::corrupt, database->path() + ": the head is before the segment begins");
+  if (!head.subtrees) DE_CHECK(build_subtrees());
+  tip.last_hash = start.previous_hash;
+  tip.last_time = start.previous_time;
+  DE_CHECK(check_last_entries());
+  DE_TRY(tip.tree, tree_of(*database, start, head.size));
+  DE_TRY(auto* pages, statements->get("SELECT (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM "
+                                      "pragma_page_size), (SELECT coalesce(max(size), 0) FROM checkpoints)"));
+  const db::StatementReset reset(*pages);
+  DE_CHECK(pages->step());
+  tip.bytes = static_cast<std::uint64_t>(pages->integer(0));
+  checkpointed = static_cast<std::uint64_t>(pages->integer(1));
+  return {};
+}
+
+Result<void> Ledger::State::check_last_entries() {
   const auto corrupt = [&](std::uint64_t sequence, const std::string& what) {
     return fail(Errc::corrupt, database->path() + ": entry " + std::to_string(sequence) + ": " + what);
   };
+  std::uint64_t expected = head.size > start.first + checked_at_open ? head.size - checked_at_open : start.first;
   DE_TRY(auto rows, database->prepare("SELECT " + std::string(entry_columns) +
                                       " FROM entries WHERE sequence >= ? ORDER BY sequence"));
-  std::uint64_t expected = head.size > checked_at_open ? head.size - checked_at_open : 0;
-  rows.bind(1, static_cast<std::int64_t>(expected));
+  rows.bind(1, static_cast<std::int64_t>(expected > start.first ? expected - 1 : expected));
+  bool anchor = expected > start.first;  // the one before the first that is checked
+  StoredEntry entry;
   for (;;) {
     DE_TRY(const bool found, rows.step());
     if (!found) break;
-    auto entry = read_entry(rows);
-    if (!entry) return corrupt(expected, entry.error().message);
-    if (entry->sequence != expected || expected >= head.size) return corrupt(expected, "missing or not in its place");
-    // The entry before the first that is looked at is not known here.
-    const bool first_looked_at = !last && expected > 0;
-    Entry assumed;
-    assumed.entry_hash = entry->previous_hash;
-    assumed.time = entry->time;
-    const auto fault = fault_of(*entry, first_looked_at ? &assumed : last ? &*last : nullptr);
-    if (!fault.empty()) return corrupt(expected, fault);
-    last = *std::move(entry);
+    if (auto read = entry.read(rows); !read) return corrupt(expected, read.error().message);
+    if (anchor) {
+      if (entry.sequence + 1 != expected) return corrupt(expected - 1, "missing or not in its place");
+      anchor = false;
+      tip.last_hash = entry.hash;
+      tip.last_time = entry.time;
+      continue;
+    }
+    if (entry.sequence != expected || expected >= head.size) return corrupt(expected, "missing or not in its place");
+    if (const auto fault = fault_of(entry, tip.last_hash, tip.last_time, leaf); !fault.empty()) {
+      return corrupt(expected, fault);
+    }
+    tip.last = entry.entry(tip.last_hash);
+    tip.last_hash = entry.hash;
+    tip.last_time = entry.time;
     ++expected;
   }
   if (expected != head.size)
     return corrupt(expected, "missing: the ledger had " + std::to_string(head.size) + " entries");
-  if (last && last->entry_hash != head.last_hash)
-    return corrupt(last->sequence, "is not the one that was written last");
-  size = head.size;
+  if (tip.last_hash != head.last_hash) return corrupt(head.size - 1, "is not the one that was written last");
   return {};
 }
 
-// Inside the caller's transaction; `before` is what it follows.
-Result<Entry> Ledger::State::insert(const Entry* before, std::string_view actor, std::string_view action,
-                                    std::string payload) {
-  Entry entry;
-  entry.time = base::wall_now();
-  if (before != nullptr) {
-    entry.sequence = before->sequence + 1;
-    entry.time = std::max(entry.time, before->time);
-    entry.previous_hash = before->entry_hash;
-  }
-  entry.actor = actor;
-  entry.action = action;
-  entry.payload = std::move(payload);
-  entry.payload_digest = base::sha256(entry.payload);
-  entry.entry_hash = leaf_hash(encode_leaf(entry));
-  static const std::string insert_entry =
-      "INSERT INTO entries (" + std::string(entry_columns) + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-  DE_TRY(auto* cached_row, statements->get(insert_entry));
-  db::Statement& row = *cached_row;
-  row.bind(1, static_cast<std::int64_t>(entry.sequence)).bind(2, entry.time.ns);
-  row.bind_text(3, entry.actor).bind_text(4, entry.action).bind_text(5, entry.payload);
-  row.bind_blob(6, base::as_bytes(entry.payload_digest)).bind_blob(7, base::as_bytes(entry.previous_hash));
-  row.bind_blob(8, base::as_bytes(entry.entry_hash));
-  DE_CHECK(row.run());
-  DE_TRY(auto* head, statements->get("UPDATE head SET size = ?, last_hash = ?"));
-  head->bind(1, static_cast<std::int64_t>(entry.sequence + 1)).bind_blob(2, base::as_bytes(entry.entry_hash));
-  DE_CHECK(head->run());
-  return entry;
-}
-
-Result<std::vector<Range>> Ledger::State::journal() {
-  std::vector<Range> ranges;
-  DE_TRY(auto* select, statements->get("SELECT epoch, sequence, digest FROM batch_journal ORDER BY epoch, sequence"));
-  const db::StatementReset reset(*select);
-  db::Statement& rows = *select;
+// Of a file of version 1, whose entries are all there is.
+Result<void> Ledger::State::build_subtrees() {
+  DE_TRY(auto transaction, db::Transaction::begin(*database));
+  DE_CHECK(database->execute("DELETE FROM subtrees"));
+  DE_TRY(auto rows, database->prepare("SELECT entry_hash FROM entries ORDER BY sequence"));
+  DE_TRY(auto store, database->prepare("INSERT INTO subtrees VALUES (?, ?, ?)"));
+  MerkleTree tree;
+  Result<void> stored;
   for (;;) {
     DE_TRY(const bool found, rows.step());
-    if (!found) return ranges;
-    event::Epoch epoch{};
-    const auto epoch_bytes = rows.blob(0), digest = rows.blob(2);
-    const auto sequence = static_cast<std::uint64_t>(rows.integer(1));
-    if (epoch_bytes.size() != epoch.size() || digest.size() != sizeof(base::Sha256Digest)) {
+    if (!found) break;
+    DE_TRY(const auto hashes, hashes_of(rows.blob(0)));
+    if (hashes.size() != 1) return fail(Errc::corrupt, database->path() + ": an entry's hash is not 32 bytes");
+    tree.add(hashes.front(), [&](unsigned level, std::uint64_t number, const Sha256Digest& hash) {
+      if (level < stored_level || !stored) return;
+      store.bind(1, std::int64_t{level}).bind(2, static_cast<std::int64_t>(number));
+      stored = store.bind_blob(3, base::as_bytes(hash)).run();
+    });
+    DE_CHECK(stored);
+  }
+  DE_CHECK(database->execute("UPDATE head SET subtrees = 1"));
+  DE_CHECK(transaction.commit());
+  head.subtrees = true;
+  return {};
+}
+
+Result<std::vector<Ledger::BatchDigest>> Ledger::State::batches_of_version_1() {
+  std::vector<BatchDigest> batches;
+  {
+    DE_TRY(auto tables, database->prepare("SELECT count(*) FROM sqlite_schema WHERE name = 'batch_journal'"));
+    DE_CHECK(tables.step());
+    if (tables.integer(0) == 0) return batches;
+  }
+  DE_TRY(auto rows, database->prepare("SELECT epoch, sequence, digest FROM batch_journal ORDER BY epoch, sequence"));
+  for (;;) {
+    DE_TRY(const bool found, rows.step());
+    if (!found) return batches;
+    BatchDigest batch;
+    const auto epoch = rows.blob(0), digest = rows.blob(2);
+    batch.sequence = static_cast<std::uint64_t>(rows.integer(1));
+    if (epoch.size() != batch.epoch.size() || digest.size() != batch.digest.size()) {
       return fail(Errc::corrupt, database->path() + ": a journal row is not a batch digest");
     }
-    std::copy(epoch_bytes.begin(), epoch_bytes.end(), epoch.begin());
-    if (ranges.empty() || ranges.back().epoch != epoch || ranges.back().last + 1 != sequence) {
-      ranges.push_back({epoch, sequence, sequence, {}});
-    }
-    ranges.back().last = sequence;
-    ranges.back().tree.add(leaf_hash(digest));
+    std::ranges::copy(epoch, batch.epoch.begin());
+    std::ranges::copy(digest, batch.digest.begin());
+    batches.push_back(batch);
   }
 }
 
-Result<void> Ledger::State::seal(bool recovered) {
-  DE_TRY(const auto ranges, journal());
-  if (ranges.empty()) return {};
-  DE_TRY(auto transaction, db::Transaction::begin(*database));
-  std::optional<Entry> newest = last;
-  for (const auto& range : ranges) {
-    Json payload = {{"count", range.tree.size()},
-                    {"epoch", event::to_string(range.epoch)},
-                    {"first", range.first},
-                    {"last", range.last},
-                    {"root", base::to_hex(range.tree.root())}};
-    if (recovered) payload["recovered"] = true;
-    DE_TRY(newest, insert(newest ? &*newest : nullptr, batches_actor, batches_action, payload.dump()));
+// What a crash left behind becomes entries; from here on, until close(), whatever ends this process is one.
+Result<void> Ledger::State::recover(const std::optional<Files::KeptAside>& torn) {
+  const auto path = journal_path(options.path);
+  DE_TRY(auto journal_file, files->claim_file(path));
+  DE_TRY(auto found, Journal::read(journal_file.get(), head.generation));
+  DE_TRY(journal, Journal::open(std::move(journal_file), path));
+  DE_TRY(auto older, batches_of_version_1());
+  found.batches.insert(found.batches.begin(), older.begin(), older.end());
+  const bool crashed = head.running || torn || !found.batches.empty() || found.torn > 0;
+  Json payload = {{"batches", found.batches.size()}};
+  if (crashed) {
+    payload["machine"] = head.boot.empty() || options.boot.empty() ? "unknown"
+                         : head.boot == options.boot               ? "went on"
+                                                                   : "was started anew";
+    if (torn) payload["torn_log"] = {{"bytes", torn->bytes}, {"kept_as", torn->path}};
+    if (found.torn > 0) payload["torn_batches"] = found.torn;
   }
-  DE_TRY(auto* clear, statements->get("DELETE FROM batch_journal"));
-  DE_CHECK(clear->run());
-  DE_CHECK(transaction.commit());
-  last = std::move(newest);
-  size = last->sequence + 1;
-  return {};
+  ++head.generation;
+  head.running = true;
+  head.boot = options.boot;
+  const auto recorded = commit([&](Tip& at) -> Result<void> {
+    DE_CHECK(database->execute("DROP TABLE IF EXISTS batch_journal"));
+    DE_CHECK(insert_ranges(at, found.batches, /*recovered=*/true));
+    return crashed ? insert(at, own_actor, crash_action, payload.dump()) : Result<void>();
+  });
+  DE_CHECK(recorded);
+  if (crashed) {
+    observe::log(Level::warn, "ledger", "the last writer did not end in order",
+                 {{"batches", std::uint64_t{found.batches.size()}}, {"details", payload.dump()}});
+  }
+  return journal->clear();
+}
+
+Result<void> Ledger::State::record_key(Tip& at, const PublicKey& public_key, std::string_view how) {
+  Json payload = {{"how", how}, {"id", public_key.id()}, {"key", public_key.text()}};
+  if (!head.key.empty()) payload["replaces"] = head.key;
+  head.key = public_key.text();
+  return insert(at, own_actor, key_action, payload.dump());
+}
+
+Result<void> Ledger::State::open_key() {
+  if (options.key_path.empty()) return {};
+  const auto next_path = next_key_path(options.key_path);
+  DE_TRY(auto found, read_key(options.key_path));
+  DE_TRY(auto next, read_key(next_path));
+  if (next) {  // a rotation that was interrupted: it counts when it was recorded
+    if (next->public_key().text() == head.key) {
+      DE_CHECK(write_key(options.key_path, *next));
+      found = std::move(next);
+    }
+    ::unlink(next_path.c_str());
+    ::unlink((next_path + ".pub").c_str());
+  }
+  if (!found) {
+    if (start.origin.empty()) {
+      start.origin = key_name_of(options.name.empty() ? "host" : options.name) + "/daemoneye/" +
+                     base::to_hex(base::random_bytes(4));
+    }
+    DE_TRY(auto made, PrivateKey::generate(start.origin));
+    DE_CHECK(write_key(options.key_path, made));
+    found = std::move(made);
+  }
+  if (start.origin.empty()) start.origin = found->public_key().name();
+  if (found->public_key().name() != start.origin) {
+    return fail(Errc::invalid_input, options.key_path + ": is the key of another ledger, '" +
+                                         found->public_key().name() + "'; this one is '" + start.origin + "'");
+  }
+  key = std::move(found);
+  if (head.key == key->public_key().text()) return {};
+  const auto before = head.key;
+  auto recorded = commit([&](Tip& at) -> Result<void> {
+    DE_TRY(auto* row, statements->get("UPDATE segment SET origin = ?"));
+    DE_CHECK(row->bind_text(1, start.origin).run());
+    return record_key(at, key->public_key(), before.empty() ? "first" : "replaced");
+  });
+  if (!recorded) head.key = before;
+  return recorded;
+}
+
+// Kept open: where it lies may be out of reach once this process is confined.
+void Ledger::State::open_copy() {
+  if (options.checkpoint_copy.empty()) return;
+  copy.reset(::open(options.checkpoint_copy.c_str(),
+                    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0640));
+  if (copy) return;
+  copy_problem = fail_errno(options.checkpoint_copy, errno).error().message;
+  observe::log(Level::error, "ledger", "checkpoints are not copied", {{"error", copy_problem}});
+}
+
+Result<void> Ledger::State::insert_checkpoint(Tip& at, const std::vector<const PrivateKey*>& keys, std::string& note) {
+  const std::uint64_t size = at.tree.size();
+  Note made{.text = Checkpoint{start.origin, size, at.tree.root()}.text(), .signatures = {}};
+  for (const auto* signer : keys) DE_CHECK(made.sign(*signer));
+  note = made.bytes();
+  DE_TRY(auto* row, statements->get("INSERT INTO checkpoints VALUES (?, ?)"));
+  DE_CHECK(row->bind(1, static_cast<std::int64_t>(size)).bind_text(2, note).run());
+  // That there was one, and which, stands in the log as well: one that is taken away is missed.
+  return insert(at, own_actor, checkpoint_action, Json{{"note", base::to_hex(digest_of(note))}, {"size", size}}.dump());
+}
+
+void Ledger::State::hand_on(const std::string& note, std::uint64_t size) {
+  checkpointed = size;
+  checkpoint_time = base::wall_now();
+  checkpoint_problem.clear();
+  observe::log(Level::info, "ledger", "checkpoint", {{"size", size}, {"note", note}});
+  if (!copy) return;
+  auto written = base::write_all(copy.get(), note);
+  if (written) ::fdatasync(copy.get());  // a pipe cannot, and need not
+  const auto before = std::exchange(copy_problem, written ? "" : written.error().message);
+  if (!written && before.empty()) {
+    observe::log(Level::error, "ledger", "a checkpoint was not copied", {{"error", copy_problem}});
+  }
 }
 
 Ledger::Ledger(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -181,34 +505,55 @@ Ledger::~Ledger() = default;
 
 Result<std::unique_ptr<Ledger>> Ledger::open(const Options& options) {
   auto state = std::make_unique<State>();
-  DE_TRY(state->lock, claim_files(options));
-  DE_TRY(state->database, db::Database::open(options.path, {.mode = db::Database::Mode::create_or_write,
-                                                            .application_id = application_id}));
-  state->statements = std::make_unique<db::StatementCache>(*state->database);
-  DE_CHECK(db::migrate(*state->database, schema_steps()));
+  state->options = options;
+  DE_TRY(auto files, Files::claim(options));
+  state->files.emplace(std::move(files));
+  std::uint64_t number = state->files->segments() - 1;
+  if (number > 0) {
+    // A segment that was made and never begun goes on being one that is not there.
+    DE_TRY(const auto newest, Segment::open(segment_path(options.path, number), number));
+    if (!newest) --number;
+  }
+  DE_TRY(const auto torn, state->files->keep_torn_tail(segment_path(options.path, number)));
+  DE_CHECK(state->open_segment(number));
   DE_CHECK(state->load());
-  DE_CHECK(state->seal(/*recovered=*/true));
+  DE_CHECK(state->recover(torn));
+  DE_CHECK(state->open_key());
+  state->open_copy();
   return std::unique_ptr<Ledger>(new Ledger(std::move(state)));
 }
 
 Result<std::uint64_t> Ledger::append(const std::string& actor, const std::string& action, const std::string& payload) {
-  DE_CHECK(check_name("actor", actor, max_actor_bytes));
-  DE_CHECK(check_name("action", action, max_action_bytes));
-  DE_TRY(auto canonical, canonical_object(payload));
-  DE_TRY(auto transaction, db::Transaction::begin(*state_->database));
-  DE_TRY(auto entry, state_->insert(state_->last ? &*state_->last : nullptr, actor, action, std::move(canonical)));
-  DE_CHECK(transaction.commit());
-  state_->size = entry.sequence + 1;
-  state_->last = std::move(entry);
-  return state_->last->sequence;
+  const NewEntry entry{actor, action, payload};
+  return append({&entry, 1});
+}
+
+Result<std::uint64_t> Ledger::append(std::span<const NewEntry> entries) {
+  const std::uint64_t first = state_->tip.tree.size();
+  if (entries.empty()) return first;
+  std::vector<std::string> payloads;
+  payloads.reserve(entries.size());
+  for (const auto& entry : entries) {
+    DE_CHECK(check_name("actor", entry.actor, max_actor_bytes));
+    DE_CHECK(check_name("action", entry.action, max_action_bytes));
+    DE_TRY(auto canonical, canonical_object(entry.payload));
+    payloads.push_back(std::move(canonical));
+  }
+  const auto appended = state_->commit([&](State::Tip& at) -> Result<void> {
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      DE_CHECK(state_->insert(at, entries[i].actor, entries[i].action, std::move(payloads[i])));
+    }
+    return {};
+  });
+  DE_CHECK(appended);
+  return first;
 }
 
 Result<void> Ledger::journal_batches(const std::vector<BatchDigest>& batches) {
   if (batches.empty()) return {};
+  if (state_->seal_error) return std::unexpected(*state_->seal_error);
   event::Epoch epoch = state_->batch_epoch;
   std::uint64_t highest = state_->highest_batch;
-  DE_TRY(auto transaction, db::Transaction::begin(*state_->database));
-  DE_TRY(auto* row, state_->statements->get("INSERT INTO batch_journal (epoch, sequence, digest) VALUES (?, ?, ?)"));
   for (const auto& batch : batches) {
     if (batch.epoch != epoch) highest = 0;
     epoch = batch.epoch;
@@ -218,19 +563,114 @@ Result<void> Ledger::journal_batches(const std::vector<BatchDigest>& batches) {
                                            std::to_string(highest) + " of the same epoch");
     }
     highest = batch.sequence;
-    row->bind_blob(1, {reinterpret_cast<const char*>(epoch.data()), epoch.size()});
-    row->bind(2, static_cast<std::int64_t>(batch.sequence)).bind_blob(3, base::as_bytes(batch.digest));
-    DE_CHECK(row->run());
   }
-  DE_CHECK(transaction.commit());
+  DE_CHECK(state_->journal->append(batches, state_->head.generation));
+  state_->unsealed.insert(state_->unsealed.end(), batches.begin(), batches.end());
   state_->batch_epoch = epoch;
   state_->highest_batch = highest;
   return {};
 }
 
-Result<void> Ledger::seal_batches() { return state_->seal(/*recovered=*/false); }
+Result<void> Ledger::seal_batches() {
+  if (state_->unsealed.empty()) {
+    // A batch that waits for the ledger to take roots again is not among them.
+    if (state_->seal_error) {
+      auto again = state_->commit([](State::Tip&) -> Result<void> { return {}; });
+      if (!again) return again;
+      state_->seal_error.reset();
+    }
+    return {};
+  }
+  ++state_->head.generation;
+  auto sealed =
+      state_->commit([&](State::Tip& at) { return state_->insert_ranges(at, state_->unsealed, /*recovered=*/false); });
+  if (!sealed) {
+    --state_->head.generation;
+    state_->seal_error = sealed.error();
+    return sealed;
+  }
+  state_->seal_error.reset();
+  state_->unsealed.clear();
+  state_->journal->begin_anew();
+  return {};
+}
 
-std::uint64_t Ledger::size() const { return state_->size; }
-std::optional<Entry> Ledger::last() const { return state_->last; }
+Result<void> Ledger::checkpoint() {
+  if (!state_->key) return {};
+  state_->checkpoint_tried = base::SteadyClock::now();
+  const std::uint64_t size = state_->tip.tree.size();
+  // The record of the last checkpoint alone is nothing new.
+  if (size == 0 || (state_->checkpointed > 0 && size <= state_->checkpointed + 1)) return {};
+  std::string note;
+  std::uint64_t signed_size = 0;
+  auto made = state_->commit([&](State::Tip& at) {
+    signed_size = at.tree.size();
+    return state_->insert_checkpoint(at, {&*state_->key}, note);
+  });
+  if (!made) {
+    state_->checkpoint_problem = made.error().message;
+    return made;
+  }
+  state_->hand_on(note, signed_size);
+  return {};
+}
+
+Result<void> Ledger::checkpoint_when_due() {
+  const std::uint64_t since = state_->tip.tree.size() - std::min(state_->tip.tree.size(), state_->checkpointed);
+  const bool late = base::SteadyClock::now() - state_->checkpoint_tried >= state_->options.checkpoint_interval;
+  return late || since >= state_->options.checkpoint_entries ? checkpoint() : Result<void>();
+}
+
+Result<std::string> Ledger::rotate_key() {
+  if (!state_->key) return fail(Errc::unavailable, "the ledger has no key: audit.key_path is not set");
+  auto& state = *state_;
+  DE_TRY(auto made, PrivateKey::generate(state.start.origin));
+  const auto next_path = next_key_path(state.options.key_path);
+  DE_CHECK(write_key(next_path, made));
+  const auto before = state.head.key;
+  std::string note;
+  std::uint64_t signed_size = 0;
+  auto recorded = state.commit([&](State::Tip& at) -> Result<void> {
+    DE_CHECK(state.record_key(at, made.public_key(), "rotated"));
+    signed_size = at.tree.size();
+    return state.insert_checkpoint(at, {&*state.key, &made}, note);
+  });
+  if (!recorded) {
+    state.head.key = before;
+    return std::unexpected(recorded.error());
+  }
+  state.hand_on(note, signed_size);
+  state.key = std::move(made);
+  // When this fails the next start finds the new key where it lies.
+  DE_CHECK(write_key(state.options.key_path, *state.key));
+  ::unlink(next_path.c_str());
+  ::unlink((next_path + ".pub").c_str());
+  return state.key->public_key().text();
+}
+
+Result<void> Ledger::close() {
+  if (state_->closed) return {};
+  DE_CHECK(seal_batches());
+  DE_CHECK(checkpoint());
+  state_->head.running = false;
+  if (auto ended = state_->commit([](State::Tip&) -> Result<void> { return {}; }); !ended) {
+    state_->head.running = true;
+    return ended;
+  }
+  state_->closed = true;
+  return {};
+}
+
+std::uint64_t Ledger::size() const { return state_->tip.tree.size(); }
+std::optional<Entry> Ledger::last() const { return state_->tip.last; }
+
+Ledger::Status Ledger::status() const {
+  return {.segments = state_->start.number + 1,
+          .checkpointed = state_->checkpointed,
+          .checkpoint_time = state_->checkpoint_time,
+          .key_id = state_->key ? state_->key->public_key().id() : "",
+          .copy_problem = state_->copy_problem,
+          .checkpoint_problem = state_->checkpoint_problem};
+}
 
 }  // namespace daemoneye::ledger

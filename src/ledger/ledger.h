@@ -1,11 +1,13 @@
-// The audit ledger: append-only, hash-chained, its own database file in its own folder. Written by procmond alone,
-// read by anyone in its group. Layouts: docs/formats/ledger.md.
+// The audit ledger: an append-only Merkle log of hash-chained entries, in database files of its own in a folder of its
+// own. Written by procmond alone, read by anyone in its group. Layouts: docs/formats/ledger.md.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,9 @@ struct Entry {
   std::string payload;         // canonical JSON object
   base::Sha256Digest payload_digest{}, previous_hash{}, entry_hash{};
 };
+struct NewEntry {
+  std::string actor, action, payload;  // the payload must be a JSON object
+};
 
 inline constexpr std::size_t max_actor_bytes = 256, max_action_bytes = 64, max_payload_bytes = 64 * 1024;
 
@@ -36,29 +41,54 @@ class Ledger {
  public:
   struct Options {
     std::string path;
-    std::string reader_group;  // group given to folder and file when we may; empty: leave as it is
+    std::string reader_group;   // group given to folder and files when we may; empty: leave as it is
+    std::string boot = {};      // names this start of the machine: after a crash it tells whether the machine crashed
+    std::string key_path = {};  // signs checkpoints, made when missing; empty: no checkpoints
+    std::string name = {};      // of the machine, for the origin of a new ledger's checkpoints
+    std::chrono::milliseconds checkpoint_interval{300'000};
+    std::uint64_t checkpoint_entries = 10'000;
+    std::string checkpoint_copy = {};  // each checkpoint is appended to this file, too; empty: none
+    std::uint64_t segment_bytes = 64 * 1024 * 1024;
   };
   // Creates what is missing. Takes the single-writer lock (unavailable when held). Refuses (permission_denied) a
-  // folder others can write or that is not ours. Verifies the last entries and a torn journal; a batch journal left
-  // by a crash is sealed into a root entry.
+  // folder others can write or that is not ours. Verifies the last entries; brings a file of version 1 forward. After a
+  // crash what it left is sealed, kept aside and recorded ("crash_recovery").
   static Result<std::unique_ptr<Ledger>> open(const Options& options);
-  ~Ledger();
+  ~Ledger();  // without close() it counts as a crash
 
-  // Durable when it returns. The payload must be a JSON object. Returns the sequence.
+  // Durable when it returns. Returns the sequence (of the first).
   Result<std::uint64_t> append(const std::string& actor, const std::string& action, const std::string& payload);
-  // Journals the digest of batches that are about to be sent; durable when it returns.
+  Result<std::uint64_t> append(std::span<const NewEntry> entries);  // all or none
+
+  // Puts down the digests of batches that are about to be sent, so that a crash of this process loses none of them.
+  // Fails while their root could not be written.
   struct BatchDigest {
     event::Epoch epoch{};
     std::uint64_t sequence = 0;
     base::Sha256Digest digest{};
   };
   Result<void> journal_batches(const std::vector<BatchDigest>& batches);
-  // Turns the journal, if any, into one "batches" entry a contiguous range of an epoch: the Merkle root over its
-  // digests, with epoch and range. Called at most once a second.
+  // Turns what was journaled, if anything, into one "batches" entry a contiguous range of an epoch: the Merkle root
+  // over its digests, with epoch and range; durable. Called at most once a second.
   Result<void> seal_batches();
+
+  // Signs the tree head, unless nothing came since the last time. Nothing happens without a key.
+  Result<void> checkpoint();
+  // The same when it is due by time or number of entries.
+  Result<void> checkpoint_when_due();
+  // A new key, recorded, under a checkpoint that the old and the new key sign. Its public form.
+  Result<std::string> rotate_key();
+  // Seals and signs what is left; the end is no crash.
+  Result<void> close();
 
   [[nodiscard]] std::uint64_t size() const;
   [[nodiscard]] std::optional<Entry> last() const;
+  struct Status {
+    std::uint64_t segments = 1, checkpointed = 0;  // entries under the last checkpoint
+    std::optional<Timestamp> checkpoint_time;      // since the start
+    std::string key_id, copy_problem, checkpoint_problem;
+  };
+  [[nodiscard]] Status status() const;
 
  private:
   struct State;
@@ -66,32 +96,6 @@ class Ledger {
   std::unique_ptr<State> state_;
 };
 
-// Reads while the ledger is written, and when it is not.
-class LedgerReader {
- public:
-  static Result<std::unique_ptr<LedgerReader>> open(const std::string& path);
-  ~LedgerReader();
-
-  // Entries [from, from+count) in order until `each` returns false.
-  Result<void> read(std::uint64_t from, std::uint64_t count, const std::function<bool(const Entry&)>& each) const;
-  Result<std::uint64_t> size() const;
-
-  struct Bad {
-    std::uint64_t sequence = 0;
-    std::string what;
-  };
-  struct Report {
-    std::uint64_t entries = 0;
-    std::optional<Bad> first_bad;
-    base::Sha256Digest root{};  // Merkle root over all entries' leaves
-  };
-  // Walks every entry: sequence, time order, digests, chain.
-  Result<Report> verify() const;
-
- private:
-  struct State;
-  explicit LedgerReader(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
-};
-
 }  // namespace daemoneye::ledger
+
+#include "ledger/reader.h"

@@ -72,6 +72,7 @@ TEST(Ledger, ContinuesWhereItEnded) {
     auto ledger = temp.open();
     EXPECT_EQ(ledger->size(), run);
     EXPECT_EQ(ledger->append("procmond", "start", "{}").value(), run);
+    ASSERT_TRUE(ledger->close());
   }
   EXPECT_FALSE(temp.verify().first_bad);
 }
@@ -82,7 +83,7 @@ TEST(Ledger, TimeNeverGoesBack) {
   future.time.ns = std::numeric_limits<std::int64_t>::max() - 1;
   future.actor = future.action = "x";
   future.payload = "{}";
-  temp.open().reset();
+  ASSERT_TRUE(temp.open()->close());
   ASSERT_EQ(temp.tamper(TempLedger::insert_sql(future, /*head=*/true)), "");
   auto ledger = temp.open();
   ASSERT_TRUE(ledger->append("procmond", "start", "{}"));
@@ -141,7 +142,7 @@ TEST(Ledger, RefusesABatchNumberThatComesAgain) {
 TEST(Ledger, HasOneWriter) {
   const TempLedger temp;
   auto first = temp.open();
-  const auto second = Ledger::open({temp.path(), ""});
+  const auto second = Ledger::open(temp.options());
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, Errc::unavailable);
   first.reset();
@@ -170,7 +171,7 @@ TEST(Ledger, RefusesAFolderThatOthersCanWrite) {
     const TempLedger temp;
     std::filesystem::create_directory(temp.folder());
     ASSERT_EQ(::chmod(temp.folder().c_str(), mode), 0);
-    const auto opened = Ledger::open({temp.path(), ""});
+    const auto opened = Ledger::open(temp.options());
     ASSERT_FALSE(opened);
     EXPECT_EQ(opened.error().code, Errc::permission_denied);
     EXPECT_FALSE(std::filesystem::exists(temp.path()));
@@ -181,14 +182,14 @@ TEST(Ledger, RefusesLinksInPlaceOfFolderOrFile) {
   const TempLedger temp;
   std::filesystem::create_directory(temp.root() + "/elsewhere");
   std::filesystem::create_directory_symlink(temp.root() + "/elsewhere", temp.folder());
-  auto opened = Ledger::open({temp.path(), ""});
+  auto opened = Ledger::open(temp.options());
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Errc::permission_denied);
   std::filesystem::remove(temp.folder());
   std::filesystem::create_directory(temp.folder());
   ASSERT_EQ(::chmod(temp.folder().c_str(), 0750), 0);
   std::filesystem::create_symlink(temp.root() + "/elsewhere/file", temp.path());
-  opened = Ledger::open({temp.path(), ""});
+  opened = Ledger::open(temp.options());
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Errc::permission_denied);
   EXPECT_FALSE(std::filesystem::exists(temp.root() + "/elsewhere/file"));
@@ -199,14 +200,16 @@ TEST(Ledger, RefusesAFolderOfAnotherUser) {
   const TempLedger temp;
   std::filesystem::create_directory(temp.folder());
   ASSERT_EQ(::chown(temp.folder().c_str(), 65534, 65534), 0);
-  const auto opened = Ledger::open({temp.path(), ""});
+  const auto opened = Ledger::open(temp.options());
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Errc::permission_denied);
 }
 
 TEST(Ledger, ServesItsOwnerWhereTheReadersGroupDoesNotExist) {
   const TempLedger temp;
-  auto ledger = Ledger::open({temp.path(), "no-such-group-here"});
+  auto options = temp.options();
+  options.reader_group = "no-such-group-here";
+  auto ledger = Ledger::open(options);
   ASSERT_TRUE(ledger) << ledger.error().message;
   EXPECT_TRUE((*ledger)->append("procmond", "start", "{}"));
 }

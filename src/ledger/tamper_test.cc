@@ -15,6 +15,7 @@ void fill(const TempLedger& temp) {
   for (std::uint64_t i = 0; i < total; ++i) {
     ASSERT_TRUE(ledger->append("procmond", "start", R"({"n":)" + std::to_string(i) + "}"));
   }
+  ASSERT_TRUE(ledger->close());
 }
 
 struct Tampering {
@@ -35,7 +36,7 @@ TEST_P(TamperedLedger, IsFoundAtTheFirstBadEntry) {
   EXPECT_EQ(report.first_bad->sequence, GetParam().first_bad) << report.first_bad->what;
   EXPECT_FALSE(report.first_bad->what.empty());
   EXPECT_EQ(report.entries, GetParam().first_bad);  // those before are good
-  EXPECT_FALSE(Ledger::open({temp.path(), ""}));    // and the writer builds nothing on it
+  EXPECT_FALSE(Ledger::open(temp.options()));       // and the writer builds nothing on it
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -45,12 +46,6 @@ INSTANTIATE_TEST_SUITE_P(
         Tampering{"Actor", "UPDATE entries SET actor = 'agent' WHERE sequence = 4", 4},
         Tampering{"Action", "UPDATE entries SET action = 'stop' WHERE sequence = 4", 4},
         Tampering{"Payload", "UPDATE entries SET payload = '{}' WHERE sequence = 4", 4},
-        Tampering{"PayloadDigest", "UPDATE entries SET payload_digest = zeroblob(32) WHERE sequence = 4", 4},
-        Tampering{"PayloadWithItsDigest",
-                  "UPDATE entries SET payload = '{}', payload_digest = "
-                  "x'44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a' WHERE sequence = 4",
-                  4},
-        Tampering{"PreviousHash", "UPDATE entries SET previous_hash = zeroblob(32) WHERE sequence = 4", 4},
         Tampering{"EntryHash", "UPDATE entries SET entry_hash = zeroblob(32) WHERE sequence = 4", 4},
         Tampering{"ShortHash", "UPDATE entries SET entry_hash = x'00' WHERE sequence = 4", 4},
         Tampering{"Deleted", "DELETE FROM entries WHERE sequence = 4", 4},
@@ -66,8 +61,7 @@ INSTANTIATE_TEST_SUITE_P(
             "Inserted",
             "UPDATE entries SET sequence = sequence + 100 WHERE sequence >= 5;"
             "UPDATE entries SET sequence = sequence - 99 WHERE sequence >= 100;"
-            "INSERT INTO entries SELECT 5, time, actor, action, payload, payload_digest, previous_hash, entry_hash "
-            "FROM entries WHERE sequence = 4",
+            "INSERT INTO entries SELECT 5, time, actor, action, payload, entry_hash FROM entries WHERE sequence = 4",
             5},
         Tampering{"Negative", "UPDATE entries SET sequence = -5 WHERE sequence = 4", 0},
         Tampering{"HeadShortened", "UPDATE head SET size = 8", 8},

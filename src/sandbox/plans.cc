@@ -11,6 +11,9 @@ Plan collector_plan(const CollectorPlace& place) {
     plan.paths = {{"/proc", PathAccess::read},
                   {place.passwd_folder, PathAccess::read_files},
                   {place.ledger_folder, PathAccess::write}};
+    if (!place.key_folder.empty() && place.key_folder != place.ledger_folder) {
+      plan.paths->push_back({place.key_folder, PathAccess::write});
+    }
   }
   return plan;
 }

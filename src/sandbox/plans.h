@@ -9,8 +9,9 @@
 namespace daemoneye::sandbox {
 
 struct CollectorPlace {
-  std::string user;           // to change to; empty when not started as root
-  std::string ledger_folder;  // the only place it writes
+  std::string user;             // to change to; empty when not started as root
+  std::string ledger_folder;    // the only place it writes
+  std::string key_folder = {};  // of the key that signs checkpoints, when it is another
   std::string passwd_folder = "/etc";
   // Landlock hides the executables and folders of one's own user's processes, too. Where /proc is all there is to see
   // them by, and no other wall stands, they are worth more than it.

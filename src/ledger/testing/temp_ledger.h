@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "ledger/ledger.h"
 
@@ -29,8 +30,28 @@ class TempLedger {
   [[nodiscard]] std::string folder() const { return root_ + "/audit"; }
   [[nodiscard]] std::string path() const { return folder() + "/audit.redb"; }
 
+  [[nodiscard]] Ledger::Options options() const {
+    Ledger::Options options;
+    options.path = path();
+    return options;
+  }
+  // With a key, which the checkpoints of a test are signed with.
+  [[nodiscard]] Ledger::Options signing_options() const {
+    auto all = options();
+    all.key_path = folder() + "/checkpoint.key";
+    all.name = "test-host";
+    return all;
+  }
+  [[nodiscard]] PublicKey public_key() const {
+    return PublicKey::parse(base::read_file(folder() + "/checkpoint.key.pub", 1024).value()).value();
+  }
   [[nodiscard]] std::unique_ptr<Ledger> open(const std::string& group = "") const {
-    auto opened = Ledger::open({path(), group});
+    auto all = options();
+    all.reader_group = group;
+    return open_with(all);
+  }
+  [[nodiscard]] static std::unique_ptr<Ledger> open_with(const Ledger::Options& options) {
+    auto opened = Ledger::open(options);
     EXPECT_TRUE(opened) << (opened ? "" : opened.error().message);
     return opened ? *std::move(opened) : nullptr;
   }
@@ -39,8 +60,9 @@ class TempLedger {
     EXPECT_TRUE(opened) << (opened ? "" : opened.error().message);
     return opened ? *std::move(opened) : nullptr;
   }
-  [[nodiscard]] LedgerReader::Report verify() const {
-    const auto report = reader()->verify();
+  [[nodiscard]] LedgerReader::Report verify(
+      const LedgerReader::VerifyOptions& options = LedgerReader::VerifyOptions()) const {
+    const auto report = reader()->verify(options);
     EXPECT_TRUE(report) << (report ? "" : report.error().message);
     return report.value_or(LedgerReader::Report());
   }
@@ -55,8 +77,12 @@ class TempLedger {
 
   // What someone with the right to write the file can do to it. The error text, or "" when it was done.
   [[nodiscard]] std::string tamper(const std::string& sql, bool drop_triggers = true) const {
+    return tamper_file(path(), sql, drop_triggers);
+  }
+  [[nodiscard]] static std::string tamper_file(const std::string& file, const std::string& sql,
+                                               bool drop_triggers = true) {
     sqlite3* handle = nullptr;
-    EXPECT_EQ(sqlite3_open(path().c_str(), &handle), SQLITE_OK);
+    EXPECT_EQ(sqlite3_open(file.c_str(), &handle), SQLITE_OK);
     const std::string all = (drop_triggers ? "DROP TRIGGER IF EXISTS entries_never_change;"
                                              "DROP TRIGGER IF EXISTS entries_never_go;"
                                            : "") +
@@ -76,8 +102,7 @@ class TempLedger {
     const auto blob = [](const base::Sha256Digest& digest) { return "x'" + base::to_hex(digest) + "'"; };
     std::string sql = "INSERT OR REPLACE INTO entries VALUES (" + std::to_string(entry.sequence) + "," +
                       std::to_string(entry.time.ns) + ",'" + entry.actor + "','" + entry.action + "','" +
-                      entry.payload + "'," + blob(entry.payload_digest) + "," + blob(entry.previous_hash) + "," +
-                      blob(entry.entry_hash) + ");";
+                      entry.payload + "'," + blob(entry.entry_hash) + ");";
     if (head) {
       sql += "UPDATE head SET size = " + std::to_string(entry.sequence + 1) + ", last_hash = " + blob(entry.entry_hash);
     }
