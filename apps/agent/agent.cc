@@ -94,6 +94,7 @@ Result<void> Agent::start() {
          reload();
          return {};
        },
+       .rotate_audit_key = [this](uid_t by) { return collector_->rotate_key(by); },
        .on_refusal =
            [this](uid_t by, const std::string& payload) {
              const auto now = base::SteadyClock::now();

@@ -92,6 +92,8 @@ void CollectorPeer::on_message(ipc::Message message) {
     if (sent_audit_.erase(reply->id) > 0 && reply->error) {
       ++audit_refused_;
       observe::log(Level::error, "ledger", "audit entry was refused", {{"error", reply->message}});
+    } else if (reply->error) {
+      observe::log(Level::error, "ledger", "the collector refused a request", {{"error", reply->message}});
     }
   } else {
     end("the collector sent a message that is not for an agent");
@@ -160,6 +162,16 @@ void CollectorPeer::on_committed(std::uint64_t line, std::uint64_t sequence, con
   }
   if (line != line_ || !receiver_) return;  // the next greeting tells what is committed
   send(receiver_->on_committed(sequence));
+}
+
+Result<void> CollectorPeer::rotate_key(uid_t by) {
+  if (!connection_ || !receiver_) return fail(Errc::unavailable, "the collector (procmond) is not connected");
+  ipc::Request request;
+  request.id = next_request_++;
+  request.kind = ipc::RequestKind::rotate_key;
+  request.payload = "{\"actor\":\"uid:" + std::to_string(by) + " (asserted by agent)\"}";
+  send(request);
+  return {};
 }
 
 void CollectorPeer::audit(const std::string& action, const std::string& payload_json) {

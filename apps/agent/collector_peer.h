@@ -40,6 +40,9 @@ class CollectorPeer {
   // Larger payloads than the ledger takes are lost, too.
   static constexpr std::size_t max_waiting_audit = 1000, max_audit_bytes = 60 * 1024;
 
+  // Asks it for a new key for the ledger's checkpoints, in this operator's name. unavailable while it is away.
+  Result<void> rotate_key(uid_t by);
+
   [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
 
  private:

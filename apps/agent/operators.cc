@@ -130,6 +130,10 @@ Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& requ
       if (!peer.admin) return fail(Errc::permission_denied, "reload needs root or group " + options_.admin_group);
       DE_CHECK(handlers_.reload(peer.credentials.uid));
       return "{}";
+    case ipc::RequestKind::rotate_audit_key:
+      if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
+      DE_CHECK(handlers_.rotate_audit_key(peer.credentials.uid));
+      return "{}";
     case ipc::RequestKind::maintain:
       if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
       return handlers_.maintain(peer.credentials.uid, request.payload);

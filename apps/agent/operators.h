@@ -25,7 +25,7 @@ class Operators {
   };
   struct Handlers {
     std::function<std::string()> health_json, metrics_text;
-    std::function<Result<void>(uid_t asked_by)> reload;
+    std::function<Result<void>(uid_t asked_by)> reload, rotate_audit_key;
     std::function<void(uid_t by, const std::string& payload)> on_refusal;
     std::function<Result<std::string>(uid_t by, const std::string& payload)> maintain;
     std::function<std::string()> maintenance_json;

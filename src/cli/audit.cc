@@ -1,13 +1,20 @@
-// audit: the ledger, read and verified.
+// audit: the ledger, read, verified and proven; proofs and checkpoints verified with the public key alone.
 #include <CLI/CLI.hpp>
 #include <ostream>
+#include <thread>
 
+#include "base/file.h"
 #include "base/text.h"
+#include "cli/audit_events.h"
+#include "cli/progress.h"
 #include "cli/verbs.h"
 #include "ledger/ledger.h"
 
 namespace daemoneye::cli {
 namespace {
+
+constexpr std::chrono::milliseconds look_again{50};
+constexpr std::size_t max_key_file_bytes = 4096, max_checkpoint_file_bytes = 64 * 1024 * 1024;
 
 Outcome<std::unique_ptr<ledger::LedgerReader>> open_ledger(Invocation& invocation) {
   CLI_TRY(const auto* loaded, invocation.loaded());
@@ -21,22 +28,100 @@ Outcome<std::unique_ptr<ledger::LedgerReader>> open_ledger(Invocation& invocatio
   return std::unexpected(std::move(failure));
 }
 
-Outcome<Exit> verify_ledger(Invocation& invocation) {
-  CLI_TRY(const auto reader, open_ledger(invocation));
-  CLI_TRY(const auto report, reader->verify());
-  event::Value bad_sequence, bad_what;
-  if (report.first_bad) {
-    bad_sequence = static_cast<std::int64_t>(report.first_bad->sequence);
-    bad_what = report.first_bad->what;
+// A file that the caller names: what is wrong with it is told with its name, as invalid input.
+template <class T, class Parse>
+Outcome<T> read_named(const std::string& path, std::size_t max_bytes, Parse parse) {
+  auto bytes = base::read_file(path, max_bytes);
+  if (!bytes) return std::unexpected(Failure(Exit::usage, bytes.error().message));
+  auto parsed = parse(*bytes);
+  if (!parsed) return std::unexpected(Failure(Exit::usage, path + ": " + base::printable(parsed.error().message)));
+  return std::move(*parsed);
+}
+
+Outcome<ledger::PublicKey> read_key(const std::string& path) {
+  return read_named<ledger::PublicKey>(path, max_key_file_bytes,
+                                       [](const std::string& text) { return ledger::PublicKey::parse(text); });
+}
+
+struct SignedCheckpoint {
+  ledger::Note note;
+  ledger::Checkpoint checkpoint;
+};
+
+// All that stand in the file; at least one.
+Outcome<std::vector<SignedCheckpoint>> read_checkpoints(const std::string& path) {
+  return read_named<std::vector<SignedCheckpoint>>(
+      path, max_checkpoint_file_bytes, [](const std::string& bytes) -> Result<std::vector<SignedCheckpoint>> {
+        DE_TRY(auto notes, ledger::parse_notes(bytes));
+        if (notes.empty()) return fail(Errc::invalid_input, "holds no checkpoint");
+        std::vector<SignedCheckpoint> all;
+        for (auto& note : notes) {
+          DE_TRY(auto checkpoint, ledger::Checkpoint::parse(note.text));
+          all.push_back({std::move(note), std::move(checkpoint)});
+        }
+        return all;
+      });
+}
+
+struct VerifyRequest {
+  bool events = false;
+  std::string key, against;
+};
+
+Outcome<Exit> verify_ledger(const VerifyRequest& request, Invocation& invocation) {
+  ledger::LedgerReader::VerifyOptions options;
+  if (!request.key.empty()) {
+    CLI_TRY(auto key, read_key(request.key));
+    options.key = std::move(key);
   }
-  write_record(invocation, {{"entries"}, {"root"}, {"verdict"}, {"first_bad_seq"}, {"first_bad"}},
-               {static_cast<std::int64_t>(report.entries), base::to_hex(report.root),
-                std::string(report.first_bad ? "bad" : "intact"), bad_sequence, bad_what});
-  if (!report.first_bad) return Exit::done;
+  if (!request.against.empty()) {
+    CLI_TRY(auto kept, read_checkpoints(request.against));
+    for (auto& [note, checkpoint] : kept) {
+      if (options.key && !note.is_signed_by(*options.key)) {
+        return std::unexpected(Failure(Exit::integrity, request.against + ": a checkpoint of " +
+                                                            std::to_string(checkpoint.size) +
+                                                            " entries is not signed by the key " + options.key->id()));
+      }
+      options.against.push_back(std::move(note));
+    }
+  }
+  CLI_TRY(const auto reader, open_ledger(invocation));
+  Progress progress(invocation, "verifying the ledger");
+  options.progress = [&](std::uint64_t done, std::uint64_t total) { progress.show(done, total); };
+  options.stop = [&] { return invocation.interrupted() || invocation.deadline().expired(); };
+  const auto report = reader->verify(options);
+  progress.clear();
+  if (!report) {
+    if (report.error().code != Errc::cancelled) return std::unexpected(Failure(report.error()));
+    return std::unexpected(Failure(Exit::failed, report.error().message, {"--timeout gives it more time"}));
+  }
+  event::Value bad_sequence, bad_what, last_key;
+  if (report->first_bad) {
+    bad_sequence = static_cast<std::int64_t>(report->first_bad->sequence);
+    bad_what = report->first_bad->what;
+  }
+  if (!report->keys.empty()) last_key = report->keys.back();
+  if (!request.events || report->first_bad) {
+    write_record(
+        invocation,
+        {{"entries"},
+         {"root"},
+         {"verdict"},
+         {"first_bad_seq"},
+         {"first_bad"},
+         {"checkpoints"},
+         {"signed_until"},
+         {"key"}},
+        {static_cast<std::int64_t>(report->entries), base::to_hex(report->root),
+         std::string(report->first_bad ? "bad" : "intact"), bad_sequence, bad_what,
+         static_cast<std::int64_t>(report->checkpoints), static_cast<std::int64_t>(report->signed_until), last_key});
+  }
+  for (const auto& notice : report->notices) invocation.err() << "note: " << base::printable(notice) << '\n';
+  if (!report->first_bad) return request.events ? verify_events(*reader, invocation) : Outcome<Exit>(Exit::done);
   invocation.out().flush();
   return std::unexpected(
-      Failure(Exit::integrity, "entry " + std::to_string(report.first_bad->sequence) +
-                                   " of the ledger is bad: " + base::printable(report.first_bad->what)));
+      Failure(Exit::integrity, "entry " + std::to_string(report->first_bad->sequence) +
+                                   " of the ledger is bad: " + base::printable(report->first_bad->what)));
 }
 
 struct ShowOptions {
@@ -69,16 +154,230 @@ Outcome<Exit> show_ledger(const ShowOptions& options, Invocation& invocation) {
   return Exit::done;
 }
 
+// Whole, or not at all: a proof that was cut is none.
+Outcome<Exit> write_out(const std::string& bytes, const std::string& out, Invocation& invocation) {
+  if (out.empty() || out == "-") {
+    invocation.out() << bytes;
+    return Exit::done;
+  }
+  if (auto written = base::write_file_atomic(out, bytes, 0644); !written) {
+    return std::unexpected(Failure(written.error()));
+  }
+  return Exit::done;
+}
+
+struct ProveRequest {
+  std::optional<std::uint64_t> sequence, from;
+  std::string out;
+};
+
+Outcome<Exit> prove(const ProveRequest& request, Invocation& invocation) {
+  CLI_TRY(const auto reader, open_ledger(invocation));
+  CLI_TRY(const auto proof,
+          request.sequence ? reader->prove_entry(*request.sequence) : reader->prove_consistency(*request.from));
+  const bool json = invocation.format() == Format::json || invocation.format() == Format::jsonl;
+  return write_out(json ? proof.json() : proof.text(), request.out, invocation);
+}
+
+Outcome<Exit> export_checkpoint(const std::string& out, Invocation& invocation) {
+  CLI_TRY(const auto reader, open_ledger(invocation));
+  CLI_TRY(const auto note, reader->checkpoint_covering(1));
+  if (!note) return std::unexpected(Failure(Exit::unavailable, "the ledger has no signed checkpoint yet"));
+  return write_out(*note, out, invocation);
+}
+
+struct OfflineRequest {
+  std::string file, key, against, proof;
+};
+
+std::unexpected<Failure> violated(const std::string& what) {
+  return std::unexpected(Failure(Exit::integrity, base::printable(what)));
+}
+
+Outcome<SignedCheckpoint> read_anchor(const std::string& path, const ledger::PublicKey& key) {
+  CLI_TRY(auto kept, read_checkpoints(path));
+  if (!kept.back().note.is_signed_by(key)) {
+    return violated(path + ": its last checkpoint is not signed by the key " + key.id());
+  }
+  return std::move(kept.back());
+}
+
+Outcome<Exit> verify_proof_file(const OfflineRequest& request, Invocation& invocation) {
+  CLI_TRY(const auto key, read_key(request.key));
+  CLI_TRY(const auto proof,
+          read_named<ledger::Proof>(request.file, ledger::max_proof_bytes,
+                                    [](const std::string& bytes) { return ledger::Proof::parse(bytes); }));
+  const auto checkpoint = ledger::verify_proof(proof, key);
+  if (!checkpoint) return violated(request.file + ": " + checkpoint.error().message);
+  const bool inclusion = proof.kind == ledger::Proof::Kind::inclusion;
+  if (!request.against.empty()) {
+    CLI_TRY(const auto anchor, read_anchor(request.against, key));
+    if (anchor.checkpoint.origin != checkpoint->origin) return violated(request.against + ": is of another ledger");
+    const std::uint64_t shown = inclusion ? checkpoint->size : proof.from;
+    const auto& shown_root = inclusion ? checkpoint->root : proof.from_root;
+    if (anchor.checkpoint.size != shown) {
+      return std::unexpected(Failure(Exit::usage, request.against + ": is of " +
+                                                      std::to_string(anchor.checkpoint.size) +
+                                                      " entries, and the proof speaks of " + std::to_string(shown)));
+    }
+    if (anchor.checkpoint.root != shown_root) {
+      return violated("the ledger forked: the checkpoint of " + std::to_string(shown) +
+                      " entries that was kept has another root than the proof");
+    }
+  }
+  std::vector<OutputColumn> columns = {{"verdict"}, {"origin"}, {"size"}, {"root"}};
+  Row row = {std::string("valid"), checkpoint->origin, static_cast<std::int64_t>(checkpoint->size),
+             base::to_hex(checkpoint->root)};
+  if (inclusion) {
+    columns.insert(columns.end(), {{"seq"}, {"time", true}, {"actor"}, {"action"}, {"payload"}});
+    row.insert(row.end(),
+               {static_cast<std::int64_t>(proof.index), proof.time_ns, proof.actor, proof.action, proof.payload});
+  } else {
+    columns.insert(columns.end(), {{"from"}, {"from_root"}});
+    row.insert(row.end(), {static_cast<std::int64_t>(proof.from), base::to_hex(proof.from_root)});
+  }
+  write_record(invocation, columns, row);
+  return Exit::done;
+}
+
+Outcome<Exit> verify_checkpoint_file(const OfflineRequest& request, Invocation& invocation) {
+  CLI_TRY(const auto key, read_key(request.key));
+  CLI_TRY(const auto all, read_checkpoints(request.file));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto& [note, checkpoint] = all[i];
+    if (!note.is_signed_by(key)) {
+      return violated(request.file + ": the checkpoint of " + std::to_string(checkpoint.size) +
+                      " entries is not signed by the key " + key.id());
+    }
+    if (i == 0) continue;
+    const auto& before = all[i - 1].checkpoint;
+    if (before.origin != checkpoint.origin) return violated(request.file + ": holds checkpoints of two ledgers");
+    if (checkpoint.size < before.size || (checkpoint.size == before.size && checkpoint.root != before.root)) {
+      return violated(request.file + ": after a checkpoint of " + std::to_string(before.size) + " entries one of " +
+                      std::to_string(checkpoint.size) + " that contradicts it: the ledger was put back or forked");
+    }
+  }
+  const auto& newest = all.back().checkpoint;
+  std::string consistency = "not asked for";
+  if (!request.against.empty()) {
+    CLI_TRY(const auto anchor, read_anchor(request.against, key));
+    const auto& old = anchor.checkpoint;
+    if (old.origin != newest.origin) return violated(request.against + ": is of another ledger");
+    if (newest.size < old.size) {
+      return violated("the ledger had " + std::to_string(old.size) + " entries and now shows " +
+                      std::to_string(newest.size) + ": it was cut off or put back to an older copy");
+    }
+    if (newest.size == old.size && newest.root != old.root) {
+      return violated("the ledger forked: two checkpoints of " + std::to_string(old.size) + " entries differ");
+    }
+    consistency = newest.size == old.size ? "proven" : "unknown";
+    if (newest.size != old.size && !request.proof.empty()) {
+      CLI_TRY(const auto proof,
+              read_named<ledger::Proof>(request.proof, ledger::max_proof_bytes,
+                                        [](const std::string& bytes) { return ledger::Proof::parse(bytes); }));
+      const auto shown = ledger::verify_proof(proof, key);
+      if (!shown) return violated(request.proof + ": " + shown.error().message);
+      if (proof.kind != ledger::Proof::Kind::consistency || proof.from != old.size || *shown != newest) {
+        return std::unexpected(Failure(Exit::usage, request.proof + ": is not a proof from " +
+                                                        std::to_string(old.size) + " to " +
+                                                        std::to_string(newest.size) + " entries of this ledger"));
+      }
+      if (proof.from_root != old.root) {
+        return violated("the ledger forked: its first " + std::to_string(old.size) +
+                        " entries are not those of the checkpoint that was kept");
+      }
+      consistency = "proven";
+    }
+  }
+  write_record(invocation,
+               {{"verdict"}, {"origin"}, {"size"}, {"root"}, {"key"}, {"checkpoints"}, {"goes_on_from_old"}},
+               {std::string("valid"), newest.origin, static_cast<std::int64_t>(newest.size), base::to_hex(newest.root),
+                key.id(), static_cast<std::int64_t>(all.size()), consistency});
+  if (consistency != "unknown") return Exit::done;
+  invocation.out().flush();
+  return std::unexpected(
+      Failure(Exit::degraded, "both are signed, but nothing here shows that the newer goes on from the older",
+              {"--proof FILE shows it, made on the host by: daemoneye-cli audit prove --from SIZE --out FILE"}));
+}
+
+// The collector makes it, at the agent's asking; done when the new public key is there.
+Outcome<Exit> rotate_key(Invocation& invocation) {
+  CLI_TRY(const auto* loaded, invocation.loaded());
+  const auto path = loaded->settings.audit.key_path + ".pub";
+  CLI_TRY(const auto before, read_key(path));
+  CLI_TRY(const auto agent, invocation.agent(invocation.deadline()));
+  CLI_TRY(const auto asked, agent->call(ipc::RequestKind::rotate_audit_key, "{}", invocation.deadline()));
+  static_cast<void>(asked);  // {}
+  while (true) {
+    CLI_TRY(const auto now, read_key(path));
+    if (now != before) {
+      write_record(invocation, {{"key"}, {"before"}}, {event::Value(now.text()), event::Value(before.text())});
+      return Exit::done;
+    }
+    if (invocation.deadline().expired() || invocation.interrupted()) {
+      return std::unexpected(Failure(Exit::failed, "asked for, but there is no new key within --timeout",
+                                     {"daemoneye-cli audit show tells what the collector recorded"}));
+    }
+    std::this_thread::sleep_for(look_again);
+  }
+}
+
+void add_verify(CLI::App& audit, Action& chosen) {
+  auto* verify = add_verb(audit, "verify", "Check every entry, hash, stored subtree, checkpoint and signature");
+  const auto request = std::make_shared<VerifyRequest>();  // shared: the parser fills what the action reads
+  verify->add_flag("--events", request->events, "Then hold the event store against it, batch by batch");
+  verify->add_option("--key", request->key, "Public key that must have signed it")->type_name("FILE");
+  verify->add_option("--against", request->against, "Checkpoints that were kept elsewhere")->type_name("FILE");
+  verify->callback([request, &chosen] {
+    chosen = [request](Invocation& invocation) { return verify_ledger(*request, invocation); };
+  });
+}
+
+void add_proofs(CLI::App& audit, Action& chosen) {
+  auto* prove_verb = add_verb(audit, "prove", "A proof that anyone can verify: C2SP text, or JSON with --format json");
+  const auto request = std::make_shared<ProveRequest>();
+  auto* what = prove_verb->add_option_group("what");
+  what->add_option("--seq", request->sequence, "That this entry is in the ledger")->type_name("SEQ");
+  what->add_option("--from", request->from, "That the ledger goes on from when it had so many entries")
+      ->type_name("SIZE");
+  what->require_option(1);
+  prove_verb->add_option("--out", request->out, "File to write")->type_name("FILE");
+  prove_verb->callback(
+      [request, &chosen] { chosen = [request](Invocation& invocation) { return prove(*request, invocation); }; });
+
+  auto* checkpoint = add_verb(audit, "checkpoint", "Print the newest signed checkpoint, to be kept elsewhere");
+  const auto out = std::make_shared<std::string>();
+  checkpoint->add_option("--out", *out, "File to write")->type_name("FILE");
+  checkpoint->callback(
+      [out, &chosen] { chosen = [out](Invocation& invocation) { return export_checkpoint(*out, invocation); }; });
+}
+
+void add_offline(CLI::App& audit, Action& chosen) {
+  const auto add = [&](const char* name, const char* help, auto run, bool with_proof) {
+    auto* verb = add_verb(audit, name, help);
+    const auto request = std::make_shared<OfflineRequest>();
+    verb->add_option("file", request->file, "The file")->required()->type_name("FILE");
+    verb->add_option("--key", request->key, "The ledger's public key")->required()->type_name("FILE");
+    verb->add_option("--against", request->against, "A checkpoint that was kept")->type_name("FILE");
+    if (with_proof) {
+      verb->add_option("--proof", request->proof, "Proof that one goes on from the other")->type_name("FILE");
+    }
+    verb->callback([request, run, &chosen] {
+      chosen = [request, run](Invocation& invocation) { return run(*request, invocation); };
+    });
+  };
+  add("verify-proof", "Verify a proof with the public key alone", verify_proof_file, false);
+  add("verify-checkpoint", "Verify a checkpoint with the public key alone", verify_checkpoint_file, true);
+}
+
 }  // namespace
 
 void add_audit(CLI::App& app, Action& chosen) {
   auto* audit = add_verb(app, "audit", "The audit ledger");
   audit->require_subcommand(1);
-  add_verb(*audit, "verify", "Check every entry: order, digests, chain")->callback([&chosen] {
-    chosen = verify_ledger;
-  });
+  add_verify(*audit, chosen);
   auto* show = add_verb(*audit, "show", "Print entries, the last ones unless told");
-  const auto options = std::make_shared<ShowOptions>();  // shared: the parser fills what the action reads
+  const auto options = std::make_shared<ShowOptions>();
   show->add_option("--from", options->from, "From this sequence number on")
       ->type_name("SEQ")
       ->check(CLI::NonNegativeNumber);
@@ -88,6 +387,11 @@ void add_audit(CLI::App& app, Action& chosen) {
       ->capture_default_str();
   show->callback(
       [options, &chosen] { chosen = [options](Invocation& invocation) { return show_ledger(*options, invocation); }; });
+  add_proofs(*audit, chosen);
+  add_offline(*audit, chosen);
+  add_verb(*audit, "rotate-key", "Have a new signing key made; the old one signs for it")->callback([&chosen] {
+    chosen = rotate_key;
+  });
 }
 
 }  // namespace daemoneye::cli

@@ -164,6 +164,7 @@ void Tasks::handle(const ipc::Request& request, Answer reply) {
   switch (request.kind) {
     case ipc::RequestKind::append_audit: return at_once(append_audit(request.payload));
     case ipc::RequestKind::capabilities: return at_once(json(capabilities_()).dump());
+    case ipc::RequestKind::rotate_key: return at_once(rotate_key(request.payload));
     case ipc::RequestKind::enumerate:
     case ipc::RequestKind::hash_path: break;
     default: return at_once(fail(Errc::invalid_input, "the collector does not answer this kind of request"));
@@ -230,6 +231,17 @@ Result<std::string> Tasks::append_audit(const std::string& payload) {
   DE_TRY(const std::uint64_t sequence,
          ledger_.append(actor, "agent." + action, body.dump(-1, ' ', false, json::error_handler_t::replace)));
   return json{{"seq", sequence}}.dump();
+}
+
+Result<std::string> Tasks::rotate_key(const std::string& payload) {
+  DE_TRY(const json object, parse_object(payload));
+  DE_TRY(const std::string actor, take_text(object, "actor", "agent"));
+  if (!is_agent_actor(actor))
+    return fail(Errc::invalid_input, "actor '" + base::printable(actor) + "' is not the agent's to name");
+  // Who asked stands in the log before what was asked for.
+  DE_CHECK(ledger_.append(actor, "agent.rotate_key", "{}"));
+  DE_TRY(const auto key, ledger_.rotate_key());
+  return json{{"key", key}}.dump();
 }
 
 Result<std::unique_ptr<Tasks::Enumeration>> Tasks::prepare(const std::string& payload) const {

@@ -69,6 +69,7 @@ class Tasks {
   };
 
   Result<std::string> append_audit(const std::string& payload);
+  Result<std::string> rotate_key(const std::string& payload);
   Result<std::unique_ptr<Enumeration>> prepare(const std::string& payload) const;
   void start_enumeration(std::uint64_t id, const std::string& payload);
   void start_hash(std::uint64_t id, const std::string& payload);

@@ -333,6 +333,8 @@ std::string_view to_string(RequestKind kind) {
     case RequestKind::enumerate: return "enumerate";
     case RequestKind::hash_path: return "hash_path";
     case RequestKind::capabilities: return "capabilities";
+    case RequestKind::rotate_key: return "rotate_key";
+    case RequestKind::rotate_audit_key: return "rotate_audit_key";
     case RequestKind::health: return "health";
     case RequestKind::metrics: return "metrics";
     case RequestKind::reload: return "reload";

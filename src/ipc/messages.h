@@ -72,17 +72,19 @@ struct Heartbeat {
   std::string metrics_text;  // empty: unchanged
 };
 
-// The closed table of requests. agent -> collector: the first four; operator -> agent: the rest.
+// The closed table of requests. agent -> collector: the first five; operator -> agent: the rest.
 enum class RequestKind : std::uint32_t {
-  append_audit = 1,     // {"actor":…,"action":…,"payload":{…}} -> {"seq":N}
-  enumerate = 2,        // {"task_id":…,"fields":[…],"filter":…,"threshold":N} ->
-                        // {"processes":[…],"errors":[…],"truncated":B}
-  hash_path = 3,        // {"path":…} -> {"sha256":…}
-  capabilities = 4,     // {} -> {…}
-  health = 16,          // {} -> HealthBoard JSON
-  metrics = 17,         // {} -> {"text":…}
-  reload = 18,          // {} ; root or daemoneye-admin
-  record_refusal = 19,  // {"digest":…,"reason":…}: refused SQL, rate-limited into the ledger
+  append_audit = 1,       // {"actor":…,"action":…,"payload":{…}} -> {"seq":N}
+  enumerate = 2,          // {"task_id":…,"fields":[…],"filter":…,"threshold":N} ->
+                          // {"processes":[…],"errors":[…],"truncated":B}
+  hash_path = 3,          // {"path":…} -> {"sha256":…}
+  capabilities = 4,       // {} -> {…}
+  rotate_key = 5,         // {"actor":…} -> {"key":…}: of the ledger's checkpoints
+  health = 16,            // {} -> HealthBoard JSON
+  metrics = 17,           // {} -> {"text":…}
+  reload = 18,            // {} ; root or daemoneye-admin
+  rotate_audit_key = 20,  // {} ; root or daemoneye-admin: asks the collector for it
+  record_refusal = 19,    // {"digest":…,"reason":…}: refused SQL, rate-limited into the ledger
   // Work on the store; root or daemoneye-admin. {"do":"compact"|"analyze"|"purge","before":NS|null} -> {"id":N}
   maintain = 24,
   // How far it is. {} -> {"id":N,"running":B,"done":N,"total":N,"error":…,"bytes_freed":N,"events_removed":N,

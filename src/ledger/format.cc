@@ -111,9 +111,9 @@ const std::vector<std::string>& schema_steps() {
     CREATE TABLE head_2 (
       only_row INTEGER PRIMARY KEY CHECK (only_row = 1), size INTEGER NOT NULL, last_hash BLOB NOT NULL,
       generation INTEGER NOT NULL, running INTEGER NOT NULL, boot TEXT NOT NULL, key TEXT NOT NULL,
-      subtrees INTEGER NOT NULL
+      subtrees INTEGER NOT NULL, continued INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO head_2 SELECT 1, size, last_hash, 1, 0, '', '', size < 256 FROM head;
+    INSERT INTO head_2 SELECT 1, size, last_hash, 1, 0, '', '', size < 256, 0 FROM head;
     DROP TABLE head;
     ALTER TABLE head_2 RENAME TO head;
   )sql"};
@@ -245,7 +245,8 @@ std::string fault_of(const StoredEntry& entry, const Sha256Digest& previous_hash
 }
 
 Result<Head> read_head(db::Database& database) {
-  DE_TRY(auto row, database.prepare("SELECT size, last_hash, generation, running, boot, key, subtrees FROM head"));
+  DE_TRY(auto row,
+         database.prepare("SELECT size, last_hash, generation, running, boot, key, subtrees, continued FROM head"));
   DE_TRY(const bool found, row.step());
   if (!found || row.integer(0) < 0) return fail(Errc::corrupt, database.path() + ": the head of the ledger is missing");
   Head head;
@@ -256,6 +257,7 @@ Result<Head> read_head(db::Database& database) {
   head.boot = row.text(4);
   head.key = row.text(5);
   head.subtrees = row.integer(6) != 0;
+  head.continued = row.integer(7) != 0;
   return head;
 }
 

@@ -70,6 +70,7 @@ struct Head {
   bool running = false;          // a writer has it, or crashed
   std::string boot;              // of that writer
   std::string key;               // the public key that was recorded last; empty: none
+  bool continued = false;        // the log goes on in the next segment
   bool subtrees = true;          // false: to be built from the entries (a file of version 1)
 };
 Result<Head> read_head(db::Database& database);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -223,8 +224,7 @@ Result<void> Ledger::State::rotate() {
                     .origin = start.origin};
   const std::uint64_t blocks = next.first & ~(stored_leaves - 1);
   DE_TRY(next.tail, read_leaf_hashes(*database, start, blocks, next.first));
-  DE_TRY(const auto whole, tree_of(*database, start, blocks));
-  next.peaks = whole.peaks();
+  next.peaks.assign(tip.tree.peaks().begin(), tip.tree.peaks().begin() + std::popcount(blocks));
 
   const auto path = segment_path(options.path, next.number);
   DE_CHECK(files->claim_file(path));
@@ -247,7 +247,10 @@ Result<void> Ledger::State::rotate() {
     DE_CHECK(headed);
     DE_CHECK(transaction.commit());
   }
-  // From here on the new file is the ledger's end, whatever becomes of the old one's log.
+  // From here on the new file is the ledger's end. The old one says so, that its loss may be noticed.
+  if (auto marked = database->execute("UPDATE head SET continued = 1"); !marked) {
+    observe::log(Level::warn, "ledger", "a finished segment could not be marked", {{"error", marked.error().message}});
+  }
   statements.reset();
   database = std::move(made);
   statements = std::move(made_statements);
@@ -286,6 +289,9 @@ Result<void> Ledger::State::open_segment(std::uint64_t number) {
 
 Result<void> Ledger::State::load() {
   DE_TRY(head, read_head(*database));
+  if (head.continued) {
+    return fail(Errc::corrupt, segment_path(options.path, start.number + 1) + ": is missing: the ledger goes on there");
+  }
   if (head.size < start.first) return fail(Errc::corrupt, database->path() + ": the head is before the segment begins");
   if (!head.subtrees) DE_CHECK(build_subtrees());
   tip.last_hash = start.previous_hash;

@@ -299,6 +299,10 @@ class Walk {
       return {};
     }
     if (!head) return std::unexpected(head.error());
+    if (head->continued) {
+      bad(tree_.size(), "missing: the ledger goes on in another segment, which is not there");
+      return {};
+    }
     if (tree_.size() < head->size) {
       bad(tree_.size(), "missing: the ledger had " + std::to_string(head->size) + " entries");
     } else if (tree_.size() > head->size) {
