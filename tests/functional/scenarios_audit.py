@@ -1,0 +1,182 @@
+"""The audit ledger as its users meet it: proofs that hold elsewhere, keys, crashes, and events held against it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+
+import tlog
+from harness import Failure, check, daemon, wait_for
+
+
+def _read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _checkpoint_of(instance, key):
+    result = instance.cli("audit", "checkpoint")
+    check(result.code == 0, f"a checkpoint: {result.code} {result.err}")
+    return tlog.checkpoint(result.out, key)
+
+
+def _refused(what, call):
+    try:
+        call()
+    except ValueError:
+        return
+    raise Failure(f"it was taken: {what}")
+
+
+def scenario_audit_proofs_hold_elsewhere():
+    """Verified by another implementation and by verify-proof in an empty place; whatever is altered is refused."""
+    with daemon({"audit.checkpoint_interval_s": 1}) as instance:
+        instance.start()
+        key_path = os.path.join(os.path.dirname(instance.audit), "checkpoint.key.pub")
+        key = _read(key_path)
+        old_file = os.path.join(instance.folder, "old.checkpoint")
+        check(instance.cli("audit", "checkpoint", "--out", old_file).code == 0, "exported")
+        origin, old_size, old_root = tlog.checkpoint(_read(old_file), key)
+        check("/daemoneye/" in origin, f"the origin names the host: {origin}")
+        subprocess.run(["/bin/true"], check=True)
+        wait_for("a newer checkpoint", lambda: _checkpoint_of(instance, key)[1] > old_size)
+
+        text = instance.cli("audit", "prove", "--seq", "1")
+        check(text.code == 0, f"a proof: {text.err}")
+        _, payload, _ = tlog.verify_inclusion_text(text.out, key)
+        row = instance.query("SELECT payload FROM audit_ledger WHERE seq = 1")[0]
+        check(payload.decode() == row["payload"], "the proof is of that entry")
+        lines = text.out.splitlines()
+        lines[2] = "index 2"
+        _refused("another index", lambda: tlog.verify_inclusion_text("\n".join(lines) + "\n", key))
+
+        as_json = instance.cli("--format", "json", "audit", "prove", "--from", str(old_size))
+        proof = as_json.json()
+        _, new_size, new_root = tlog.checkpoint(proof["checkpoint"], key)
+        hashes = [bytes.fromhex(text) for text in proof["hashes"]]
+        roots = tlog.consistency_roots(old_size, new_size, old_root, hashes)
+        check(roots == (old_root, new_root), "the ledger goes on from the checkpoint that was kept")
+
+        # With the public key alone: no configuration, no state, no right to read the host's.
+        elsewhere = os.path.join(instance.folder, "elsewhere")
+        os.mkdir(elsewhere)
+        os.chmod(elsewhere, 0o755)
+        files = {"inclusion": text.out, "consistency.json": as_json.out, "key": key, "old": _read(old_file),
+                 "new": proof["checkpoint"]}
+        for name, content in files.items():
+            with open(os.path.join(elsewhere, name), "w", encoding="utf-8") as file:
+                file.write(content)
+
+        def offline(*arguments):
+            arguments = [os.path.join(elsewhere, a) if a in files or a == "altered" else a for a in arguments]
+            return instance.cli("audit", *arguments, "--key", os.path.join(elsewhere, "key"), config=False,
+                                user="nobody" if os.geteuid() == 0 else None)
+
+        check(offline("verify-proof", "inclusion").code == 0, "inclusion holds")
+        check(offline("verify-proof", "consistency.json", "--against", "old").code == 0, "consistency holds")
+        check(offline("verify-checkpoint", "new").code == 0, "the checkpoint is signed")
+        check(offline("verify-checkpoint", "new", "--against", "old").code == 3, "two checkpoints alone show little")
+        good = offline("verify-checkpoint", "new", "--against", "old", "--proof", "consistency.json")
+        check(good.code == 0, f"with the proof they do: {good.err}")
+        back = offline("verify-checkpoint", "old", "--against", "new")
+        check(back.code == 5 and "put back" in back.err, f"a ledger that shrank is found: {back.code} {back.err}")
+        for name, verb in (("inclusion", "verify-proof"), ("consistency.json", "verify-proof"),
+                           ("new", "verify-checkpoint")):
+            content = files[name]
+            at = content.index("\n") + 1 if name == "new" else None
+            if name == "inclusion":
+                at = content.index("\n\n") - 9
+            if name == "consistency.json":
+                at = content.index('"from_root": "') + 20
+            swapped = "0" if content[at] != "0" else "1"
+            with open(os.path.join(elsewhere, "altered"), "w", encoding="utf-8") as file:
+                file.write(content[:at] + swapped + content[at + 1:])
+            altered = offline(verb, "altered")
+            check(altered.code == 5, f"an altered {name} is refused: {altered.code} {altered.err}")
+
+        verify = instance.cli("--format", "json", "audit", "verify", "--key", key_path, "--against", old_file)
+        check(verify.code == 0, f"the whole ledger holds: {verify.err}")
+        check(verify.json()["rows"][0]["signed_until"] >= new_size, f"and is signed: {verify.out}")
+
+        if os.geteuid() == 0:
+            rotated = instance.cli("--format", "json", "audit", "rotate-key")
+            check(rotated.code == 0, f"a new key: {rotated.code} {rotated.err}")
+            new_key = _read(key_path)
+            check(new_key != key and new_key.strip() == rotated.json()["rows"][0]["key"], "the public key is new")
+            _, size, _ = _checkpoint_of(instance, key)  # the first under the new one is signed by both
+            check(_checkpoint_of(instance, new_key)[1] == size, "and by the new one")
+            entry = instance.query("SELECT actor FROM audit_ledger WHERE action = 'agent.rotate_key'")
+            check(entry == [{"actor": "uid:0 (asserted by agent)"}], f"who asked is recorded: {entry}")
+            verify = instance.cli("audit", "verify", "--key", os.path.join(elsewhere, "key"))
+            check(verify.code == 0, f"the old key hands over to the new one: {verify.err}")
+        check(instance.stop() == 0, "stops")
+        verify = instance.cli("--format", "json", "audit", "verify")
+        rows = verify.json()["rows"]
+        check(rows[0]["signed_until"] == rows[0]["entries"] - 1, f"signed to the end when stopped: {rows}")
+
+
+def scenario_audit_survives_kills_and_explains_events():
+    """kill -9 of the collector, again and again: the ledger holds, what happened is in it, and every batch is proven,
+    pending or explained."""
+    with daemon() as instance:
+        instance.start()
+        for _ in range(3):
+            for _ in range(20):
+                subprocess.run(["/bin/true"], check=True)
+            pid = wait_for("the collector", lambda: instance.children().get("procmond"))
+            os.kill(pid, signal.SIGKILL)
+            wait_for("another collector", lambda: instance.children().get("procmond") not in (None, pid))
+            wait_for("it is connected", lambda: instance.collector()["state"] != "failed")
+        recoveries = instance.query("SELECT payload FROM audit_ledger WHERE action = 'crash_recovery'")
+        check(len(recoveries) == 3, f"each crash is recorded: {recoveries}")
+        check(all(json.loads(row["payload"])["machine"] == "went on" for row in recoveries), f"as one: {recoveries}")
+
+        def verified():
+            result = instance.cli("--format", "json", "audit", "verify", "--events")
+            check(result.code == 0, f"events are what the ledger says: {result.code} {result.err}")
+            row = result.json()["rows"][0]
+            return row if row["proven"] >= 3 else None
+
+        row = wait_for("batches proven", verified)
+        check(row["wrong"] == 0, f"{row}")
+        check(instance.stop() == 0, "stops")
+        row = instance.cli("--format", "json", "audit", "verify", "--events").json()["rows"][0]
+        check(row["pending"] == 0 and row["wrong"] == 0, f"nothing is left open after a stop: {row}")
+
+
+def scenario_audit_full_disk_stops_what_cannot_be_recorded():
+    """A ledger without room: nothing is sent, it is said, and it goes on when there is room."""
+    with daemon({"audit.path": "/nonexistent/audit.redb"}) as instance:
+        folder = os.path.join(instance.folder, "small")
+        os.mkdir(folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0755", "tmpfs", folder], check=True)
+        try:
+            instance.audit = os.path.join(folder, "audit", "audit.redb")
+            instance.settings["audit.path"] = instance.audit
+            instance.write_config()
+            instance.start()
+            filler = os.path.join(folder, "filler")
+            with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * 4096)
+            # The log of the database has room of its own until it grows.
+            def failed():
+                for _ in range(20):
+                    subprocess.run(["/bin/true"], check=True)
+                health = instance.health()
+                return health and health["ledger"]["state"] == "failed" and health["ledger"]
+
+            ledger = wait_for("the ledger fails", failed, seconds=120)
+            check("nothing is sent" in ledger["reason"], f"it says what that means: {ledger}")
+            os.remove(filler)
+            wait_for("it goes on", lambda: instance.health()["ledger"]["state"] != "failed")
+            check(instance.stop() == 0, "stops")
+            verify = instance.cli("audit", "verify", "--events")
+            check(verify.code == 0, f"and the ledger holds: {verify.err}")
+        finally:
+            instance.close()
+            subprocess.run(["umount", folder], check=False)
+
+
+scenario_audit_full_disk_stops_what_cannot_be_recorded.needs_root = True
