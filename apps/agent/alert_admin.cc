@@ -354,6 +354,7 @@ ComponentHealth AlertAdmin::health() const {
     if (sink.delivered > 0) {
       text += ", p50 " + milliseconds_text(sink.p50_ms) + " ms, p99 " + milliseconds_text(sink.p99_ms) + " ms";
     }
+    if (!sink.health.warning.empty()) text += "; warning: " + sink.health.warning;
     health.details[sink.name] = text;
     if (!sink.health.healthy) degrade(sink.name + ": " + sink.health.reason);
     if (sink.dead_letters > 0) {

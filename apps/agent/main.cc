@@ -71,8 +71,10 @@ Result<void> prepare(const config::Settings& settings, bool root) {
     if (::access(path.c_str(), F_OK) == 0) checks.push_back({path, "detection.rule_paths", sandbox::Access::read});
   }
   for (const auto& sink : settings.alerting.sinks) {
-    if (const auto path = sink.options.find("path"); sink.type == "file" && path != sink.options.end()) {
-      checks.push_back({folder_of(path->second), "sink " + sink.name, sandbox::Access::write_folder});
+    for (const auto& needed : alert::needed_paths(sink)) {
+      checks.push_back(
+          {needed.path, "sink " + sink.name,
+           needed.use == alert::NeededPath::Use::read ? sandbox::Access::read : sandbox::Access::write_folder});
     }
   }
   if (!settings.metrics.textfile.empty()) {

@@ -191,7 +191,10 @@ std::vector<Deliverer::SinkState> Deliverer::state() const {
       const auto breaker = lane.breaker.state(at);
       state.breaker = to_string(breaker);
       state.health = lane.sink->health_check();
-      if (!lane.last_error.empty()) state.health = {false, lane.last_error};
+      if (!lane.last_error.empty()) {
+        state.health.healthy = false;
+        state.health.reason = lane.last_error;
+      }
       if (breaker == Breaker::State::open) {
         state.open_until = lane.breaker.open_until();
         state.health.reason += "; waiting until " + base::to_iso(lane.breaker.open_until());

@@ -31,6 +31,7 @@ struct DeliveryError {
 struct HealthStatus {
   bool healthy = true;
   std::string reason;
+  std::string warning = {};  // healthy, but to be known: alerts leave unencrypted
 };
 
 // send() may be called from several threads at once. It returns by itself within its own time-out, and soon after
@@ -49,6 +50,7 @@ struct SinkType {
   std::string type;
   std::vector<config::SinkKey> keys;
   std::function<Result<std::unique_ptr<AlertSink>>(const config::SinkSettings&)> make;
+  config::SinkCheck check = {};  // whether keys that are each valid fit together
 };
 const std::vector<SinkType>& sink_types();
 // Tells `config` every type's keys, so that a wrong one is an error of the configuration.
@@ -58,7 +60,14 @@ Result<std::unique_ptr<AlertSink>> make_sink(const config::SinkSettings& setting
 // The formats that there are, for every sink.
 const std::vector<std::string>& formats();
 
-// The alert in the sink's format ("json" or "text"), without a line end.
+// What the agent's user must be able to do so that this sink works.
+struct NeededPath {
+  std::string path;
+  enum class Use : std::uint8_t { read, write_folder } use = Use::read;
+};
+std::vector<NeededPath> needed_paths(const config::SinkSettings& settings);
+
+// The alert in one of the formats but "template", without a line end.
 std::string format_alert(const store::Alert& alert, std::string_view format, bool colour);
 
 }  // namespace daemoneye::alert

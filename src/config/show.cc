@@ -82,11 +82,11 @@ puts what `LoadCredential=` names). An inline secret is refused, and `config sho
 secret that every user can read or write is refused; one line end after the secret is left out. A reload (SIGHUP) reads
 secrets again.
 
-Formats: `json` is the alert as `daemoneye-cli alerts show --format json` gives it; `ecs` the Elastic Common Schema 8.17;
+Formats: `json` is the alert as `daemoneye-cli alerts show --format json` gives it; `ecs` the Elastic Common Schema 8.4;
 `ocsf` a Detection Finding (class_uid 2004) of OCSF 1.3.0; `cef` ArcSight's Common Event Format; `text` lines for people;
 `template` what `template` says: `{{title}}` stands for a field of the alert (a control character is made visible),
 `{{json:title}}` for the same as a JSON value with its quotes. Fields: `alert_id`, `time`, `last_seen`, `count`, `rule_id`,
-`severity`, `title`, `description`, `status`, `process_key`, `pid`, `name`, `executable_path`, `command_line`, `row`,
+`severity`, `title`, `description`, `status`, `tags`, `process_key`, `pid`, `name`, `executable_path`, `command_line`, `row`,
 `evidence`, `correlation_id`, `completeness`, `host`, `agent_version`, and `row.COLUMN` for a column that the rule selects.
 An unknown field is an error of the configuration.
 )";

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 
+#include "alert/format.h"
 #include "alert/sink.h"
 
 namespace daemoneye::alert {
@@ -17,22 +18,28 @@ class SinkStatus {
     std::lock_guard lock(mutex_);
     error_ = std::move(error);
   }
+  void warn(std::string warning) {
+    std::lock_guard lock(mutex_);
+    warning_ = std::move(warning);
+  }
   [[nodiscard]] HealthStatus get() const {
     std::lock_guard lock(mutex_);
-    return {error_.empty(), error_};
+    return {error_.empty(), error_, warning_};
   }
 
  private:
   mutable std::mutex mutex_;
-  std::string error_;
+  std::string error_, warning_;
 };
 
 SinkType stdout_sink_type();
 SinkType file_sink_type();
+SinkType syslog_sink_type();
+SinkType webhook_sink_type();
+SinkType email_sink_type();
 
-// The stdout sink on any descriptor, which stays the caller's. `format`: "json" or "text"; empty decides by whether
-// `fd` is a terminal.
-std::unique_ptr<AlertSink> make_stream_sink(std::string name, int fd, std::string format,
-                                            std::chrono::milliseconds timeout = std::chrono::seconds(10));
+// The stdout sink on any descriptor, which stays the caller's. Format `auto` is text when `fd` is a terminal.
+Result<std::unique_ptr<AlertSink>> make_stream_sink(const config::SinkSettings& settings, int fd,
+                                                    std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
 }  // namespace daemoneye::alert

@@ -1,6 +1,5 @@
 // stdout: text for people on a terminal, one JSON object a line otherwise.
 #include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "alert/sinks/sigpipe.h"
 #include "alert/sinks/sinks.h"
 
 namespace daemoneye::alert {
@@ -16,33 +16,6 @@ namespace {
 
 // How often a blocked write looks at its stop token.
 constexpr int stop_check_ms = 50;
-
-// A write to a pipe nobody reads must be an error, not the end of the program.
-class SigpipeBlock {
- public:
-  SigpipeBlock() {
-    sigemptyset(&pipe_);
-    sigaddset(&pipe_, SIGPIPE);
-    sigset_t pending{};
-    sigpending(&pending);
-    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
-  }
-  SigpipeBlock(const SigpipeBlock&) = delete;
-  SigpipeBlock& operator=(const SigpipeBlock&) = delete;
-  ~SigpipeBlock() {
-    if (!was_pending_) {
-      const timespec at_once{};
-      while (sigtimedwait(&pipe_, nullptr, &at_once) < 0 && errno == EINTR) {
-      }
-    }
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-
- private:
-  sigset_t pipe_{}, before_{};
-  bool was_pending_ = false;
-};
 
 bool colour_wanted(int fd) {
   if (::isatty(fd) != 1) return false;
@@ -54,13 +27,11 @@ bool colour_wanted(int fd) {
 
 class StreamSink final : public AlertSink {
  public:
-  StreamSink(std::string name, int fd, std::string format, std::chrono::milliseconds timeout)
-      : name_(std::move(name)), fd_(fd), format_(std::move(format)), timeout_(timeout), colour_(colour_wanted(fd)) {
-    if (format_.empty()) format_ = ::isatty(fd) == 1 ? "text" : "json";
-  }
+  StreamSink(std::string name, int fd, Formatter format, std::chrono::milliseconds timeout)
+      : name_(std::move(name)), fd_(fd), format_(std::move(format)), timeout_(timeout), colour_(colour_wanted(fd)) {}
 
   std::expected<DeliveryResult, DeliveryError> send(const store::Alert& alert, std::stop_token stop) override {
-    const std::string text = format_alert(alert, format_, colour_) + '\n';
+    const std::string text = format_(alert, colour_) + '\n';
     std::lock_guard lock(mutex_);
     const SigpipeBlock no_sigpipe;
     const auto deadline = Deadline::after(timeout_);
@@ -84,7 +55,7 @@ class StreamSink final : public AlertSink {
     const auto whole = text.size();
     const auto give_up = [&](std::string why) {
       if (text.size() != whole) half_line_ = true;
-      return std::unexpected(DeliveryError{name_ + ": " + std::move(why), false, {}});
+      return std::unexpected(DeliveryError{std::move(why), false, {}});
     };
     while (!text.empty()) {
       if (stop.stop_requested()) return give_up("stopped");
@@ -106,7 +77,7 @@ class StreamSink final : public AlertSink {
 
   const std::string name_;
   const int fd_;
-  std::string format_;
+  const Formatter format_;
   const std::chrono::milliseconds timeout_;
   const bool colour_;
   std::mutex mutex_;
@@ -116,15 +87,14 @@ class StreamSink final : public AlertSink {
 
 }  // namespace
 
-std::unique_ptr<AlertSink> make_stream_sink(std::string name, int fd, std::string format,
-                                            std::chrono::milliseconds timeout) {
-  return std::make_unique<StreamSink>(std::move(name), fd, std::move(format), timeout);
+Result<std::unique_ptr<AlertSink>> make_stream_sink(const config::SinkSettings& settings, int fd,
+                                                    std::chrono::milliseconds timeout) {
+  DE_TRY(auto format, Formatter::make(settings, ::isatty(fd) == 1 ? "text" : "json"));
+  return std::make_unique<StreamSink>(settings.name, fd, std::move(format), timeout);
 }
 
 SinkType stdout_sink_type() {
-  return {"stdout", {}, [](const config::SinkSettings& settings) -> Result<std::unique_ptr<AlertSink>> {
-            return make_stream_sink(settings.name, STDOUT_FILENO, settings.format);
-          }};
+  return {"stdout", {}, [](const config::SinkSettings& settings) { return make_stream_sink(settings, STDOUT_FILENO); }};
 }
 
 }  // namespace daemoneye::alert
