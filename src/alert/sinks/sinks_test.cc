@@ -250,6 +250,40 @@ TEST(StreamSink, EndsWithTheStopWhileNobodyReads) {
   sender.join();
 }
 
+// A terminal's two ends.
+struct Terminal {
+  Terminal() {
+    outside.reset(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    if (!outside || ::grantpt(outside.get()) != 0 || ::unlockpt(outside.get()) != 0) std::abort();
+    char name[128];
+    if (::ptsname_r(outside.get(), name, sizeof name) != 0) std::abort();
+    inside.reset(::open(name, O_RDWR | O_NOCTTY | O_CLOEXEC));
+    if (!inside) std::abort();
+  }
+  UniqueFd outside, inside;
+};
+
+std::string shown_on_a_terminal(const std::string& format) {
+  const Terminal terminal;
+  EXPECT_TRUE(stream_sink(terminal.inside.get(), format)->send(make_alert("x"), {}));
+  char buffer[8192];
+  const auto size = ::read(terminal.outside.get(), buffer, sizeof buffer);
+  return {buffer, static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
+}
+
+TEST(StreamSink, IsTextInColourOnATerminalUnlessToldOtherwise) {
+  ::unsetenv("NO_COLOR");
+  ::setenv("TERM", "xterm", 1);
+  EXPECT_NE(shown_on_a_terminal("auto").find("\x1b[31mHIGH"), std::string::npos);
+  EXPECT_TRUE(shown_on_a_terminal("json").starts_with("{"));
+  ::setenv("NO_COLOR", "1", 1);
+  EXPECT_EQ(shown_on_a_terminal("auto").find('\x1b'), std::string::npos);
+  EXPECT_NE(shown_on_a_terminal("auto").find("HIGH"), std::string::npos);
+  ::unsetenv("NO_COLOR");
+  ::setenv("TERM", "dumb", 1);
+  EXPECT_EQ(shown_on_a_terminal("auto").find('\x1b'), std::string::npos);
+}
+
 TEST(SinkTypes, RefuseWhatIsNotThereAndNameWhatIs) {
   config::SinkSettings settings;
   settings.name = settings.type = "pigeon";
