@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "db/account.h"
 #include "db/backup.h"
 #include "db/page_checksum.h"
 
@@ -126,6 +127,7 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, const 
   }
   if (read_only && status.st_size == 0) return fail(Errc::not_found, path + ": the file is empty");
 
+  if (!accounts_installed()) return fail(Errc::internal, "SQLite was in use before its allocator was set");
   sqlite3* raw = nullptr;
   const int flags = (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) |
                     SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "db/account.h"
 #include "db/gathered_file.h"
 #include "db/vfs.h"
 
@@ -84,7 +85,8 @@ class ChecksumFile final : public VfsFile {
 class ChecksumVfs final : public Vfs {
  public:
   ChecksumVfs() : Vfs("daemoneye", nullptr, false) {}
-  std::unique_ptr<VfsFile> wrap(const char*, int flags, std::unique_ptr<std::byte[]> storage) override {
+  std::unique_ptr<VfsFile> wrap(const char* name, int flags, std::unique_ptr<std::byte[]> storage) override {
+    if (name == nullptr) return make_temporary_file(std::move(storage));
     if ((flags & SQLITE_OPEN_WAL) != 0) return std::make_unique<GatheredFile>(std::move(storage));
     return std::make_unique<ChecksumFile>(std::move(storage), (flags & SQLITE_OPEN_MAIN_DB) != 0);
   }

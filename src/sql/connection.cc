@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "db/account.h"
 #include "sql/catalog.h"
 #include "sql/runtime.h"
 #include "sql/time.h"
@@ -71,7 +72,7 @@ struct Connection::Impl {
   Result<void> set_up();
   Result<StatementHandle> prepare(const std::string& sql);
   Result<void> bind(sqlite3_stmt* statement, const Compiled& compiled, const RunOptions& options);
-  Error step_error(int code);
+  Error step_error(int code, const db::Account& account);
   Result<RunStats> execute(sqlite3_stmt* statement, const Compiled& compiled, const RunOptions& options, Timestamp now,
                            const std::function<bool(Row&&)>& each);
   Result<void> fill_completeness(RunStats& stats, Timestamp now);
@@ -153,7 +154,25 @@ Result<void> Connection::Impl::bind(sqlite3_stmt* statement, const Compiled& com
   return {};
 }
 
-Error Connection::Impl::step_error(int code) {
+Error Connection::Impl::step_error(int code, const db::Account& account) {
+  const auto reached = [](std::string_view what, std::uint64_t limit) {
+    constexpr std::uint64_t mebibyte = 1024 * 1024;
+    const auto size =
+        limit % mebibyte == 0 ? std::to_string(limit / mebibyte) + " MiB" : std::to_string(limit) + " bytes";
+    return Error{Errc::limit_exceeded, std::string(what) + " limit of " + size + " reached"};
+  };
+  switch (account.reached()) {
+    case db::Account::Limit::none: break;
+    // The allocator may have been refused something that SQLite could do without.
+    case db::Account::Limit::memory:
+      if ((code & 0xff) == SQLITE_NOMEM || (code & 0xff) == SQLITE_IOERR || runtime->error())
+        return reached("memory", account.memory_limit());
+      break;
+    case db::Account::Limit::temporary:
+      if ((code & 0xff) == SQLITE_FULL || (code & 0xff) == SQLITE_IOERR)
+        return reached("temporary storage", account.temporary_limit());
+      break;
+  }
   if (auto stopped = runtime->stopped()) return *std::move(stopped);
   if (runtime->error()) return *runtime->error();
   auto error = db::last_error(handle(), "running the statement");
@@ -177,6 +196,7 @@ Result<RunStats> Connection::Impl::execute(sqlite3_stmt* statement, const Compil
       handle(), progress_operations, [](void* data) { return static_cast<Runtime*>(data)->should_stop() ? 1 : 0; },
       runtime.get());
   RunStats stats;
+  const db::Account account(options.memory_limit, options.temporary_limit);
   int code = SQLITE_ROW;
   const int columns = sqlite3_column_count(statement);
   for (;;) {
@@ -193,10 +213,12 @@ Result<RunStats> Connection::Impl::execute(sqlite3_stmt* statement, const Compil
     if (!each(std::move(row))) break;
   }
   std::optional<Error> error;
-  if (code != SQLITE_ROW && code != SQLITE_DONE) error = step_error(code);
+  if (code != SQLITE_ROW && code != SQLITE_DONE) error = step_error(code, account);
   sqlite3_reset(statement);  // closes the cursors, which then hand in their counts
   sqlite3_clear_bindings(statement);
   sqlite3_progress_handler(handle(), 0, nullptr, nullptr);
+  stats.peak_memory = account.peak();
+  stats.temporary_written = account.temporary_written();
   if (error) return std::unexpected(*std::move(error));
   DE_CHECK(fill_completeness(stats, now));
   if (stats.more) stats.completeness.reasons.push_back({"limit_reached", std::nullopt, std::nullopt, std::nullopt});

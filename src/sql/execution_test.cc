@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "sql/connection.h"
 #include "sql/test_store.h"
 
@@ -85,6 +88,77 @@ TEST_F(ExecutionTest, ReadsTheInnerSideOfAJoinOnceWhenThatIsCheaper) {
   EXPECT_EQ(found[0], found[1]);
   EXPECT_EQ(found[1], found[2]);
   EXPECT_GT(found[0], 20U);
+}
+
+TEST_F(ExecutionTest, EndsAGreedyStatementByNameAndLeavesTheNextAlone) {
+  RunOptions options;
+  options.memory_limit = 8 * 1024 * 1024;
+  const auto greedy = run(
+      "SELECT length(group_concat(a.command_line || b.process_key)) FROM process_events a, process_events b", options);
+  ASSERT_FALSE(greedy);
+  EXPECT_EQ(greedy.error().code, Errc::limit_exceeded);
+  EXPECT_EQ(greedy.error().message, "memory limit of 8 MiB reached");
+
+  options.temporary_limit = 1024 * 1024;
+  const std::string sorted =
+      "SELECT a.process_key || b.process_key AS k FROM process_events a, process_events b ORDER BY k DESC";
+  const auto spilled = run(sorted, options);
+  ASSERT_FALSE(spilled);
+  EXPECT_EQ(spilled.error().code, Errc::limit_exceeded);
+  EXPECT_EQ(spilled.error().message, "temporary storage limit of 1 MiB reached");
+
+  // Neither has harmed the connection, and with room both end as they should.
+  const auto after = run(sorted);
+  ASSERT_TRUE(after) << after.error().message;
+  EXPECT_EQ(rows_.size(), history_.size() * history_.size());
+  EXPECT_GT(after->temporary_written, 1024U * 1024U);
+  EXPECT_GT(after->peak_memory, 0U);
+}
+
+// The limit is the query's: the writer beside it, in the same process, has all the memory it wants.
+TEST_F(ExecutionTest, AGreedyStatementDoesNotTouchTheWriter) {
+  store::StoreOptions store_options;
+  store_options.path = folder_ / "events.redb";
+  store_options.retention_days = 0;
+  auto writer = store::Writer::open(store_options);
+  ASSERT_TRUE(writer) << writer.error().message;
+  std::atomic<bool> ended = false;
+  std::atomic<int> refused = 0;
+  std::thread greedy([&] {
+    auto other = *Connection::open(folder_ / "events.redb", "");
+    const auto compiled = compile(
+        "SELECT length(group_concat(a.process_key || b.process_key)) FROM process_events a, "
+        "process_events b");
+    RunOptions options;
+    options.memory_limit = 4 * 1024 * 1024;
+    while (!ended) {
+      const auto stats = other->run(*compiled, options, [](const Row&) { return true; });
+      if (!stats && stats.error().message == "memory limit of 4 MiB reached") ++refused;
+    }
+  });
+  event::BatchId id;
+  id.source = "procmond";
+  id.epoch.fill(9);
+  int committed = 0;
+  const auto deadline = Deadline::after(std::chrono::seconds(60));
+  // Commits go on all the time that the other is refused again and again.
+  while ((committed < 50 || refused < 3) && !deadline.expired()) {
+    event::Batch batch;
+    batch.id = id;
+    batch.id.sequence = ++id.sequence;
+    batch.events = {history_.front()};
+    auto bytes = *event::encode_batch(batch);
+    const auto digest = event::batch_digest(bytes);
+    std::promise<bool> done;
+    (*writer)->commit_batch(batch.id, bytes, digest, "",
+                            [&](const Result<store::Commit>& result) { done.set_value(result.has_value()); });
+    ASSERT_TRUE(done.get_future().get());
+    ++committed;
+  }
+  ended = true;
+  greedy.join();
+  EXPECT_GE(committed, 50);
+  EXPECT_GE(refused, 3);
 }
 
 TEST_F(ExecutionTest, ReportsItsProgress) {

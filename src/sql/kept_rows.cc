@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "db/account.h"
 #include "sql/push_down.h"
 #include "sql/runtime.h"
 
@@ -77,11 +78,16 @@ void KeptRows::begin_filling(std::size_t columns) { columns_ = columns; }
 
 bool KeptRows::add(std::string key, std::int64_t rowid, std::vector<event::Value> values) {
   constexpr std::size_t bytes_of_entry = 64;  // of the map, about
-  bytes_ += bytes_of_entry + key.size() + sizeof rowid + values.size() * sizeof(event::Value);
+  std::size_t size = bytes_of_entry + key.size() + sizeof rowid + values.size() * sizeof(event::Value);
   for (const auto& value : values) {
-    if (const auto* const text = std::get_if<std::string>(&value)) bytes_ += text->capacity();
+    if (const auto* const text = std::get_if<std::string>(&value)) size += text->capacity();
   }
+  bytes_ += size;
   if (bytes_ > max_kept_bytes) return false;
+  // Not from the last half of what the statement may take: it is only to make it faster.
+  auto* const account = db::Account::current();
+  if (account != nullptr && account->has_taken_half()) return false;
+  if (account != nullptr) account->take(static_cast<std::int64_t>(size));
   rows_[std::move(key)].push_back(static_cast<std::uint32_t>(rowids_.size()));
   rowids_.push_back(rowid);
   std::ranges::move(values, std::back_inserter(values_));
@@ -90,6 +96,9 @@ bool KeptRows::add(std::string key, std::int64_t rowid, std::vector<event::Value
 
 void KeptRows::give_up() {
   state_ = State::given_up;
+  if (auto* const account = db::Account::current(); account != nullptr)
+    account->take(-static_cast<std::int64_t>(bytes_));
+  bytes_ = 0;
   values_ = {};
   rowids_ = {};
   rows_ = {};

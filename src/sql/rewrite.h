@@ -1,5 +1,5 @@
 // Changes of a bound statement that mean the same and run faster. Each is done only where types, collations and the
-// shape of the statement leave no doubt; everything else stays as it is. docs/adr/0012 says why these.
+// shape of the statement leave no doubt; everything else stays as it is. docs/adr/0013 says why these.
 #pragma once
 
 #include "sql/ast.h"

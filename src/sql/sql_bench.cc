@@ -20,6 +20,7 @@
 #include <sstream>
 
 #include "sql/connection.h"
+#include "store/schema.h"
 #include "store/testing/event_generator.h"
 #include "store/testing/temp_store.h"
 
@@ -55,7 +56,8 @@ std::string folder() {
 }
 
 std::string file(std::string_view kind) {
-  return folder() + "/sql-" + std::to_string(files_version) + "-" + std::to_string(hour_events()) + std::string(kind);
+  return folder() + "/sql-" + std::to_string(files_version) + "." + std::to_string(store::schema_steps().size()) + "-" +
+         std::to_string(hour_events()) + std::string(kind);
 }
 std::string store_file() { return file(".redb"); }
 std::string rows_file() { return file(".rows.db"); }
@@ -294,8 +296,6 @@ const std::vector<Question>& questions() {
                 "'";
        }},
       {"last_100_events", [](const Facts&) { return "SELECT * FROM process_events ORDER BY event_id DESC LIMIT 100"; }},
-      {"last_100_events_by_time",
-       [](const Facts&) { return "SELECT * FROM process_events ORDER BY time DESC LIMIT 100"; }},
   };
   return list;
 }

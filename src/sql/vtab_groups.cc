@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "db/account.h"
 #include "predicate/value.h"
 #include "sql/catalog.h"
 #include "sql/group_spec.h"
@@ -59,6 +60,8 @@ class GroupsCursor : public Cursor {
     request.by = spec_.by;
     request.extremes = spec_.extremes;
     request.whole = spec_.whole || (plan & plan_whole) != 0;
+    if (const auto* const account = db::Account::current(); account != nullptr && account->memory_limit() != 0)
+      request.max_bytes = std::min<std::size_t>(request.max_bytes, account->memory_limit() / 4);
     runtime_.expect_blocks(request.time);
     DE_TRY(scan_, store::GroupScan::open(*runtime_.reader(), std::move(request), [this] {
              runtime_.pass_block();

@@ -22,6 +22,7 @@ enum LedgerColumn : int {
   col_entry_hash
 };
 constexpr std::uint64_t entries_read_at_once = 256;
+constexpr int plan_low = 1, plan_high = 2, plan_equal = 4;
 
 class LedgerCursor : public Cursor {
  public:
@@ -36,8 +37,9 @@ class LedgerCursor : public Cursor {
       return (plan & bit) != 0 && next_value < values.size() ? values[next_value++] : nullptr;
     };
     // Other types are left to SQLite, which checks every row again.
-    auto* const low = bound(1);
-    auto* const high = bound(2);
+    auto* const equal = bound(plan_equal);
+    auto* const low = equal != nullptr ? equal : bound(plan_low);
+    auto* const high = equal != nullptr ? equal : bound(plan_high);
     if (low != nullptr && sqlite3_value_type(low) == SQLITE_INTEGER) {
       from_ = static_cast<std::uint64_t>(std::max<std::int64_t>(0, sqlite3_value_int64(low)));
     }
@@ -107,19 +109,24 @@ class LedgerTable : public VirtualTable {
   }
 
   int plan(sqlite3_index_info& info) override {
-    int low = -1, high = -1;
+    int equal = -1, low = -1, high = -1;
     for (int i = 0; i < info.nConstraint; ++i) {
       const auto& constraint = info.aConstraint[i];
       if (constraint.usable == 0 || constraint.iColumn != col_seq) continue;
+      if (constraint.op == SQLITE_INDEX_CONSTRAINT_EQ) equal = i;
       if (constraint.op == SQLITE_INDEX_CONSTRAINT_GE || constraint.op == SQLITE_INDEX_CONSTRAINT_GT) low = i;
       if (constraint.op == SQLITE_INDEX_CONSTRAINT_LE || constraint.op == SQLITE_INDEX_CONSTRAINT_LT) high = i;
     }
     int argument = 1;
+    if (equal >= 0) {
+      low = high = -1;
+      info.aConstraintUsage[equal].argvIndex = argument++;
+    }
     if (low >= 0) info.aConstraintUsage[low].argvIndex = argument++;
     if (high >= 0) info.aConstraintUsage[high].argvIndex = argument++;
-    info.idxNum = (low >= 0 ? 1 : 0) | (high >= 0 ? 2 : 0);
-    info.estimatedCost = 100'000.0 / argument;
-    info.estimatedRows = 10'000 / argument;
+    info.idxNum = (equal >= 0 ? plan_equal : 0) | (low >= 0 ? plan_low : 0) | (high >= 0 ? plan_high : 0);
+    info.estimatedCost = equal >= 0 ? 10.0 : 100'000.0 / argument;
+    info.estimatedRows = equal >= 0 ? 1 : 10'000 / argument;
     if (info.nOrderBy == 1 && info.aOrderBy[0].iColumn == col_seq && info.aOrderBy[0].desc == 0)
       info.orderByConsumed = 1;
     return SQLITE_OK;

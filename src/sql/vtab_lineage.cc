@@ -59,6 +59,14 @@ class LineageCursor : public Cursor {
 
   Result<void> climb(const ProcessKey& key) {
     DE_TRY(auto line, walk_lineage(*runtime_.reader(), key, max_lineage_depth));
+    // Where an ancestor is not known all of history was searched for it; what is missing of that counts.
+    const bool whole = !line.empty() && !line.back().process.parent_key;
+    if (!whole && line.size() <= max_lineage_depth) runtime_.touch(runtime_.clamp({}));
+    for (const auto& process : line) {
+      const bool ended = process.kind == event::EventKind::exit;
+      const auto seen_at = ended ? process.time : runtime_.now();
+      runtime_.touch({seen_at, seen_at});
+    }
     for (std::size_t i = 1; i < line.size(); ++i) rows_.push_back({std::move(line[i]), i});
     return {};
   }

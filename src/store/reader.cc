@@ -47,7 +47,9 @@ Result<void> Reader::begin_snapshot() {
 }
 
 void Reader::end_snapshot() {
-  if (impl_->snapshots == 0 || --impl_->snapshots > 0 || !impl_->transaction) return;
+  if (impl_->snapshots == 0 || --impl_->snapshots > 0) return;
+  impl_->snapshot_blocks.reset();
+  if (!impl_->transaction) return;
   impl_->transaction = false;
   // A read transaction that cannot end is one SQLite has ended itself.
   if (sqlite3_get_autocommit(impl_->database->raw()) == 0) {

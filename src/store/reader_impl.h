@@ -37,6 +37,7 @@ struct Reader::Impl {
   static constexpr std::size_t max_cached_bytes = 8 * 1024 * 1024;
   std::deque<Cached> cache;
   FilterCache filters;
+  std::optional<std::vector<BlockRow>> snapshot_blocks;  // newest first; once asked for, as long as the snapshot
 
   Result<std::unique_ptr<Block>> open_block(const BlockRow& row);
   Result<std::string> load_chunk(std::int64_t id);

@@ -132,9 +132,11 @@ Result<std::optional<ProcessEvent>> Reader::Impl::find_ended(const ProcessKey& k
     }
   }
   const predicate::Condition condition{event::Column::process_key, predicate::Operator::equal, {to_string(key)}};
-  DE_TRY(const auto blocks, rows("SELECT block_id, first_event, events, first_time, last_time FROM blocks "
+  if (!snapshot_blocks) {
+    DE_TRY(snapshot_blocks, rows("SELECT block_id, first_event, events, first_time, last_time FROM blocks "
                                  "WHERE events>0 ORDER BY block_id DESC"));
-  for (const auto& row : blocks) {
+  }
+  for (const auto& row : *snapshot_blocks) {
     const auto look = [&]() -> Result<std::optional<ProcessEvent>> {
       DE_TRY(auto* block, cached_block(row, &condition));
       if (block == nullptr) return std::nullopt;
