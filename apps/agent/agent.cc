@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "agent/rules_audit.h"
 #include "agent/store_admin.h"
 #include "base/file.h"
 #include "common/startup.h"
@@ -19,7 +20,7 @@ using observe::ComponentHealth;
 using observe::HealthState;
 using observe::Level;
 
-constexpr std::chrono::seconds metrics_interval{15};
+constexpr std::chrono::seconds metrics_interval{15}, retention_interval{600};
 // Refusals of SQL in the ledger: at most this many a minute, the rest is counted.
 constexpr unsigned max_refusals_a_minute = 30;
 constexpr std::size_t max_refusal_bytes = 4096;
@@ -65,16 +66,22 @@ Result<void> Agent::start() {
   detect.route = [sinks = settings.alerting.sinks](const store::Alert& alert) { return alert::route(sinks, alert); };
   alert_admin_ = std::make_unique<AlertAdmin>(
       loop_, *writer_, *deliverer_, settings.database.path,
-      [this](const std::string& action, const std::string& payload) { collector_->audit(action, payload); });
+      [this](const std::string& action, const std::string& payload) { audit(action, payload); });
   detect.on_raised = [this] {
     deliverer_->wake();
     alert_admin_->on_raised();
   };
+  // From its rules thread, and the first time before there is a collector to tell.
+  detect.on_rules = [this](const detect::RuleSet& before, const detect::RuleSet& now) {
+    loop_.post([this, payload = rules_audit(before, now)] { collector_->audit("rules", payload); });
+  };
   DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
 
+  const auto state_folder = settings.database.path.substr(0, settings.database.path.rfind('/'));
   collector_ = std::make_unique<CollectorPeer>(
       loop_, *writer_,
       CollectorPeer::Options{.credit_records = settings.ipc.max_pending_records,
+                             .audit_queue_path = state_folder + "/audit-requests",
                              .on_commit = [this](const store::Commit& commit) { engine_->on_commit(commit); }});
 
   auto operators = Operators::open(
@@ -90,8 +97,8 @@ Result<void> Agent::start() {
              return observe::metrics_text();
            },
        .reload = [this](uid_t by) -> Result<void> {
-         collector_->audit("reload", json{{"by_uid", by}}.dump());
-         reload();
+         collector_->audit("reload", json{{"by_uid", by}, {"configuration", config::digest_hex(loaded_)}}.dump(), by);
+         load_again();
          return {};
        },
        .rotate_audit_key = [this](uid_t by) { return collector_->rotate_key(by); },
@@ -108,11 +115,11 @@ Result<void> Agent::start() {
              auto refusal = json::parse(payload, nullptr, false);
              if (!refusal.is_object()) return;
              refusal["by_uid"] = by;
-             collector_->audit("sql_refused", refusal.dump(-1, ' ', false, json::error_handler_t::replace));
+             collector_->audit("sql_refused", refusal.dump(-1, ' ', false, json::error_handler_t::replace), by);
            },
        .maintain = [this](uid_t by, const std::string& payload) -> Result<std::string> {
          return maintain_store(*writer_, by, payload, [this](const std::string& action, const std::string& details) {
-           collector_->audit(action, details);
+           audit(action, details);
          });
        },
        .maintenance_json = [this] { return maintenance_json(writer_->maintenance()); },
@@ -134,6 +141,7 @@ Result<void> Agent::start() {
                                   {"capabilities", context_.reached.capabilities_effective},
                                   {"no_new_privs", context_.reached.no_new_privs}}
                                  .dump());
+  DE_CHECK(loop_.add_timer(retention_interval, retention_interval, [this] { audit_retention(); }));
   if (!set_aside_.empty()) collector_->audit("store_set_aside", json{{"kept_as", set_aside_}}.dump());
   if (!settings.metrics.textfile.empty()) {
     DE_CHECK(loop_.add_timer(metrics_interval, metrics_interval, [this] {
@@ -147,7 +155,35 @@ Result<void> Agent::start() {
   return {};
 }
 
+// In the name of the operator that the payload names, if any.
+void Agent::audit(const std::string& action, const std::string& payload) {
+  const auto object = json::parse(payload, nullptr, false);
+  const auto by = object.is_object() ? object.find("by_uid") : object.end();
+  const bool named = object.is_object() && by != object.end() && by->is_number_unsigned();
+  collector_->audit(action, payload, named ? std::optional<uid_t>(by->get<uid_t>()) : std::nullopt);
+}
+
+// What retention took away since the last entry, so that what is missing from the store can be explained.
+void Agent::audit_retention() {
+  const auto removed = writer_->state().retention_events_removed;
+  if (removed == retention_told_) return;
+  const auto oldest = [&]() -> std::optional<Timestamp> {
+    const auto reader = store::Reader::open(loaded_.settings.database.path);
+    const auto stats = reader ? (*reader)->stats() : Result<store::Reader::Stats>(std::unexpected(reader.error()));
+    return stats ? stats->oldest : std::nullopt;
+  }();
+  collector_->audit(
+      "retention",
+      json{{"before", base::to_iso(oldest.value_or(base::wall_now()))}, {"events", removed - retention_told_}}.dump());
+  retention_told_ = removed;
+}
+
 void Agent::reload() {
+  collector_->audit("reload", json{{"by", "signal"}, {"configuration", config::digest_hex(loaded_)}}.dump());
+  load_again();
+}
+
+void Agent::load_again() {
   engine_->reload();
   deliverer_->reopen();
 }
@@ -156,6 +192,7 @@ void Agent::stop(std::chrono::milliseconds grace) {
   const auto deadline = Deadline::after(grace);
   operators_.reset();
   if (collector_) {
+    audit_retention();
     collector_->audit("stop", json{{"version", DAEMONEYE_VERSION}}.dump());
     // What the line brought is committed and acknowledged before it is closed.
     writer_->drain(deadline);

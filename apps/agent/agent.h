@@ -36,6 +36,9 @@ class Agent {
   void stop(std::chrono::milliseconds grace);
 
  private:
+  void load_again();
+  void audit(const std::string& action, const std::string& payload);
+  void audit_retention();
   [[nodiscard]] std::string health_json();
   [[nodiscard]] observe::ComponentHealth store_health() const;
   [[nodiscard]] observe::ComponentHealth rules_health() const;
@@ -56,6 +59,7 @@ class Agent {
   std::string textfile_error_;
   base::SteadyClock::time_point refusals_since_{};
   unsigned refusals_ = 0;
+  std::uint64_t retention_told_ = 0;  // events removed, of which the ledger knows
 };
 
 }  // namespace daemoneye::apps

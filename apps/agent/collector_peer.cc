@@ -12,7 +12,11 @@ using observe::HealthState;
 using observe::Level;
 
 CollectorPeer::CollectorPeer(EventLoop& loop, store::Writer& writer, Options options)
-    : loop_(loop), writer_(writer), options_(std::move(options)), here_(std::make_shared<bool>(true)) {}
+    : loop_(loop),
+      writer_(writer),
+      options_(std::move(options)),
+      audit_queue_(AuditQueue::open(options_.audit_queue_path)),
+      here_(std::make_shared<bool>(true)) {}
 
 CollectorPeer::~CollectorPeer() { *here_ = false; }
 
@@ -53,12 +57,7 @@ void CollectorPeer::end(const std::string& why) {
   observe::log(Level::warn, "ipc", "line to the collector ended", {{"why", why}});
   last_end_ = why;
   if (hello_) writer_.set_collector(hello_->source, false, alive_);
-  // What was asked and not answered may or may not be in the ledger: asked again, an entry can come twice, but none
-  // is missing.
-  for (auto sent = sent_audit_.rbegin(); sent != sent_audit_.rend(); ++sent) {
-    waiting_audit_.push_front(std::move(sent->second));
-  }
-  sent_audit_.clear();
+  audit_queue_.disconnected();
   receiver_.reset();
   hello_.reset();
   connection_.reset();
@@ -89,7 +88,7 @@ void CollectorPeer::on_message(ipc::Message message) {
     }
     if (!beat->metrics_text.empty()) observe::set_foreign_metrics("procmond", beat->metrics_text);
   } else if (const auto* reply = std::get_if<ipc::Reply>(&message)) {
-    if (sent_audit_.erase(reply->id) > 0 && reply->error) {
+    if (audit_queue_.answered(reply->id) && reply->error) {
       ++audit_refused_;
       observe::log(Level::error, "ledger", "audit entry was refused", {{"error", reply->message}});
     } else if (reply->error) {
@@ -174,25 +173,23 @@ Result<void> CollectorPeer::rotate_key(uid_t by) {
   return {};
 }
 
-void CollectorPeer::audit(const std::string& action, const std::string& payload_json) {
-  if (waiting_audit_.size() >= max_waiting_audit || payload_json.size() > max_audit_bytes) {
+void CollectorPeer::audit(const std::string& action, const std::string& payload_json, std::optional<uid_t> by) {
+  const std::string actor = by ? "uid:" + std::to_string(*by) + " (asserted by agent)" : "agent";
+  if (!audit_queue_.push(R"({"actor":)" + base::json_quote(actor) + R"(,"action":)" + base::json_quote(action) +
+                         R"(,"payload":)" + payload_json + "}")) {
     ++audit_lost_;
     observe::counter("daemoneye_audit_requests_lost_total", "Audit entries dropped while the collector was away").add();
     return;
   }
-  waiting_audit_.push_back(R"({"actor":"agent","action":)" + base::json_quote(action) + R"(,"payload":)" +
-                           payload_json + "}");
   send_waiting_audit();
 }
 
 void CollectorPeer::send_waiting_audit() {
-  while (connection_ && receiver_ && !waiting_audit_.empty()) {
+  while (connection_ && receiver_ && audit_queue_.waiting() > 0) {
     ipc::Request request;
     request.id = next_request_++;
     request.kind = ipc::RequestKind::append_audit;
-    request.payload = waiting_audit_.front();
-    sent_audit_.emplace(request.id, std::move(waiting_audit_.front()));
-    waiting_audit_.pop_front();
+    request.payload = *audit_queue_.next(request.id);
     send(request);
   }
 }
@@ -216,12 +213,16 @@ std::vector<observe::ComponentHealth> CollectorPeer::health() const {
                       .details = {{"covered_until", base::to_iso(alive_)}}});
   }
   observe::ComponentHealth audit{.component = "audit_requests", .state = HealthState::ok, .reason = {}, .details = {}};
-  audit.details["waiting"] = std::to_string(waiting_audit_.size());
-  audit.details["unanswered"] = std::to_string(sent_audit_.size());
+  audit.details["waiting"] = std::to_string(audit_queue_.waiting());
+  audit.details["unanswered"] = std::to_string(audit_queue_.unanswered());
   audit.details["lost"] = std::to_string(audit_lost_);
   if (audit_lost_ + audit_refused_ > 0) {
     audit.state = HealthState::degraded;
     audit.reason = std::to_string(audit_lost_ + audit_refused_) + " audit entries of the agent are not in the ledger";
+  }
+  if (!audit_queue_.problem().empty()) {
+    audit.state = HealthState::degraded;
+    audit.reason += (audit.reason.empty() ? "" : "; ") + ("they are kept in memory alone: " + audit_queue_.problem());
   }
   report.push_back(std::move(audit));
   return report;

@@ -2,14 +2,13 @@
 // collector's health, and carries audit entries to it. Loop thread only, but for what is said otherwise.
 #pragma once
 
-#include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "agent/audit_queue.h"
 #include "base/event_loop.h"
 #include "ipc/batch_stream.h"
 #include "ipc/connection.h"
@@ -22,6 +21,7 @@ class CollectorPeer {
  public:
   struct Options {
     std::uint32_t credit_records = 1000;
+    std::string audit_queue_path;                         // what waits for the collector's answer is kept there
     std::function<void(const store::Commit&)> on_commit;  // in the writer's thread, in order
   };
   CollectorPeer(EventLoop& loop, store::Writer& writer, Options options);
@@ -34,12 +34,9 @@ class CollectorPeer {
   // Acknowledges what is committed until now and ends the line.
   void close();
 
-  // Asks the collector to write an audit entry; while it is away up to max_waiting_audit wait, more are counted as
-  // lost.
-  void audit(const std::string& action, const std::string& payload_json);
-  // Larger payloads than the ledger takes are lost, too.
-  static constexpr std::size_t max_waiting_audit = 1000, max_audit_bytes = 60 * 1024;
-
+  // Asks the collector to write an audit entry, in the name of an operator when `by` is given. Durable until it has
+  // answered; what finds no room in the queue is counted as lost.
+  void audit(const std::string& action, const std::string& payload_json, std::optional<uid_t> by = std::nullopt);
   // Asks it for a new key for the ledger's checkpoints, in this operator's name. unavailable while it is away.
   Result<void> rotate_key(uid_t by);
 
@@ -66,8 +63,7 @@ class CollectorPeer {
   std::string last_end_;
   Timestamp alive_;  // until when the collector's record is known to be whole
   std::vector<observe::ComponentHealth> collector_health_;
-  std::deque<std::string> waiting_audit_;
-  std::map<std::uint64_t, std::string> sent_audit_;  // not answered yet
+  AuditQueue audit_queue_;
   std::uint64_t next_request_ = 1, audit_lost_ = 0, audit_refused_ = 0;
   std::shared_ptr<bool> here_;
 };

@@ -198,7 +198,7 @@ std::vector<Key> make_schema() {
                    [](auto& s) -> auto& { return s.audit.checkpoint_copy; });
   copy.may_be_off = true;
   add(std::move(copy));
-  add(integer("audit.segment_mb", 64, 1, 65'536, "MiB", "The ledger begins a new file when one has this size.",
+  add(integer("audit.segment_mb", 256, 1, 65'536, "MiB", "The ledger begins a new file when one has this size.",
               [](auto& s) -> auto& { return s.audit.segment_mb; }));
 
   add(choice("collection.realtime", {"auto", "ebpf", "netlink", "off"}, "auto",

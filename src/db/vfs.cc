@@ -127,7 +127,13 @@ Vfs::Vfs(const char* name, sqlite3_vfs* base, bool make_default) : base_(base) {
   sqlite3_vfs_register(&vfs_, make_default ? 1 : 0);
 }
 
-Vfs::~Vfs() { sqlite3_vfs_unregister(&vfs_); }
+Vfs::~Vfs() {
+  const bool was_default = sqlite3_vfs_find(nullptr) == &vfs_;
+  sqlite3_vfs_unregister(&vfs_);
+  // SQLite takes whichever is next in its list, and that may be one of ours, which leads to the default and so to
+  // itself.
+  if (was_default && base_ != nullptr) sqlite3_vfs_register(base_, 1);
+}
 
 sqlite3_vfs* Vfs::base() const { return base_ == nullptr ? sqlite3_vfs_find(nullptr) : base_; }
 int Vfs::before_open(const char*, int) { return SQLITE_OK; }

@@ -246,6 +246,7 @@ struct Engine::Impl {
 
   void use(std::shared_ptr<const RuleSet> set, bool fresh) {
     log_rules(*set);
+    if (options.on_rules) options.on_rules(rules ? *rules : RuleSet(), *set);
     rules = set;
     board.replace(*set, base::wall_now(), fresh);
     schedule->use(set);

@@ -25,6 +25,9 @@ struct EngineOptions {
   std::function<std::vector<store::Route>(const store::Alert&)> route;
   // Called after an alert and its outbox entries are committed.
   std::function<void()> on_raised;
+  // Other rules are in force than before; `before` has none at the start. Called when the engine starts and from its
+  // rules thread.
+  std::function<void(const RuleSet& before, const RuleSet& now)> on_rules;
 };
 
 // Three threads: detection (the stream), schedule (rules with `evaluate`), rules (watches the folders, compiles aside).

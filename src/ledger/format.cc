@@ -291,6 +291,56 @@ Result<std::optional<SegmentStart>> read_segment_start(db::Database& database) {
   return start;
 }
 
+namespace {
+
+// Takes a text without escapes; nothing when there is something to look at more closely.
+std::optional<std::string_view> take_plain_text(std::string_view& rest) {
+  if (!rest.starts_with('"')) return std::nullopt;
+  for (std::size_t end = 1; end < rest.size(); ++end) {
+    const char c = rest[end];
+    if (c == '"') {
+      const auto text = rest.substr(1, end - 1);
+      rest.remove_prefix(end + 1);
+      return text;
+    }
+    if (c == '\\' || c < ' ' || c > '~') return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+bool take_plain_value(std::string_view& rest) {
+  for (const std::string_view word : {"true", "false", "null"}) {
+    if (rest.starts_with(word)) return rest.remove_prefix(word.size()), true;
+  }
+  if (rest.starts_with('"')) return take_plain_text(rest).has_value();
+  std::size_t digits = 0;
+  while (digits < rest.size() && rest[digits] >= '0' && rest[digits] <= '9') ++digits;
+  constexpr std::size_t most_digits = 18;
+  if (digits == 0 || digits > most_digits || (digits > 1 && rest[0] == '0')) return false;
+  rest.remove_prefix(digits);  // a fraction or an exponent is neither ',' nor '}'
+  return true;
+}
+
+}  // namespace
+
+bool is_canonical_json(std::string_view text) {
+  if (text == "{}") return true;
+  if (!text.starts_with('{')) return false;
+  text.remove_prefix(1);
+  for (std::string_view before;;) {
+    const bool first = before.data() == nullptr;
+    const auto key = take_plain_text(text);
+    if (!key || (!first && *key <= before) || !text.starts_with(':')) return false;
+    before = *key;
+    text.remove_prefix(1);
+    if (!take_plain_value(text) || text.empty()) return false;
+    const char next = text.front();
+    text.remove_prefix(1);
+    if (next == '}') return text.empty();
+    if (next != ',') return false;
+  }
+}
+
 std::string to_bytes(const std::vector<Sha256Digest>& hashes) {
   std::string bytes;
   for (const auto& hash : hashes) bytes += base::as_bytes(hash);

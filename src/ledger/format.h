@@ -86,6 +86,10 @@ struct SegmentStart {
 };
 Result<std::optional<SegmentStart>> read_segment_start(db::Database& database);  // nothing: the file was not begun
 
+// True only of a JSON object whose text is already the one that counts: keys sorted, no blanks, and in it nothing but
+// plain ASCII texts, short integers, true, false and null. Most are; the others are parsed.
+bool is_canonical_json(std::string_view text);
+
 std::string to_bytes(const std::vector<base::Sha256Digest>& hashes);
 Result<std::vector<base::Sha256Digest>> hashes_of(std::string_view bytes);
 

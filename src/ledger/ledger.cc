@@ -32,7 +32,7 @@ constexpr std::uint64_t row_bytes = 75;  // of an entry without its payload, abo
 
 // Keys sorted, no blanks: one text for equal objects.
 Result<std::string> canonical_object(const std::string& payload) {
-  if (payload == "{}") return payload;
+  if (payload.size() <= max_payload_bytes && is_canonical_json(payload)) return payload;
   const auto json = Json::parse(payload, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return fail(Errc::invalid_input, "ledger: the payload is not a JSON object");
   auto text = json.dump();
@@ -79,8 +79,8 @@ struct Ledger::State {
     MerkleTree tree;
     Sha256Digest last_hash{};
     Timestamp last_time{INT64_MIN};
-    std::optional<Entry> last;
-    std::uint64_t bytes = 0;  // of the segment, about
+    std::optional<Entry> last;  // its payload's digest is taken when somebody asks
+    std::uint64_t bytes = 0;    // of the segment, about
   };
 
   Options options;
@@ -108,6 +108,7 @@ struct Ledger::State {
   bool closed = false;
 
   Result<void> open_segment(std::uint64_t number);
+  Result<bool> is_begun(std::uint64_t number) const;
   Result<void> load();
   Result<void> check_last_entries();
   Result<void> build_subtrees();
@@ -177,10 +178,10 @@ Result<void> Ledger::State::insert(Tip& at, std::string_view actor, std::string_
   row->bind(1, static_cast<std::int64_t>(entry.sequence)).bind(2, entry.time.ns);
   row->bind_text(3, actor).bind_text(4, action);
   if (packed != nullptr)
-    row->bind_blob(5, *packed);
+    row->bind_blob_static(5, *packed);
   else
     row->bind_text(5, payload);
-  row->bind_blob(6, base::as_bytes(entry.hash));
+  row->bind_blob_static(6, base::as_bytes(entry.hash));
   DE_CHECK(row->run());
   Result<void> stored;
   at.tree.add(entry.hash, [&](unsigned level, std::uint64_t number, const Sha256Digest& hash) {
@@ -196,7 +197,14 @@ Result<void> Ledger::State::insert(Tip& at, std::string_view actor, std::string_
   });
   DE_CHECK(stored);
   at.bytes += row_bytes + (packed != nullptr ? packed->size() : payload.size());
-  at.last = entry.entry(at.last_hash);
+  if (!at.last) at.last.emplace();
+  at.last->sequence = entry.sequence;
+  at.last->time = entry.time;
+  at.last->actor = actor;
+  at.last->action = action;
+  at.last->payload = std::move(payload);
+  at.last->previous_hash = at.last_hash;
+  at.last->entry_hash = entry.hash;
   at.last_hash = entry.hash;
   at.last_time = entry.time;
   return {};
@@ -263,6 +271,16 @@ Result<void> Ledger::State::rotate() {
   }
   observe::log(Level::info, "ledger", "a new segment was begun", {{"path", path}, {"first", start.first}});
   return {};
+}
+
+// For writing: what a crash left in a rollback journal is played back.
+Result<bool> Ledger::State::is_begun(std::uint64_t number) const {
+  const auto path = segment_path(options.path, number);
+  DE_CHECK(files->claim_file(path));
+  DE_TRY(const auto opened,
+         db::Database::open(path, {.mode = db::Database::Mode::create_or_write, .application_id = application_id}));
+  DE_TRY(const auto begins, read_segment_start(*opened));
+  return begins && begins->number == number;
 }
 
 Result<void> Ledger::State::open_segment(std::uint64_t number) {
@@ -515,12 +533,14 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const Options& options) {
   DE_TRY(auto files, Files::claim(options));
   state->files.emplace(std::move(files));
   std::uint64_t number = state->files->segments() - 1;
+  DE_TRY(auto torn, state->files->keep_torn_tail(segment_path(options.path, number)));
   if (number > 0) {
     // A segment that was made and never begun goes on being one that is not there.
-    DE_TRY(const auto newest, Segment::open(segment_path(options.path, number), number));
-    if (!newest) --number;
+    DE_TRY(const bool begun, state->is_begun(number));
+    if (!begun) {
+      DE_TRY(torn, state->files->keep_torn_tail(segment_path(options.path, --number)));
+    }
   }
-  DE_TRY(const auto torn, state->files->keep_torn_tail(segment_path(options.path, number)));
   DE_CHECK(state->open_segment(number));
   DE_CHECK(state->load());
   DE_CHECK(state->recover(torn));
@@ -668,7 +688,11 @@ Result<void> Ledger::close() {
 }
 
 std::uint64_t Ledger::size() const { return state_->tip.tree.size(); }
-std::optional<Entry> Ledger::last() const { return state_->tip.last; }
+std::optional<Entry> Ledger::last() const {
+  auto last = state_->tip.last;
+  if (last) last->payload_digest = digest_of(last->payload);
+  return last;
+}
 
 Ledger::Status Ledger::status() const {
   return {.segments = state_->start.number + 1,

@@ -48,7 +48,7 @@ class Ledger {
     std::chrono::milliseconds checkpoint_interval{300'000};
     std::uint64_t checkpoint_entries = 10'000;
     std::string checkpoint_copy = {};  // each checkpoint is appended to this file, too; empty: none
-    std::uint64_t segment_bytes = 64 * 1024 * 1024;
+    std::uint64_t segment_bytes = 256 * 1024 * 1024;
   };
   // Creates what is missing. Takes the single-writer lock (unavailable when held). Refuses (permission_denied) a
   // folder others can write or that is not ours. Verifies the last entries; brings a file of version 1 forward. After a

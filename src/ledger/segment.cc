@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 
 namespace daemoneye::ledger {
 namespace {
@@ -22,9 +23,11 @@ std::uint64_t blocks_end(std::uint64_t size) { return size & ~(stored_leaves - 1
 
 Result<std::optional<Segment>> Segment::open(const std::string& path, std::uint64_t number) {
   auto database = db::Database::open(path, {.application_id = application_id});
-  // Between making the file and its first commit.
+  // Between making the file and its first commit. A crash there may leave a rollback journal, which only a writer may
+  // play back: before the first commit there is no write-ahead log.
   if (!database && number > 0 &&
-      (database.error().code == Errc::not_found || database.error().code == Errc::invalid_input)) {
+      (database.error().code == Errc::not_found || database.error().code == Errc::invalid_input ||
+       std::filesystem::exists(path + "-journal"))) {
     return std::nullopt;
   }
   if (!database) return std::unexpected(database.error());

@@ -145,6 +145,31 @@ def scenario_audit_survives_kills_and_explains_events():
         check(row["pending"] == 0 and row["wrong"] == 0, f"nothing is left open after a stop: {row}")
 
 
+def scenario_audit_requests_outlive_both_daemons():
+    """What the agent asked to have recorded while the collector did not answer is recorded after both were killed."""
+    with daemon() as instance:
+        instance.start()
+        first = {row["action"]: row for row in instance.query("SELECT action, payload FROM audit_ledger")}
+        check("agent.rules" in first, f"the rules in force are recorded: {sorted(first)}")
+        check(json.loads(first["agent.rules"]["payload"])["rules"] > 0, "and how many")
+        children = instance.children()
+        collector = children.pop("procmond")
+        (agent,) = children.values()
+        os.kill(collector, signal.SIGSTOP)
+        refused = instance.cli("query", "DELETE FROM alerts")
+        check(refused.code == 2, f"refused: {refused.code}")
+        queue = os.path.join(instance.state, "audit-requests")
+        wait_for("it is in the queue's file", lambda: "sql_refused" in _read(queue))
+        os.kill(agent, signal.SIGKILL)
+        os.kill(collector, signal.SIGKILL)
+        instance.wait_ready()
+        entries = wait_for("it is in the ledger", lambda: instance.query(
+            "SELECT actor, payload FROM audit_ledger WHERE action = 'agent.sql_refused'"))
+        check(entries[0]["actor"] == f"uid:{os.geteuid()} (asserted by agent)", f"in the operator's name: {entries}")
+        wait_for("the queue is empty", lambda: _read(queue) == "")
+        check(instance.cli("audit", "verify").code == 0, "the ledger holds")
+
+
 def scenario_audit_full_disk_stops_what_cannot_be_recorded():
     """A ledger without room: nothing is sent, it is said, and it goes on when there is room."""
     with daemon({"audit.path": "/nonexistent/audit.redb"}) as instance:
