@@ -106,7 +106,14 @@ Outcome<store::MaintenanceState> in_file(const std::string& path, const store::M
 Outcome<Exit> maintain(const store::MaintenanceRequest& request, Invocation& invocation) {
   const auto& path = invocation.options().database;
   CLI_TRY(const auto state, path.empty() ? in_agent(request, invocation) : in_file(path, request, invocation));
-  if (!state.error.empty()) return std::unexpected(Failure(Exit::failed, state.error));
+  if (!state.error.empty()) {
+    Failure failure(Exit::failed, state.error);
+    if (request.kind == Kind::purge) {
+      failure.details.push_back("removed before that: " + std::to_string(state.events_removed) + " events, " +
+                                std::to_string(state.rows_removed) + " other rows");
+    }
+    return std::unexpected(std::move(failure));
+  }
   const auto number = [](std::uint64_t value) -> event::Value { return static_cast<std::int64_t>(value); };
   switch (request.kind) {
     case Kind::compact: write_record(invocation, {{"bytes_freed"}}, {number(state.bytes_freed)}); break;

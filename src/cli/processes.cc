@@ -21,9 +21,19 @@ const std::vector<Column> shown = {Column::pid,          Column::ppid,       Col
                                    Column::status,       Column::start_time, Column::cpu_usage,
                                    Column::memory_usage, Column::name,       Column::command_line};
 
+// Who lived at that moment, as it was then: of those that became something else later, what was last told of them
+// before. Nothing was told: they had been forked and not executed anything yet, or it is no longer kept.
 constexpr std::string_view past_sql =
-    "SELECT pid, ppid, user, start_time, exit_time, name, command_line, process_key, parent_key FROM processes "
-    "WHERE start_time <= :at AND (exit_time IS NULL OR exit_time > :at) ORDER BY pid";
+    "WITH later AS (SELECT DISTINCT process_key FROM process_events WHERE kind IN ('exec', 'change') AND time > :at), "
+    "past AS (SELECT p.pid, p.ppid, p.user, p.start_time, p.exit_time, p.name, p.command_line, p.process_key, "
+    "p.parent_key, CASE WHEN l.process_key IS NOT NULL THEN (SELECT max(e.event_id) FROM process_events e WHERE "
+    "e.process_key = p.process_key AND e.time <= :at) END AS told, l.process_key IS NULL AS same FROM processes p "
+    "LEFT JOIN later l ON l.process_key = p.process_key "
+    "WHERE p.start_time <= :at AND (p.exit_time IS NULL OR p.exit_time > :at)) "
+    "SELECT a.pid, a.ppid, CASE WHEN a.same THEN a.user ELSE t.user END AS user, a.start_time, a.exit_time, "
+    "CASE WHEN a.same THEN a.name ELSE t.name END AS name, "
+    "CASE WHEN a.same THEN a.command_line ELSE t.command_line END AS command_line, a.process_key, a.parent_key "
+    "FROM past a LEFT JOIN process_events t ON t.event_id = a.told ORDER BY a.pid";
 
 std::vector<OutputColumn> tree_columns() {
   auto columns = std::vector<OutputColumn>{{"depth"}};

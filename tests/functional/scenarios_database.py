@@ -1,6 +1,7 @@
 """The event store's file as an operator sees it: check, backup, compact, purge, damage, a stuck reader."""
 
 import contextlib
+import datetime
 import os
 import random
 import re
@@ -181,6 +182,98 @@ def scenario_database_stuck_reader_is_named_by_its_pid_in_health():
                 reader.wait()
             wait_for("a healthy store when it is gone", lambda: "pid" not in instance.health()["store"]["reason"], 60)
         check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+def scenario_database_past_is_reconstructed():
+    """`ps --at`: who lived then and as what, whoever ended, started or became something else since."""
+    with daemon(rules={}) as instance:
+        instance.start()
+        mark = f"past-{os.getpid()}"
+
+        def at(moment):
+            listed = instance.cli("--format", "json", "ps", "--at", moment)
+            check(listed.code in (0, 3), f"ps --at: {listed.code} {listed.err}")
+            return {row["pid"]: row["command_line"] for row in listed.json()["rows"] if mark in str(row["command_line"])}
+
+        def told(command_line, kind):
+            return wait_for(f"{kind} of {command_line}", lambda: instance.query(
+                "SELECT time AS t FROM process_events WHERE kind = :k AND command_line = :c",
+                "--param", f"k={kind}", "--param", f"c={command_line}"))[0]["t"]
+
+        def begin(*words):
+            return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+        ends = begin("sh", "-c", "read x; exit", f"{mark}-ends")
+        becomes = begin("sh", "-c", "read x; exec cat /dev/stdin $0", f"{mark}-becomes")
+        stays = begin("cat", "/dev/stdin", f"/dev/null/{mark}-stays")
+        try:
+            before = {}
+            for process, line in ((ends, f"sh -c read x; exit {mark}-ends"),
+                                  (becomes, f"sh -c read x; exec cat /dev/stdin $0 {mark}-becomes"),
+                                  (stays, f"cat /dev/stdin /dev/null/{mark}-stays")):
+                told(line, "exec")
+                before[process.pid] = line
+            moment = datetime.datetime.now(datetime.timezone.utc).isoformat()
+            ends.communicate(b"\n")
+            becomes.stdin.write(b"\n")
+            becomes.stdin.flush()
+            told(f"cat /dev/stdin {mark}-becomes", "exec")
+            told(f"sh -c read x; exit {mark}-ends", "exit")
+            late = begin("cat", "/dev/stdin", f"{mark}-late")
+            try:
+                told(f"cat /dev/stdin {mark}-late", "exec")
+                check(at(moment) == before, f"then: {at(moment)}, not {before}")
+                now = {becomes.pid: f"cat /dev/stdin {mark}-becomes", late.pid: f"cat /dev/stdin {mark}-late",
+                       stays.pid: before[stays.pid]}
+                check(at("0s") == now, f"now: {at('0s')}, not {now}")
+            finally:
+                late.kill()
+                late.wait()
+        finally:
+            for process in (ends, becomes, stays):
+                process.kill()
+                process.wait()
+        check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+def scenario_database_that_may_not_be_written_pauses_and_resumes():
+    """Writing is refused while it runs, as on a file system that has become read-only: nothing is lost by it."""
+    with daemon(rules={}, settings={"app.scan_interval_ms": 60000}) as instance:
+        instance.start()
+        log = instance.database + "-wal"
+
+        def refuse(yes):
+            return subprocess.run(["chattr", "+i" if yes else "-i", log], check=False, stderr=subprocess.DEVNULL)
+
+        if refuse(True).returncode != 0:
+            print("skipped: the file system has no immutable files")
+            check(instance.stop() == 0, "a clean stop ends with 0")
+            return
+        mark = f"refused-{os.getpid()}"
+        total = 0
+        try:
+            def push():
+                nonlocal total
+                for _ in range(20):
+                    exact_arguments("true", f"{mark}-{total}")
+                    total += 1
+                return instance.health()["store"]["state"] == "failed"
+
+            wait_for("health to say that the store is paused", push)
+            reason = instance.health()["store"]["reason"]
+            check("I/O error" in reason and "ingestion waits" in reason, f"with the reason: {reason}")
+            read = instance.cli("query", EVENTS)
+            check(read.code in (0, 3), f"what is there can be read: {read.code} {read.err}")
+        finally:
+            refuse(False)
+        wait_for("every event when it may be written again", lambda: instance.query(
+            "SELECT count(*) AS n FROM process_events WHERE kind = 'exec' AND command_line LIKE :m",
+            "--param", f"m=true {mark}-%")[0]["n"] == total)
+        wait_for("a healthy store", lambda: instance.health()["store"]["state"] == "ok")
+        check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+scenario_database_that_may_not_be_written_pauses_and_resumes.needs_root = True
 
 
 def scenario_database_health_measures_open_read_and_commit():
