@@ -66,7 +66,7 @@ void Deliverer::Impl::work_on(std::size_t index, std::unique_lock<std::mutex>& l
     // An attempt that we cut off ourselves says nothing about the sink; the alert stays in the outbox as it was.
     if (outcome.result || !sends.stop_requested()) {
       core->finished.push_back({index, lane.finish(task, outcome, probe, policy, random())});
-      if (core->finished.size() == 1) core->poke();
+      if (core->finished.size() == 1 || core->finished.size() == records_at_once) core->poke();
     }
     if (lane.slow || (core->crowded && base::SteadyClock::now() >= end_of_turn)) return;
   }

@@ -18,6 +18,9 @@ inline constexpr std::chrono::seconds reader_patience{5};  // while all connecti
 inline constexpr std::size_t window_entries = 256, refill_below = 64;
 inline constexpr std::size_t window_bytes = std::size_t{512} * 1024;
 
+// Outcomes in one operation of the writer, which a batch of events may have to wait for; and operations at a time.
+inline constexpr std::size_t records_at_once = 256, max_recording = 4;
+
 // Everything that threads share. Held by shared_ptr because the writer's thread calls back when it has committed,
 // which may be after the Deliverer is gone.
 struct Core {
@@ -40,7 +43,12 @@ struct Core {
   bool stopping = false;  // nothing new is begun
   bool exit = false;
 
-  // `mutex` is held.
+  // `mutex` is held, here and below. A commit costs much more than a row in it: while one is under way, outcomes are
+  // collected until they fill another.
+  [[nodiscard]] bool may_record() const {
+    if (finished.empty()) return false;
+    return recording == 0 || (recording < max_recording && finished.size() >= records_at_once);
+  }
   void poke() {
     woken = true;
     changed.notify_all();

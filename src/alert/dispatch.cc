@@ -12,10 +12,7 @@ namespace {
 
 using observe::Level;
 
-constexpr std::size_t max_held = 1024;  // entries of a lane's outbox fetched or not yet recorded
-// In one operation of the writer, which a batch of events may have to wait for; and operations at a time.
-constexpr std::size_t records_at_once = 256;
-constexpr std::size_t max_recording = 2;
+constexpr std::size_t max_held = 2048;  // entries of a lane's outbox fetched or not yet recorded
 constexpr auto store_retry = std::chrono::seconds(1);
 constexpr auto soonest_look = std::chrono::milliseconds(5);
 constexpr auto longest_wait = std::chrono::seconds(60);  // the wall clock may jump
@@ -90,7 +87,7 @@ void Deliverer::Impl::retire_sinks(const std::vector<std::string>& owed_summarie
 
 void Deliverer::Impl::run_dispatcher() {
   std::unique_lock lock(core->mutex);
-  while (!core->exit || core->busy > 0 || (!core->finished.empty() && core->recording < max_recording)) {
+  while (!core->exit || core->busy > 0 || core->may_record()) {
     core->woken = false;
     record(lock);
     std::optional<Timestamp> next;
@@ -110,7 +107,7 @@ void Deliverer::Impl::run_dispatcher() {
 
 // Hands what is finished to the writer, which may block: without the lock.
 void Deliverer::Impl::record(std::unique_lock<std::mutex>& lock) {
-  while (!core->finished.empty() && core->recording < max_recording) {
+  while (core->may_record()) {
     ++core->recording;
     std::vector<Core::Finished> batch;
     std::vector<store::DeliveryRecord> records;

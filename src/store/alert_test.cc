@@ -364,5 +364,23 @@ TEST(AlertJson, IsOneLineWithTheColumnsOfTheContract) {
   EXPECT_EQ(json["completeness"]["status"], "degraded");
 }
 
+TEST(AlertJson, EmbedsWhatIsAnObjectAndQuotesWhatIsNot) {
+  auto alert = make_alert("a", 0);
+  const auto row_of = [&](const std::string& text) {
+    alert.row_json = text;
+    const auto json = nlohmann::json::parse(to_json(alert), nullptr, false);
+    EXPECT_FALSE(json.is_discarded()) << text;
+    return json.is_discarded() ? json : json["row"];
+  };
+  for (const char* text :
+       {"{}", " { } ", R"({"a":1,"b":[{"c":"}]\"" },[]],"d":null})", R"({"a\"b":"\\"})", R"({"x":-1.5e3})"}) {
+    EXPECT_EQ(row_of(text), nlohmann::json::parse(text)) << text;
+  }
+  for (const char* text : {"[1]", "7", "{", R"({"a":1)", R"({"a":[1})", R"({"a":1}x)", R"({"a" 1})", R"({"a":"b)",
+                           "{\"a\":\n1}", R"({"a":})", R"({a:1})", R"({"a":1,})"}) {
+    EXPECT_EQ(row_of(text), text);
+  }
+}
+
 }  // namespace
 }  // namespace daemoneye::store

@@ -106,6 +106,7 @@ Result<void> Writer::Impl::try_group(std::vector<Operation>& group, std::size_t&
       // The rest goes back to the front of the queue, in order.
       const std::scoped_lock held(mutex);
       while (group.size() > i + 1) {
+        deliveries_waited = deliveries_waited || std::holds_alternative<DeliveriesOperation>(group.back());
         queue.push_front(std::move(group.back()));
         group.pop_back();
       }

@@ -88,6 +88,7 @@ struct Writer::Impl {
   mutable std::mutex mutex;
   std::condition_variable work, room, idle;
   std::deque<Operation> queue;
+  bool deliveries_waited = false;  // outcomes of deliveries were put back for others
   bool busy = false, closing = false, give_up = false, drain_wanted = false;
   SteadyClock::time_point give_up_at = SteadyClock::time_point::max();
   std::map<std::string, Collector> collectors;

@@ -110,6 +110,13 @@ std::vector<Operation> Writer::Impl::take_group() {
     group.push_back(std::move(queue.front()));
     queue.pop_front();
   }
+  // Outcomes of deliveries can wait, events cannot: they go last. But one of those that had to wait goes first, so that
+  // a store that is never idle writes them as well.
+  const auto is_other = [](const Operation& operation) {
+    return !std::holds_alternative<DeliveriesOperation>(operation);
+  };
+  const bool waited = std::exchange(deliveries_waited, false);
+  std::stable_partition(group.begin() + (waited && !is_other(group.front()) ? 1 : 0), group.end(), is_other);
   return group;
 }
 
