@@ -22,6 +22,7 @@
 #include "alert/delivery.h"
 #include "base/hash.h"
 #include "base/unique_fd.h"
+#include "store/reader_pool.h"
 
 namespace daemoneye::alert {
 namespace {
@@ -69,6 +70,7 @@ class Bench {
     auto opened = store::Writer::open(options);
     if (!opened) std::abort();
     writer = *std::move(opened);
+    readers = std::make_unique<store::ReaderPool>(path());
     settings.max_parallel_deliveries = 8;
     settings.retry = {3, 60'000};
     settings.breaker = {5, 30'000};
@@ -78,6 +80,7 @@ class Bench {
   Bench& operator=(const Bench&) = delete;
   ~Bench() {
     deliverer.reset();
+    readers.reset();
     writer->close(Deadline::after(30s));
     std::filesystem::remove_all(folder_);
   }
@@ -93,7 +96,7 @@ class Bench {
   }
   // False, with the reason, when a sink cannot be made.
   bool start(benchmark::State& state) {
-    auto started = Deliverer::start(settings, path(), *writer);
+    auto started = Deliverer::start(settings, *readers, *writer, Deliverer::Identity{});
     if (!started) {
       state.SkipWithError(started.error().message.c_str());
       return false;
@@ -102,7 +105,7 @@ class Bench {
     return true;
   }
   void start(Deliverer::Outside outside) {
-    auto started = Deliverer::start(settings, path(), *writer, std::move(outside));
+    auto started = Deliverer::start(settings, *readers, *writer, std::move(outside));
     if (!started) std::abort();
     deliverer = *std::move(started);
   }
@@ -137,6 +140,7 @@ class Bench {
 
   config::Settings::Alerting settings;
   std::unique_ptr<store::Writer> writer;
+  std::unique_ptr<store::ReaderPool> readers;
   std::unique_ptr<Deliverer> deliverer;
 
  private:
@@ -239,7 +243,7 @@ BENCHMARK(deliver_to_file)->UseManualTime()->Iterations(3)->Unit(benchmark::kMil
 
 void deliver_to_syslog_tcp(benchmark::State& state) {
   const Peer peer(false);
-  deliver(state, "syslog", {{"address", "tcp://127.0.0.1:" + peer.port()}}, 20'000);
+  deliver(state, "syslog", {{"transport", "tcp"}, {"host", "127.0.0.1"}, {"port", peer.port()}}, 20'000);
 }
 BENCHMARK(deliver_to_syslog_tcp)->UseManualTime()->Iterations(3)->Unit(benchmark::kMillisecond);
 

@@ -31,6 +31,7 @@ void record_done(Core& core, const std::vector<Core::Finished>& batch, const Res
     for (const auto& [index, record] : batch) {
       Lane& lane = core.lanes[index];
       lane.held.erase(record.outbox_id);
+      if (lane.reading) lane.settled.insert(record.outbox_id);
       if (record.outcome == "failed") sooner(lane.next_retry, record.next_attempt);
     }
   } else {
@@ -148,6 +149,7 @@ void Deliverer::Impl::fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock)
   const bool retries_wanted = lane.next_retry && at >= *lane.next_retry;
   if (firsts_wanted) lane.look = false;  // before it is read: a wake() meanwhile counts
   if (retries_wanted) lane.next_retry.reset();
+  lane.reading = true;
   lock.unlock();
   std::vector<store::Delivery> retries, firsts;
   std::optional<Timestamp> next_retry;
@@ -165,6 +167,8 @@ void Deliverer::Impl::fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock)
     return {};
   }();
   lock.lock();
+  lane.reading = false;
+  const auto settled = std::exchange(lane.settled, {});
   lane.store_retry.reset();
   if (!read) {
     observe::log(Level::error, "alert", "the outbox cannot be read",
@@ -178,7 +182,7 @@ void Deliverer::Impl::fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock)
   const bool all = retries.size() < window_entries;
   for (auto it = retries.rbegin(); it != retries.rend(); ++it) {
     // Until its outcome is committed the outbox still shows it as due.
-    if (!lane.held.insert(it->outbox_id).second) continue;
+    if (settled.contains(it->outbox_id) || !lane.held.insert(it->outbox_id).second) continue;
     lane.fetched.push_front(std::move(*it));
     new_ones = true;
   }
@@ -220,6 +224,7 @@ std::chrono::nanoseconds Deliverer::Impl::find_slow() {
     if (left.count() <= 0) {
       lane.slow = true;
       --core->places;
+      core->woken = true;  // whoever calls: the place is to be given at once
     } else {
       wait = std::min(wait, std::chrono::nanoseconds(left));
     }

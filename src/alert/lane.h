@@ -63,14 +63,16 @@ struct Lane {
   Breaker breaker;
   std::optional<Timestamp> not_before;  // asked for by the sink (Retry-After)
 
-  std::deque<store::Delivery> fetched;    // retries that are due, then first attempts in order
-  std::unordered_set<std::int64_t> held;  // outbox ids fetched, under way, or whose outcome is not committed yet
-  std::int64_t cursor = 0;                // first attempts up to here were fetched
-  bool look = true;                       // the outbox may hold first attempts beyond the cursor
-  std::optional<Timestamp> next_retry;    // when the outbox holds a retry that is due
-  std::optional<Timestamp> store_retry;   // the outbox could not be read: not before then
-  std::optional<Timestamp> next_summary;  // when the rate limit's window has to be looked at
-  bool summarizing = false;               // a summary is being written
+  std::deque<store::Delivery> fetched;       // retries that are due, then first attempts in order
+  std::unordered_set<std::int64_t> held;     // outbox ids fetched, under way, or whose outcome is not committed yet
+  bool reading = false;                      // the outbox is being read, without the lock;
+  std::unordered_set<std::int64_t> settled;  // meanwhile these outcomes were committed: what was read of them is old
+  std::int64_t cursor = 0;                   // first attempts up to here were fetched
+  bool look = true;                          // the outbox may hold first attempts beyond the cursor
+  std::optional<Timestamp> next_retry;       // when the outbox holds a retry that is due
+  std::optional<Timestamp> store_retry;      // the outbox could not be read: not before then
+  std::optional<Timestamp> next_summary;     // when the rate limit's window has to be looked at
+  bool summarizing = false;                  // a summary is being written
 
   bool busy = false;  // a worker has it
   bool slow = false;  // and takes so long that its place went to others

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`make crash`: the store's power losses on a disk that keeps what it likes, DE_CRASH_ROUNDS times (default 1000), and
-kill -9 of procmond, the agent and both, CRASH_ROUNDS times (default 60) under load."""
+kill -9 of procmond, the agent and both, CRASH_ROUNDS times (default 60) under load; and of the agent while it delivers
+alerts, ALERT_CRASH_ROUNDS times (default 100)."""
 
 import os
 import subprocess
@@ -13,6 +14,7 @@ os.environ.setdefault("DE_TEST_SOURCE", ROOT)
 os.environ.setdefault("DE_TEST_BIN", os.path.join(ROOT, "build/release/bin"))
 
 import harness  # noqa: E402  (after the environment is set)
+import scenarios_alerts  # noqa: E402
 import scenarios_crash  # noqa: E402
 
 store_test = os.path.join(os.environ["DE_TEST_BIN"], "store_test")
@@ -28,5 +30,6 @@ if not harness.ROOT:
     sys.exit("make crash needs root")
 try:
     scenarios_crash.kill_rounds(int(os.environ.get("CRASH_ROUNDS", "60")))
+    scenarios_alerts.kill_rounds(int(os.environ.get("ALERT_CRASH_ROUNDS", "100")))
 except harness.Failure as failure:
     sys.exit(f"FAILED: {failure}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import threading
@@ -335,3 +336,47 @@ def scenario_a_rate_limit_ends_in_a_summary():
 
 
 scenario_a_rate_limit_ends_in_a_summary.needs_root = True
+
+
+def kill_rounds(rounds):
+    """Kill -9 of the agent in the middle of deliveries: what is committed arrives, and arrives again with its own id only."""
+    randomness = random.Random(20261122)
+    marker = f"killed-{os.getpid()}"
+    with daemon(rules=rules(marker), settings={**QUICK, "alerting.dedup_window_ms": 0}) as instance:
+        path = os.path.join(instance.folder, "alerts")
+        os.mkdir(path)
+        os.chmod(path, 0o777)
+        path = os.path.join(path, "alerts.jsonl")
+        instance.settings["alerting.sinks"] = [{"type": "file", "name": "files", "path": path}]
+        instance.write_config()
+        instance.start()
+        lines = Lines(path)
+        number = 0
+        for _ in range(rounds):
+            before = len(lines.ids())
+            burst = [subprocess.Popen(["true", f"{marker}-{number + i}"], executable="/bin/true") for i in range(30)]
+            number += len(burst)
+            goal = before + randomness.randrange(1, 30)
+            agent = instance.children()["daemoneye-agent"]
+            wait_for("deliveries to begin", lambda goal=goal: len(lines.ids()) >= goal)
+            os.kill(agent, signal.SIGKILL)
+            for process in burst:
+                process.wait()
+            wait_for("the agent again", lambda agent=agent: instance.children().get("daemoneye-agent", agent) != agent)
+        instance.wait_ready()
+        wait_for("all events evaluated and nothing waiting", lambda: (
+            len(instance.query("SELECT alert_id FROM alerts")) >= number and sink_of(instance, "files")["waiting"] == 0), 60)
+        raised = {row["alert_id"] for row in instance.query("SELECT alert_id FROM alerts WHERE rule_id = 'marked-process'")}
+        arrived = lines.ids()
+        check(raised <= set(arrived), f"alerts that were committed and never arrived: {sorted(raised - set(arrived))[:5]}")
+        check(set(arrived) <= raised, f"what arrived was committed: {sorted(set(arrived) - raised)[:5]}")
+        check(letters(instance) == [], "nothing was given up")
+        print(f"{rounds} kills, {len(raised)} alerts, 0 lost, {len(arrived) - len(raised)} delivered again with the same id")
+        check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+def scenario_alerts_survive_kills_of_the_agent():
+    kill_rounds(4)
+
+
+scenario_alerts_survive_kills_of_the_agent.needs_root = True
