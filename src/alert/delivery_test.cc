@@ -300,7 +300,9 @@ TEST(Deliverer, HangingSlowRefusingAndFlappingSinksDelayNoOther) {
     rig.advance(30s);
     return rig.waiting("flaps") == 0;
   }));
-  EXPECT_EQ(rig.state("flaps").dead_letters + rig.state("flaps").delivered, 300U);
+  const auto flaps = rig.state("flaps");
+  EXPECT_EQ(flaps.dead_letters + flaps.delivered, 300U)
+      << flaps.dead_letters << " + " << flaps.delivered << " " << flaps.health.reason;
   EXPECT_EQ(rig.waiting("down"), 300U);
   EXPECT_EQ(rig.waiting("hangs"), 300U);
   rig.deliverer->stop(Deadline::after(0ms));
