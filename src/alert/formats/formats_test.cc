@@ -38,8 +38,8 @@ store::Alert full_alert() {
 // Whatever somebody can put into a name, an argument or a rule.
 store::Alert hostile_alert() {
   auto alert = full_alert();
-  const std::string evil =
-      "a|b=c\\d\"e]f\x1b[2Jg\r\nHIGH forged\n{{pid}}<script>alert(1)</script>\xff\xc2\x9b&'\x7f\0x";
+  const std::string evil = "a|b=c\\d\"e]f\x1b[2Jg\r\nHIGH forged\n{{pid}}<script>alert(1)</script>\xff\xc2\x9b&'\x7f" +
+                           std::string(1, '\0') + "x";
   alert.title = alert.description = evil;
   alert.name = alert.command_line = alert.executable_path = evil;
   alert.rule_id = "r|\n" + evil;
@@ -109,7 +109,9 @@ std::map<std::string, EcsField> ecs_fields() {
 
 void check_ecs(const Json& json, const std::string& prefix, const std::map<std::string, EcsField>& fields) {
   for (const auto& [key, value] : json.items()) {
-    const std::string name = prefix.empty() ? key : prefix + '.' + key;
+    std::string name = prefix;
+    if (!name.empty()) name += '.';
+    name += key;
     if (name == "daemoneye") continue;  // our own
     if (value.is_object()) {
       check_ecs(value, name, fields);
@@ -167,7 +169,10 @@ void check_ocsf_object(const Json& object, const Json& shape, const Json& schema
   }
   for (const auto& [key, value] : object.items()) {
     ASSERT_TRUE(shape.at("attributes").contains(key)) << where << '.' << key << " is not in OCSF 1.3.0";
-    check_ocsf(value, shape.at("attributes").at(key), schema, where + '.' + key);
+    std::string below = where;
+    below += '.';
+    below += key;
+    check_ocsf(value, shape.at("attributes").at(key), schema, below);
   }
 }
 

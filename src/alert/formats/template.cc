@@ -85,7 +85,10 @@ Result<Template> Template::parse(std::string_view text) {
       const auto near = base::nearest(name, fields());
       std::string hint;
       if (near.empty()) {
-        for (const auto field : fields()) hint += (hint.empty() ? "; allowed: " : ", ") + std::string(field);
+        for (const auto field : fields()) {
+          hint += hint.empty() ? "; allowed: " : ", ";
+          hint += field;
+        }
         hint += ", row.COLUMN";
       } else {
         hint = "; did you mean " + std::string(near) + "?";

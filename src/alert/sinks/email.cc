@@ -1,7 +1,6 @@
 // email: one mail an alert, by SMTP with libcurl.
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <mutex>
 
 #include "alert/format.h"
@@ -68,7 +67,7 @@ struct Upload {
 std::size_t give_message(char* bytes, std::size_t, std::size_t room, void* user) {
   auto& upload = *static_cast<Upload*>(user);
   const auto size = std::min(room, upload.rest.size());
-  std::memcpy(bytes, upload.rest.data(), size);
+  upload.rest.copy(bytes, size);
   upload.rest.remove_prefix(size);
   return size;
 }
