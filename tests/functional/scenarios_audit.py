@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 
 import tlog
@@ -170,6 +172,42 @@ def scenario_audit_requests_outlive_both_daemons():
         check(instance.cli("audit", "verify").code == 0, "the ledger holds")
 
 
+def scenario_audit_segments_begin_within_the_sandbox():
+    """A file that is full is followed by another, made when nothing but the ledger's folder can be written any more."""
+    with daemon({"audit.segment_mb": 1}) as instance:
+        instance.start()
+        check(instance.stop() == 0, "stops")
+        # Nearly full: what is not the ledger's own in its file counts for its size.
+        database = sqlite3.connect(instance.audit)
+        database.execute("CREATE TABLE padding (bytes BLOB)")
+        while database.execute("PRAGMA page_count").fetchone()[0] < 255:
+            database.execute("INSERT INTO padding VALUES (zeroblob(4000))")
+        database.commit()
+        database.close()
+        shutil.chown(instance.audit, *_owner(instance.audit + ".lock"))
+        instance.start()
+        following = instance.audit.replace(".redb", ".000001.redb")
+
+        def begun():
+            instance.cli("query", "DELETE FROM alerts")
+            return os.path.exists(following)
+
+        wait_for("another segment", begun)
+        before = instance.query("SELECT count(*) AS n FROM audit_ledger")[0]["n"]
+        subprocess.run(["/bin/true"], check=True)
+        wait_for("it is written", lambda: instance.query("SELECT count(*) AS n FROM audit_ledger")[0]["n"] > before)
+        wait_for("health says how many there are", lambda: instance.health()["ledger"]["details"]["segments"] == "2")
+        check(instance.stop() == 0, "stops, with no system call refused")
+        verify = instance.cli("audit", "verify", "--events", "--key",
+                              os.path.join(os.path.dirname(instance.audit), "checkpoint.key.pub"))
+        check(verify.code == 0, f"both hold: {verify.code} {verify.err}")
+
+
+def _owner(path):
+    status = os.stat(path)
+    return status.st_uid, status.st_gid
+
+
 def scenario_audit_full_disk_stops_what_cannot_be_recorded():
     """A ledger without room: nothing is sent, it is said, and it goes on when there is room."""
     with daemon({"audit.path": "/nonexistent/audit.redb"}) as instance:
@@ -204,4 +242,5 @@ def scenario_audit_full_disk_stops_what_cannot_be_recorded():
             subprocess.run(["umount", folder], check=False)
 
 
+scenario_audit_segments_begin_within_the_sandbox.needs_root = True
 scenario_audit_full_disk_stops_what_cannot_be_recorded.needs_root = True
