@@ -75,6 +75,16 @@ Result<void> Agent::start() {
   detect.on_rules = [this](const detect::RuleSet& before, const detect::RuleSet& now) {
     loop_.post([this, payload = rules_audit(before, now)] { collector_->audit("rules", payload); });
   };
+  detect.on_refused = [this](const detect::UnhealthyRule& refused, const detect::RuleProblem& why) {
+    const std::string payload = json{{"rule_id", refused.id},
+                                     {"file", refused.file},
+                                     {"digest", refused.digest},
+                                     {"reason", sql::without_quoted(why.message)}}
+                                    .dump(-1, ' ', false, json::error_handler_t::replace);
+    loop_.post([this, payload] {
+      if (may_record_refusal()) collector_->audit("sql_refused", payload);
+    });
+  };
   DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
 
   const auto state_folder = settings.database.path.substr(0, settings.database.path.rfind('/'));
@@ -104,14 +114,8 @@ Result<void> Agent::start() {
        .rotate_audit_key = [this](uid_t by) { return collector_->rotate_key(by); },
        .on_refusal =
            [this](uid_t by, const std::string& payload) {
-             const auto now = base::SteadyClock::now();
-             if (now - refusals_since_ > std::chrono::minutes(1)) {
-               refusals_since_ = now;
-               refusals_ = 0;
-             }
-             observe::counter("daemoneye_sql_refused_total", "Statements that the SQL front door refused").add();
              // Bounds the nesting, too, which the parser would follow on the stack when it prints.
-             if (++refusals_ > max_refusals_a_minute || payload.size() > max_refusal_bytes) return;
+             if (!may_record_refusal() || payload.size() > max_refusal_bytes) return;
              auto refusal = json::parse(payload, nullptr, false);
              if (!refusal.is_object()) return;
              refusal["by_uid"] = by;
@@ -176,6 +180,16 @@ void Agent::audit_retention() {
       "retention",
       json{{"before", base::to_iso(oldest.value_or(base::wall_now()))}, {"events", removed - retention_told_}}.dump());
   retention_told_ = removed;
+}
+
+bool Agent::may_record_refusal() {
+  const auto now = base::SteadyClock::now();
+  if (now - refusals_since_ > std::chrono::minutes(1)) {
+    refusals_since_ = now;
+    refusals_ = 0;
+  }
+  observe::counter("daemoneye_sql_refused_total", "Statements that the SQL front door refused").add();
+  return ++refusals_ <= max_refusals_a_minute;
 }
 
 void Agent::reload() {

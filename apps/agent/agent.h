@@ -44,6 +44,8 @@ class Agent {
   [[nodiscard]] observe::ComponentHealth rules_health() const;
   [[nodiscard]] observe::ComponentHealth agent_health() const;
   void publish_metrics();
+  // Counts a refusal of the SQL front door; whether it may go into the ledger, which is not anybody's to fill.
+  bool may_record_refusal();
 
   EventLoop& loop_;
   const config::Loaded& loaded_;

@@ -4,6 +4,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 
 #include "cli/cli.h"
 #include "cli/exit_code.h"
+#include "pager.h"
 
 namespace {
 
@@ -59,9 +61,9 @@ bool is_terminal() {
   return ::isatty(STDOUT_FILENO) == 1 && !(term != nullptr && std::strcmp(term, "dumb") == 0);
 }
 
-unsigned terminal_width() {
+winsize terminal_size() {
   winsize size{};
-  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size : winsize{};
 }
 
 // The verbs keep their deadline themselves; this ends what hangs outside of them (a read from stdin, a dead disk).
@@ -87,9 +89,11 @@ void limit_time(std::chrono::nanoseconds timeout) {
   ::setitimer(ITIMER_REAL, &timer, nullptr);
 }
 
-volatile sig_atomic_t was_interrupted = 0;
+// Asked by another thread than the one that is interrupted.
+std::atomic<bool> was_interrupted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
 
-void interrupt(int) { was_interrupted = 1; }
+void interrupt(int) { was_interrupted = true; }
 
 // The first question is also what makes the signals harmless. A read that waits comes back from them.
 bool interrupted() {
@@ -99,7 +103,7 @@ bool interrupted() {
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
     return true;
   }();
-  return asked && was_interrupted != 0;
+  return asked && was_interrupted;
 }
 
 }  // namespace
@@ -113,9 +117,17 @@ int main(int argc, char** argv) {
   if (no_colour != nullptr && *no_colour != '\0') arguments.insert(arguments.begin(), "--no-color");
   daemoneye::cli::Io io{.in = std::cin, .out = out, .err = std::cerr};
   io.terminal = is_terminal();
-  io.width = terminal_width();
+  const auto size = terminal_size();
+  io.width = size.ws_col;
+  io.height = size.ws_row;
+  io.in_terminal = ::isatty(STDIN_FILENO) == 1;
   io.limit_time = limit_time;
   io.interrupted = interrupted;
+  io.forget_interrupt = [] { was_interrupted = false; };
+  io.page = [&out](int file) {
+    out.flush();
+    return daemoneye::apps::show_in_pager(file);
+  };
   const int code = daemoneye::cli::run(arguments, io);
   out.flush();
   // Whoever reads our output has seen enough: nothing to complain about.

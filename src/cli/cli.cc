@@ -107,6 +107,7 @@ int run(const std::vector<std::string>& arguments, Io& io) {
   app.add_flag("--version", version, "Print the version");
   app.require_subcommand(0, 1);
   add_query(app, chosen);
+  add_shell(app, chosen);
   add_schema(app, chosen);
   add_processes(app, chosen);
   add_rules(app, chosen);

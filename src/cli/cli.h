@@ -17,14 +17,20 @@ struct Io {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
-  bool terminal = false;  // `out` is one
-  unsigned width = 0;     // its columns; 0: unknown
+  bool terminal = false;     // `out` is one
+  unsigned width = 0;        // its columns; 0: unknown
+  unsigned height = 0;       // its lines; 0: unknown
+  bool in_terminal = false;  // somebody types at `in`
   std::function<config::Sources(std::optional<std::string> config_file, std::vector<std::string> set)> sources =
       config::sources_from_process;
   // Called once the time limit is known: the last resort when a verb does not come back by itself. 0: no limit.
   std::function<void(std::chrono::nanoseconds)> limit_time = [](std::chrono::nanoseconds) {};
   // Whether somebody wants it to end (Ctrl-C). From the first question on that only ends verbs that ask.
   std::function<bool()> interrupted = [] { return false; };
+  // It was heard: from now on only the next one counts.
+  std::function<void()> forget_interrupt = [] {};
+  // Shows a file to a person, page by page, until they have seen enough; false: there is no pager.
+  std::function<bool(int file)> page = [](int) { return false; };
 };
 
 // `arguments` without the program's name. Gives the exit code.

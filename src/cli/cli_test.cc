@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -261,12 +262,90 @@ TEST_F(Cli, WritesNothingWhenItFailsBeforeTheFirstRow) {
   }
 }
 
-TEST_F(Cli, ExplainsOnStderr) {
+TEST_F(Cli, ExplainsForPeopleAndAsJson) {
   make_store();
-  const auto ran = cli("query", early, "--explain", "--format", "json");
-  EXPECT_TRUE(nlohmann::json::accept(ran.out));
-  EXPECT_THAT(ran.err, HasSubstr("derived SQL: "));
-  EXPECT_THAT(ran.err, HasSubstr("rows: 3; scanned: "));
+  auto ran = cli("query", "SELECT pid FROM process_events e WHERE time < 3050000000 AND pid + 0 >= 0 AND kind = 'exec'",
+                 "--explain");
+  EXPECT_THAT(ran.err, HasSubstr("derived SQL: SELECT \"e\".\"pid\""));
+  EXPECT_THAT(ran.err, HasSubstr("as a rule: can stream, driven by process_events\n"));
+  EXPECT_THAT(ran.err, HasSubstr("  1. process_events e"));
+  EXPECT_THAT(ran.err, HasSubstr("pushed down time < 3050000000 AND kind = 'exec'\n"));
+  EXPECT_THAT(ran.err, HasSubstr("result: 2 rows in "));
+  EXPECT_THAT(ran.err, HasSubstr("hint: line 1, column 17: process_events is read from its beginning"));
+  ran = cli("query", early, "--explain", "--format", "json");
+  const auto answer = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(answer["rows"].size(), 3U);
+  EXPECT_EQ(answer["explain"]["rows"], 3);
+  ASSERT_EQ(answer["explain"]["steps"].size(), 1U);
+  EXPECT_EQ(answer["explain"]["steps"][0]["pushed"][0], "time < 3050000000");
+  EXPECT_EQ(answer["hints"][0]["kind"], "no_time_bound");
+}
+
+TEST_F(Cli, ValidatesWithHints) {
+  auto ran = cli("query", "SELECT name, :x AS y FROM process_events", "--validate");
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_EQ(ran.out, "valid\n");
+  EXPECT_THAT(ran.err, StartsWith("hint: line 1, column 27: "));
+  ran = cli("query", "SELECT name, :x AS y FROM process_events", "--validate", "--format", "json");
+  const auto answer = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(answer["valid"], true);
+  EXPECT_EQ(answer["columns"], (nlohmann::json{"name", "y"}));
+  EXPECT_EQ(answer["parameters"], nlohmann::json{"x"});
+  EXPECT_EQ(answer["hints"][0]["line"], 1);
+  EXPECT_EQ(ran.err, "");
+}
+
+TEST_F(Cli, GivesRulesTheirHints) {
+  const auto head = std::string("id: a\ntitle: A\nseverity: low\n");
+  const auto rule = write("a.yaml", head + "sql: SELECT e.pid FROM process_events e JOIN scans s WHERE e.name = 'x'\n");
+  auto ran = cli("rules", "validate", rule);
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_EQ(ran.out, "1 rule is valid\n");
+  EXPECT_THAT(ran.err, HasSubstr("hint cartesian_join: in the sql, line 1, column 41: nothing connects s with e"));
+  EXPECT_THAT(cli("rules", "show", rule).out, HasSubstr("nothing connects s with e"));
+  const auto fine = write("b.yaml", head + "sql: SELECT e.pid FROM process_events e WHERE e.command_line LIKE '%x%'\n");
+  EXPECT_EQ(cli("rules", "validate", fine).err, "");  // new rows are few
+}
+
+TEST_F(Cli, MarksThatThereAreMoreRows) {
+  make_store();
+  const auto ran = cli("query", early, "--limit", "2");
+  EXPECT_EQ(ran.code, 3);
+  EXPECT_THAT(ran.err, HasSubstr("more rows there are: --limit 2 ended the result\n"));
+  EXPECT_THAT(ran.err, HasSubstr("limit_reached"));
+}
+
+TEST_F(Cli, ShowsAPersonWhatDoesNotFitPageByPage) {
+  make_store();
+  std::string paged;
+  const auto ask = [&](const std::string& sql) {
+    std::istringstream input;
+    std::ostringstream out, err;
+    Io io{.in = input, .out = out, .err = err};
+    io.terminal = true;
+    io.width = 80;
+    io.height = 10;
+    io.sources = [this](auto, auto) {
+      config::Sources sources;
+      sources.home = folder.path();
+      sources.environment = {{"DAEMONEYE_APP__STATE_DIR", folder.path() + "/state"}};
+      return sources;
+    };
+    io.page = [&](int file) {
+      char buffer[4096];
+      for (ssize_t got = 0; (got = ::read(file, buffer, sizeof buffer)) > 0;)
+        paged.append(buffer, static_cast<std::size_t>(got));
+      return true;
+    };
+    const int code = run({"--no-color", "query", sql}, io);
+    EXPECT_EQ(code, 0) << err.str();
+    return out.str();
+  };
+  EXPECT_EQ(ask("SELECT 1 AS one"), "one\n---\n  1\n");
+  EXPECT_EQ(paged, "");
+  EXPECT_EQ(ask("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20) SELECT i FROM n"), "");
+  EXPECT_THAT(paged, StartsWith(" i\n--\n 1\n"));
+  EXPECT_THAT(paged, HasSubstr("\n20\n"));
 }
 
 TEST_F(Cli, DrawsProcessesWithoutTheirControlCharacters) {

@@ -47,7 +47,7 @@ std::vector<std::string> reading_hints(Errc code, const std::string& path) {
 }  // namespace
 
 Invocation::Invocation(Io& io, const GlobalOptions& options, std::chrono::nanoseconds timeout, Format format)
-    : io_(io), options_(options), deadline_(Deadline::after(timeout)) {
+    : io_(io), options_(options), timeout_(timeout), deadline_(Deadline::after(timeout)) {
   render_.format = format;
   render_.raw = options.raw;
   render_.colour = io.terminal && !options.no_colour;

@@ -56,6 +56,7 @@ class Invocation {
   [[nodiscard]] Deadline deadline() const { return deadline_; }
   void lift_time_limit();  // of a verb that goes on until it is interrupted
   [[nodiscard]] bool interrupted() const { return io_.interrupted(); }
+  [[nodiscard]] Io& io() const { return io_; }
   [[nodiscard]] Format format() const { return render_.format; }
   [[nodiscard]] const RenderOptions& render() const { return render_; }
   [[nodiscard]] bool terminal() const { return io_.terminal; }
@@ -65,6 +66,8 @@ class Invocation {
   [[nodiscard]] std::unique_ptr<RowWriter> row_writer() const { return make_row_writer(render_, io_.out); }
   // The same with this shown for NULL in tables.
   [[nodiscard]] std::unique_ptr<RowWriter> row_writer(std::string null_text) const;
+  void set_format(Format format) { render_.format = format; }
+  [[nodiscard]] std::chrono::nanoseconds timeout() const { return timeout_; }
   // Completeness of what was read, on stderr: always when degraded; when complete only if asked.
   void tell(const event::Completeness& completeness, bool also_complete) const;
 
@@ -88,6 +91,7 @@ class Invocation {
  private:
   Io& io_;
   const GlobalOptions& options_;
+  std::chrono::nanoseconds timeout_;
   Deadline deadline_;
   RenderOptions render_;
   std::unique_ptr<config::Loaded> loaded_;

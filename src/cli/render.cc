@@ -40,8 +40,10 @@ class JsonWriter final : public RowWriter {
   void finish(const event::Completeness& completeness, const std::string& error) override {
     out_ << (first_ ? "]" : "\n]") << ",\"completeness\":" << event::to_json(completeness, raw_);
     if (!error.empty()) out_ << ",\"error\":" << base::json_quote(error);
+    for (const auto& [name, json] : more_) out_ << ',' << base::json_quote(name) << ':' << json;
     out_ << "}\n";
   }
+  void add(std::string_view name, std::string json) override { more_.emplace_back(name, std::move(json)); }
 
   static std::string row_json(const Row& row, const std::vector<OutputColumn>& columns, bool raw) {
     std::string line = "{";
@@ -57,6 +59,7 @@ class JsonWriter final : public RowWriter {
   std::ostream& out_;
   std::vector<OutputColumn> columns_;
   bool first_ = true;
+  std::vector<std::pair<std::string, std::string>> more_;
 };
 
 class JsonLinesWriter final : public RowWriter {

@@ -38,6 +38,8 @@ class RowWriter {
   virtual void begin(std::vector<OutputColumn> columns) = 0;
   // False when the output takes no more.
   virtual bool row(const Row& row) = 0;
+  // One more member of a JSON answer, `json` as it is; before finish(). Other formats have no place for it.
+  virtual void add(std::string_view, std::string) {}
   // `error`: what ended the rows early, if anything. Only JSON holds completeness and error; the caller tells people.
   virtual void finish(const event::Completeness& completeness, const std::string& error) = 0;
 };

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "cli/explain.h"
 #include "cli/verbs.h"
 #include "detect/engine.h"
 #include "detect/rule.h"
@@ -102,6 +103,10 @@ Outcome<detect::LoadedRule> find_rule(const std::string& name, Invocation& invoc
                                  {"rule folders: " + joined(folders)}));
 }
 
+std::vector<sql::Hint> hints_of(const detect::LoadedRule& loaded) {
+  return sql::hints(*loaded.compiled, loaded.rule.evaluate ? sql::Use::scheduled_rule : sql::Use::stream_rule);
+}
+
 Outcome<Exit> show_rule(const std::string& name, Invocation& invocation) {
   CLI_TRY(const auto loaded, find_rule(name, invocation));
   const auto& rule = loaded.rule;
@@ -110,6 +115,10 @@ Outcome<Exit> show_rule(const std::string& name, Invocation& invocation) {
     return value;
   };
   const auto stream = rule.evaluate ? "scheduled" : "stream";
+  const auto given = hints_of(loaded);
+  const std::string hints = given.empty()                          ? std::string()
+                            : invocation.format() == Format::table ? hints_text(given)
+                                                                   : hints_json(given);
   write_record(
       invocation,
       {{"rule_id"},
@@ -127,21 +136,28 @@ Outcome<Exit> show_rule(const std::string& name, Invocation& invocation) {
        {"dedup_by"},
        {"file"},
        {"version"},
+       {"hints"},
        {"sql"}},
       {text(rule.id), text(rule.title), text(rule.description), std::string(to_string(rule.severity)),
        std::string(to_string(rule.status)), std::string(stream), text(joined(rule.tags)), text(joined(rule.references)),
        text(rule.author), text(rule.license), text(joined(rule.falsepositives)), text(joined(rule.except)),
-       text(joined(rule.dedup_by)), text(rule.file), text(rule.version), text(rule.sql)});
+       text(joined(rule.dedup_by)), text(rule.file), text(rule.version), text(hints), text(rule.sql)});
   return Exit::done;
 }
 
 Outcome<Exit> validate_rules(const std::vector<std::string>& paths, Invocation& invocation) {
-  std::vector<detect::RuleProblem> problems;
+  std::vector<detect::RuleProblem> problems, advice;
   std::size_t good = 0;
+  const auto advise = [&](const detect::LoadedRule& rule) {
+    for (const auto& hint : hints_of(rule)) {
+      advice.push_back({rule.rule.file, 0, "hint " + hint.kind, "in the sql, " + sql::to_string(hint)});
+    }
+  };
   for (const auto& path : paths) {
     if (is_folder(path)) {
       const auto set = detect::load_rules({path});
       good += set.rules.size();
+      std::ranges::for_each(set.rules, advise);
       for (const auto& bad : set.unhealthy) problems.insert(problems.end(), bad.problems.begin(), bad.problems.end());
       continue;
     }
@@ -150,10 +166,12 @@ Outcome<Exit> validate_rules(const std::vector<std::string>& paths, Invocation& 
       problems.push_back({path, 0, "", text.error().message});
       continue;
     }
-    if (const auto rule = detect::compile_rule(*text, path))
+    if (const auto rule = detect::compile_rule(*text, path)) {
       ++good;
-    else
+      advise(*rule);
+    } else {
       problems.insert(problems.end(), rule.error().begin(), rule.error().end());
+    }
   }
   if (problems.empty() && good == 0) {
     return std::unexpected(Failure(Exit::usage, "no rule in " + base::printable(joined(paths))));
@@ -161,12 +179,17 @@ Outcome<Exit> validate_rules(const std::vector<std::string>& paths, Invocation& 
   if (invocation.format() != Format::table) {
     const auto writer = invocation.row_writer();
     writer->begin({{"file"}, {"line"}, {"key"}, {"message"}});
-    for (const auto& problem : problems) {
-      writer->row({problem.file, static_cast<std::int64_t>(problem.line), problem.key, problem.message});
+    for (const auto* const list : {&problems, &advice}) {
+      for (const auto& problem : *list) {
+        writer->row({problem.file, static_cast<std::int64_t>(problem.line), problem.key, problem.message});
+      }
     }
     writer->finish({}, "");
-  } else if (problems.empty()) {
-    invocation.out() << good << (good == 1 ? " rule is" : " rules are") << " valid\n";
+  } else {
+    if (problems.empty()) invocation.out() << good << (good == 1 ? " rule is" : " rules are") << " valid\n";
+    invocation.out().flush();
+    for (const auto& hint : advice)
+      invocation.err() << base::printable(hint.file + ": " + hint.key + ": " + hint.message) << '\n';
   }
   if (problems.empty()) return Exit::done;
   return std::unexpected(broken(paths.size() == 1 ? paths.front() : std::to_string(paths.size()) + " paths", problems));
@@ -202,6 +225,7 @@ Outcome<Exit> test_rule(const TestOptions& options, Invocation& invocation) {
   invocation.out().flush();
   if (invocation.format() == Format::table) {
     invocation.err() << matches << (matches == 1 ? " row" : " rows") << " would have matched; no alert was written\n";
+    invocation.err() << hints_text(hints_of(rule));
   }
   invocation.tell(stats.completeness, true);
   return exit_for(stats.completeness);

@@ -1,4 +1,6 @@
 // tables, schema: what can be asked. Needs neither settings nor a store.
+#include "cli/schema.h"
+
 #include <CLI/CLI.hpp>
 
 #include "base/text.h"
@@ -6,7 +8,6 @@
 #include "sql/catalog.h"
 
 namespace daemoneye::cli {
-namespace {
 
 Outcome<Exit> list_tables(Invocation& invocation) {
   const auto writer = invocation.row_writer();
@@ -47,8 +48,6 @@ Outcome<Exit> show_schema(Invocation& invocation, const std::string& wanted) {
   writer->finish({}, "");
   return Exit::done;
 }
-
-}  // namespace
 
 void add_schema(CLI::App& app, Action& chosen) {
   add_verb(app, "tables", "List the tables")->callback([&chosen] { chosen = list_tables; });

@@ -14,6 +14,7 @@ namespace daemoneye::cli {
 using Action = std::function<Outcome<Exit>(Invocation&)>;
 
 void add_query(CLI::App& app, Action& chosen);
+void add_shell(CLI::App& app, Action& chosen);
 void add_schema(CLI::App& app, Action& chosen);     // tables, schema
 void add_processes(CLI::App& app, Action& chosen);  // ps, tree
 void add_rules(CLI::App& app, Action& chosen);

@@ -244,9 +244,22 @@ struct Engine::Impl {
     }
   }
 
+  void tell_refused(const RuleSet& set) {
+    if (!options.on_refused) return;
+    for (const auto& broken : set.unhealthy) {
+      const bool known = rules != nullptr && std::ranges::any_of(rules->unhealthy, [&](const UnhealthyRule& before) {
+                           return before.file == broken.file && before.digest == broken.digest;
+                         });
+      const auto why = std::ranges::find_if(
+          broken.problems, [](const RuleProblem& one) { return one.key == "sql" || one.key.starts_with("except"); });
+      if (!known && why != broken.problems.end()) options.on_refused(broken, *why);
+    }
+  }
+
   void use(std::shared_ptr<const RuleSet> set, bool fresh) {
     log_rules(*set);
     if (options.on_rules) options.on_rules(rules ? *rules : RuleSet(), *set);
+    tell_refused(*set);
     rules = set;
     board.replace(*set, base::wall_now(), fresh);
     schedule->use(set);

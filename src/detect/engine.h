@@ -28,6 +28,8 @@ struct EngineOptions {
   // Other rules are in force than before; `before` has none at the start. Called when the engine starts and from its
   // rules thread.
   std::function<void(const RuleSet& before, const RuleSet& now)> on_rules;
+  // A file whose SQL the front door refused, once for each content of it. From the rules' thread, or within start().
+  std::function<void(const UnhealthyRule& refused, const RuleProblem& why)> on_refused;
 };
 
 // Three threads: detection (the stream), schedule (rules with `evaluate`), rules (watches the folders, compiles aside).

@@ -64,6 +64,7 @@ struct UnhealthyRule {
   std::string id, file;  // id as far as it could be read, else the file's base name
   std::vector<RuleProblem> problems;
   bool last_good_kept = false;
+  std::string digest;  // of the file, SHA-256 in hexadecimal; empty when it could not be read
 };
 struct RuleSet {
   std::vector<LoadedRule> rules;  // by id; every status

@@ -78,7 +78,7 @@ class Loader {
     }
     auto loaded = compile_rule(*text, file);
     if (!loaded) {
-      broken(file, std::move(loaded).error());
+      broken(file, std::move(loaded).error(), base::to_hex(base::sha256(*text)));
       return;
     }
     add(std::move(*loaded));
@@ -93,8 +93,8 @@ class Loader {
     rules_.insert_or_assign(rule.rule.id, std::move(rule));
   }
 
-  void broken(const std::string& file, std::vector<RuleProblem> problems) {
-    UnhealthyRule unhealthy{fs::path(file).stem().string(), file, std::move(problems), false};
+  void broken(const std::string& file, std::vector<RuleProblem> problems, std::string digest = {}) {
+    UnhealthyRule unhealthy{fs::path(file).stem().string(), file, std::move(problems), false, std::move(digest)};
     if (const auto* before = previous_of(file); before != nullptr && !in_this_folder_.contains(before->rule.id)) {
       unhealthy.id = before->rule.id;
       unhealthy.last_good_kept = true;

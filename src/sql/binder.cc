@@ -127,7 +127,7 @@ void Binder::with(Select& node) {
 
 void Binder::common_table(Select& owner, CommonTable& table) {
   Select& body = *table.select;
-  table.printed_name = unique_name(table.name);
+  table.printed_name = unique_name(std::string(with_prefix) + table.name);
   Cte cte;
   cte.name = table.name;
   cte.printed_name = table.printed_name;
@@ -184,7 +184,18 @@ void Binder::common_table(Select& owner, CommonTable& table) {
     });
     if (aggregates) refuse(part.at, "SELECT", "the recursive part can have no aggregate, GROUP BY or window function");
     // Bounded at run time, with an error rather than a silent end.
-    Expr step_counter = make_call(recursion_guard_function, Type::integer, part.at, {});
+    // It is given a column of each source, so that SQLite cannot ask it before all of them have a row.
+    std::vector<Expr> of_each;
+    for (const auto& source : scope.sources) {
+      Expr reference;
+      reference.kind = ExprKind::column;
+      reference.at = part.at;
+      reference.qualifier = source.printed_alias;
+      reference.text = source.columns.front().name;
+      reference.type = source.columns.front().type;
+      of_each.push_back(std::move(reference));
+    }
+    Expr step_counter = make_call(recursion_guard_function, Type::integer, part.at, std::move(of_each));
     part.where = part.where ? make_and(*part.where, std::move(step_counter)) : std::move(step_counter);
     body.order = std::move(order);
     body.limit = std::move(most);

@@ -74,6 +74,14 @@ std::size_t width_of(const Expr& expr) {
   return expr.kind == ExprKind::scalar ? expr.select->cores.front().results.size() : 1;
 }
 
+// Some of what is allowed, so that a message stays one.
+std::string beginning_of(const std::vector<std::string_view>& names) {
+  constexpr std::size_t most = 8;
+  std::string all;
+  for (std::size_t i = 0; i < names.size() && i < most; ++i) all += (i > 0 ? ", " : "") + base::printable(names[i]);
+  return names.size() > most ? all + ", …" : all;
+}
+
 }  // namespace
 
 void Binder::finish(Expr& node) {
@@ -249,6 +257,8 @@ void Binder::unknown_column(const Expr& node, const Scope& scope, const Place& p
     message += "; did you mean " + base::printable(near) + "?";
   else if (scope.sources.empty() && scope.outer == nullptr)
     message += "; there is no FROM it could come from";
+  else
+    message += "; there are " + beginning_of(names);
   if (node.at.offset < text_.size() && text_[node.at.offset] == '"' && near.empty()) {
     message += " (\" quotes names; a string is written '" + base::printable(node.text) + "')";
   }
@@ -433,7 +443,7 @@ void Binder::format_call(const Expr& node) {
   std::size_t digits = 0;
   for (std::size_t i = 0; i < format.text.size(); ++i) {
     const char c = format.text[i];
-    digits = c >= '0' && c <= '9' ? digits + 1 : 0;
+    digits = c < '0' || c > '9' ? 0 : digits == 0 && c == '0' ? 0 : digits + 1;  // a 0 before them is a flag
     const auto percent = format.text.rfind('%', i);
     const bool in_directive =
         percent != std::string::npos && format.text.find_first_not_of("0123456789.+-# ,!lh*", percent + 1) >= i;

@@ -28,6 +28,7 @@ inline constexpr std::string_view driving_processes_table = "_driving_processes"
 inline constexpr std::string_view driving_id_column = "_driving_event_id";
 inline constexpr std::string_view event_groups_table = "_event_groups";
 inline constexpr std::string_view group_count_column = "_n";
+inline constexpr std::string_view with_prefix = "with:";  // of WITH tables: no table of the store is called so
 inline constexpr std::string_view now_ns_parameter = "_now_ns";
 inline constexpr std::string_view now_text_parameter = "_now_text";  // "YYYY-MM-DD HH:MM:SS.SSS"
 

@@ -21,6 +21,7 @@ constexpr unsigned max_parser_depth = 98;
 std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const std::vector<OutputColumn>& columns) {
   auto state = std::make_unique<Compiled::State>();
   const auto streaming = find_driving(select);
+  state->hints = find_hints(select, streaming.driving);  // of what was written, not of how it is done
   rewrite(select);
   unsigned parser_depth = 0;
   state->sql = print(select, {}, &parser_depth);
@@ -97,6 +98,21 @@ std::string to_string(const SqlError& error, std::string_view text) {
       std::ranges::count_if(before, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
   return out + "\n  " + before + one_line(line.substr(caret, end - caret)) + "\n  " +
          std::string(static_cast<std::size_t>(width), ' ') + "^";
+}
+
+std::string without_quoted(std::string_view message) {
+  constexpr std::size_t most = 512;
+  std::string out;
+  bool quoted = false;
+  for (const char c : message.substr(0, most)) {
+    if (c == '\'') {
+      out += quoted ? "…'" : "'";
+      quoted = !quoted;
+    } else if (!quoted) {
+      out += c;
+    }
+  }
+  return base::to_valid_utf8(out);
 }
 
 std::expected<Compiled, SqlError> compile(std::string_view text, const Limits& limits) {

@@ -37,8 +37,9 @@ class Database {
       }
       sqlite3_exec(handle_, (sql + ")").c_str(), nullptr, nullptr, nullptr);
     }
-    for (const auto* const table : {"process_events", "processes", "audit_ledger", "ancestors('')", "descendants('')",
-                                    "_driving_events", "_driving_processes", "json_each('1')", "json_tree('1')"}) {
+    for (const auto* const table :
+         {"process_events", "processes", "audit_ledger", "ancestors('')", "descendants('')", "_driving_events",
+          "_driving_processes", "_event_groups('')", "json_each('1')", "json_tree('1')"}) {
       prepare(std::string("SELECT 1 FROM ") + table);
     }
     set_limits(handle_);
@@ -61,10 +62,10 @@ class Database {
   sqlite3* handle_ = nullptr;
   bool strict_ = false;
   Runtime runtime_{nullptr, ""};
-  std::unique_ptr<VirtualTable> tables_[7] = {
+  std::unique_ptr<VirtualTable> tables_[8] = {
       make_events_table(runtime_),         make_processes_table(runtime_),      make_ledger_table(runtime_),
       make_lineage_table(runtime_, true),  make_lineage_table(runtime_, false), make_driving_table(runtime_, true),
-      make_driving_table(runtime_, false),
+      make_driving_table(runtime_, false), make_groups_table(runtime_),
   };
 };
 
@@ -77,8 +78,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!compiled) {
     if (compiled.error().message.empty() || compiled.error().line == 0) broken("a refusal without a reason");
     (void)to_string(compiled.error(), text);
+    (void)without_quoted(compiled.error().message);
     return 0;
   }
+  for (const auto& hint : hints(*compiled)) {
+    if (hint.message.empty() || hint.suggestion.empty()) broken("a hint without a suggestion");
+  }
+  (void)end_of_statement(text);
   database.check(compiled->sql());
   if (!compiled->streaming_sql().empty()) database.check(compiled->streaming_sql());
   try {

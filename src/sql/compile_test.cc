@@ -216,7 +216,7 @@ TEST(Compile, BoundsARecursiveTable) {
   const auto compiled =
       compile("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10) SELECT i FROM n");
   ASSERT_TRUE(compiled) << compiled.error().message;
-  EXPECT_THAT(compiled->sql(), HasSubstr("AND _recursion_step()"));
+  EXPECT_THAT(compiled->sql(), HasSubstr("AND _recursion_step(\"n\".\"i\")"));
 }
 
 TEST(Compile, HoldsItsLimits) {
@@ -355,6 +355,16 @@ TEST(Printer, GivesTextThatParsesToTheSameTree) {
     const std::string once = print(parse_statement(text, {}));
     EXPECT_EQ(print(parse_statement(once, {})), once) << text;
   }
+}
+
+TEST(Lexer, FindsTheEndOfAStatement) {
+  EXPECT_EQ(end_of_statement("SELECT 1; SELECT 2;"), 9U);
+  EXPECT_EQ(end_of_statement(";"), 1U);
+  for (const auto* const more : {"", "SELECT 1", "SELECT ';", "SELECT 'it''s ;", "SELECT \";\"", "SELECT 1 -- ;",
+                                 "SELECT /* ; *", "SELECT 1 /* ; */"}) {
+    EXPECT_EQ(end_of_statement(more), std::string_view::npos) << more;
+  }
+  EXPECT_EQ(end_of_statement("SELECT ';', \";\" -- ;\n /* ; */ ; x"), 31U);
 }
 
 TEST(Catalog, DescribesEveryColumnAndSaysItsUnit) {

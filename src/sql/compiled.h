@@ -12,7 +12,13 @@
 
 namespace daemoneye::sql {
 
+struct KeptHint {
+  Hint hint;
+  bool of_driving = false;  // about the source that new rows stand for in a stream
+};
+
 struct Compiled::State {
+  std::vector<KeptHint> hints;
   std::string sql, streaming_sql, not_streamable;
   std::optional<DrivingReference> driving;
   std::vector<ResultColumn> columns;
@@ -25,5 +31,6 @@ struct Streaming {
   std::string reason;
 };
 Streaming find_driving(const Select& select);
+std::vector<KeptHint> find_hints(const Select& select, const Source* driving);
 
 }  // namespace daemoneye::sql

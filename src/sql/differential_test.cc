@@ -47,6 +47,7 @@ struct Answer {
 
 // Equal for the collation means equal for the order. The column itself may have one.
 std::string folded(std::string text, const std::string& collation, bool has_collations) {
+  if (text.front() == 'i') return "r" + std::to_string(static_cast<double>(std::stoll(text.substr(1))));  // 0 is 0.0
   if (has_collations) text.erase(text.find_last_not_of(' ') + 1);
   return has_collations || collation.ends_with("NOCASE") ? lower_case(text) : text;
 }

@@ -31,6 +31,6 @@ inline constexpr std::string_view to_ns_function = "_to_ns";           // text -
 inline constexpr std::string_view time_value_function = "_time_text";  // ns -> text for the date functions
 inline constexpr std::string_view not_now_function = "_time_value";    // ('now', :_now_text) -> :_now_text; else itself
 inline constexpr std::string_view ago_function = "_ago";               // (now ns, '5m') -> ns
-inline constexpr std::string_view recursion_guard_function = "_recursion_step";  // 1, or an error past the bound
+inline constexpr std::string_view recursion_guard_function = "_recursion_step";  // (…) -> 1, or an error past the bound
 
 }  // namespace daemoneye::sql

@@ -108,7 +108,7 @@ constexpr Registration registrations[] = {
     {"iso", 1, true, iso},
     {time_value_function, 1, true, time_text},
     {not_now_function, 2, true, not_now},
-    {recursion_guard_function, 0, false, recursion_step},
+    {recursion_guard_function, -1, false, recursion_step},
     {"has_ancestor", 2, false, has_ancestor},
 };
 

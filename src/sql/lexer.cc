@@ -257,6 +257,25 @@ std::vector<Token> tokenize(std::string_view text, const Limits& limits) {
   return Lexer(text).run();
 }
 
+std::size_t end_of_statement(std::string_view text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == ';') return i + 1;
+    std::size_t end = i;
+    if (c == '\'' || c == '"')
+      end = text.find(c, i + 1);
+    else if (text.substr(i).starts_with("--"))
+      end = text.find('\n', i);
+    else if (text.substr(i).starts_with("/*"))
+      end = text.find("*/", i + 2);
+    else
+      continue;
+    if (end == std::string_view::npos) return end;
+    i = c == '/' ? end + 1 : end;
+  }
+  return std::string_view::npos;
+}
+
 bool is_reserved(std::string_view upper) { return std::ranges::binary_search(reserved, upper); }
 
 std::string upper_case(std::string_view text) {

@@ -32,6 +32,8 @@ struct SqlError {
 };
 // "line 1, column 8: message" and then the source line with a caret below it.
 std::string to_string(const SqlError& error, std::string_view text);
+// A message without what the statement has in quotes, bounded: to be kept where the text itself may not.
+std::string without_quoted(std::string_view message);
 
 struct ResultColumn {
   std::string name;
@@ -64,6 +66,7 @@ class Compiled {
   ~Compiled();
   struct State;
   explicit Compiled(std::unique_ptr<State> state);
+  [[nodiscard]] const State& state() const { return *state_; }  // for the room's own files
 
  private:
   std::unique_ptr<State> state_;
@@ -74,6 +77,16 @@ std::expected<Compiled, SqlError> compile(std::string_view text, const Limits& l
 // Column names resolve against the statement's result columns first, then its tables.
 std::expected<Compiled, SqlError> compile_with_exceptions(std::string_view text, const std::vector<std::string>& except,
                                                           const Limits& limits = {});
+
+// What a statement does the long way, and what to write instead.
+struct Hint {
+  std::string kind;  // no_time_bound, leading_wildcard, cartesian_join, correlated_subquery, hash_of_exec
+  unsigned line = 1, column = 1;
+  std::string message, suggestion;
+};
+enum class Use : std::uint8_t { query, stream_rule, scheduled_rule };
+std::vector<Hint> hints(const Compiled& compiled, Use use = Use::query);  // in the order of the text
+std::string to_string(const Hint& hint);  // "line 1, column 15: message; suggestion"
 
 // The catalog, for `tables`, `schema`, documents and completion.
 struct CatalogColumn {

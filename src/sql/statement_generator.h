@@ -285,6 +285,7 @@ class StatementGenerator : private ExpressionGenerator {
     const std::string kind = one_of(" AS (", " AS MATERIALIZED (", " AS NOT MATERIALIZED (");
     std::string sql = "WITH " + name + "(x, y)" + kind + "SELECT " + text_column(scope[0]) + ", " +
                       integer_column(scope[0]) + source + " WHERE " + condition(scope) + ")";
+    if (dice_.one_in(6)) return sql + " SELECT count(*) FROM " + name;
     if (dice_.one_in(3)) {
       const auto second_name = fresh();
       sql += ", " + second_name + " AS (WITH inner_one AS (SELECT x, y FROM " + name +

@@ -131,6 +131,7 @@ inline void fill_store(const std::string& path, const std::vector<event::Process
   store::StoreOptions options;
   options.path = path;
   options.block_events = block_events;
+  options.retention_days = 0;  // the times of tests are what they are
   auto writer = store::Writer::open(options);
   if (!writer) throw std::runtime_error(writer.error().message);
   event::BatchId id;
