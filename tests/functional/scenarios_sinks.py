@@ -198,7 +198,7 @@ def scenario_sinks_files_are_checked_before_anything_starts():
 
 
 def scenario_a_receiver_that_comes_back_gets_what_waited():
-    """rsyslog is down when the rule fires; what waited arrives, once it is back, in order."""
+    """rsyslog is down when the rule fires; what waited arrives once it is back."""
     settings = {"alerting.retry.max_delay_ms": 200, "alerting.breaker.failures": 2, "alerting.breaker.open_ms": 200}
     with daemon(rules=rule(), settings=settings) as instance:
         with peers.Rsyslog(os.path.join(instance.folder, "syslog")) as syslog:
