@@ -60,6 +60,12 @@ void tell_state(ComponentHealth& health, const store::Writer::State& state, cons
             "what retention or a purge had to remove is damaged (daemoneye db check tells where): " +
                 state.retention_damage);
   }
+  if (!state.sealing_error.empty()) {
+    degrade(health, HealthState::degraded,
+            "events are stored, but cannot be sealed into blocks, which are smaller and searched sooner (daemoneye db "
+            "check tells of damage): " +
+                state.sealing_error);
+  }
   if (!state.housekeeping_error.empty()) {
     degrade(health, HealthState::degraded, "housekeeping fails, and retention with it: " + state.housekeeping_error);
   }

@@ -324,11 +324,12 @@ TEST_F(MaintenanceTest, SizeKeepsTheGapsOfTheTailForAsLongAsTheTail) {
   EXPECT_TRUE(reasons_of(told).contains("events_lost"));
 }
 
-// Damage in a page that holds chunks of the oldest block.
+// Damage in a page that holds chunks of the oldest block; or of the newest.
 class DamagedRetentionTest : public MaintenanceTest {
  protected:
   static constexpr std::uint64_t stored = 4300;
-  void SetUp() override {
+  void SetUp() override { damage("SELECT substr(data, 1, 24) FROM chunks ORDER BY chunk_id LIMIT 1"); }
+  void damage(std::string_view which) {
     open(blocks_of(1000));
     fill(43, 100);
     writer_->close(Deadline::after(5s));
@@ -337,7 +338,7 @@ class DamagedRetentionTest : public MaintenanceTest {
     {
       auto database = reader();
       // The beginning of a chunk lies in the tree itself, however large it is.
-      auto select = database->database().prepare("SELECT substr(data, 1, 24) FROM chunks ORDER BY chunk_id LIMIT 1");
+      auto select = database->database().prepare(which);
       ASSERT_TRUE(select) << select.error().message;
       ASSERT_TRUE(*select->step());
       const auto bytes = select->blob(0);
@@ -371,6 +372,26 @@ TEST_F(DamagedRetentionTest, AgeRemovesWhatComesAfterTheDamageToo) {
   while (writer_->state().blocks < 3 && !deadline.expired()) std::this_thread::yield();
   EXPECT_EQ(writer_->state().blocks, 3U);
   EXPECT_EQ(ids(*reader()).size(), 3000U);
+}
+
+class DamagedSealingTest : public DamagedRetentionTest {
+ protected:
+  void SetUp() override { damage("SELECT substr(data, 1, 24) FROM chunks ORDER BY chunk_id DESC LIMIT 1"); }
+};
+
+TEST_F(DamagedSealingTest, IsToldAndWhatComesIsKeptInTheTail) {
+  open(blocks_of(1000));
+  fill(15, 100);
+  const auto deadline = Deadline::after(60s);
+  while (writer_->state().sealing_error.empty() && !deadline.expired()) std::this_thread::yield();
+  EXPECT_THAT(writer_->state().sealing_error, ::testing::HasSubstr("damaged"));
+  fill(5, 100);
+  EXPECT_FALSE(writer_->state().paused);
+  const auto stats = reader()->stats();
+  ASSERT_TRUE(stats) << stats.error().message;
+  EXPECT_EQ(stats->blocks, 4U);
+  EXPECT_EQ(stats->events, stored + 2000);
+  EXPECT_GE(stats->tail_events, 2000U);
 }
 
 TEST_F(DamagedRetentionTest, APurgeGoesOnAndTellsThatItIsNotAllOfIt) {

@@ -129,14 +129,19 @@ void Writer::Impl::seal_if_due() {
                    {{"reason", std::string_view(step.error().message)}});
       seal_again = SteadyClock::now() + last_retry;
       ingest->rolled_back();
+      const std::scoped_lock held(mutex);
+      state.sealing_error = step.error().message;
       return;
     }
     const std::scoped_lock held(mutex);
     if (*step == Ingest::SealStep::sealed) {
       next_housekeeping = std::min(next_housekeeping, SteadyClock::now());
+      state.sealing_error.clear();
       count_sealed();
     }
-    if (*step != Ingest::SealStep::more || !std::all_of(queue.begin(), queue.end(), is_watermark_alone)) return;
+    // Also after a block: what came while it was sealed may be enough for the next one.
+    const bool quiet = std::all_of(queue.begin(), queue.end(), is_watermark_alone);
+    if (*step == Ingest::SealStep::nothing_to_seal || !quiet) return;
   }
 }
 
