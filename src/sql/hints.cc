@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "base/text.h"
 #include "sql/compiled.h"
@@ -351,8 +352,9 @@ class Finder {
 std::vector<KeptHint> find_hints(const Select& select, const Source* driving) {
   Finder finder(driving);
   finder.run(select);
-  std::ranges::stable_sort(finder.found, {},
-                           [](const KeptHint& one) { return std::pair(one.hint.line, one.hint.column); });
+  std::ranges::sort(finder.found, {}, [](const KeptHint& one) {
+    return std::tuple(one.hint.line, one.hint.column, std::string_view(one.hint.kind));
+  });
   return std::move(finder.found);
 }
 
