@@ -97,7 +97,8 @@ void Deliverer::Impl::run_dispatcher() {
       fetch(lock);
       summarize(lock);
       find_slow();
-      next = assign();
+      // A stop may have come while the store was read. Workers that are idle leave then: nobody would take a task.
+      if (!core->stopping) next = assign();
       wait = std::min(wait, find_slow());
     }
     if (core->woken || (core->exit && core->busy == 0)) continue;

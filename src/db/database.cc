@@ -9,6 +9,7 @@
 #include "db/account.h"
 #include "db/backup.h"
 #include "db/page_checksum.h"
+#include "db/vfs.h"
 
 namespace daemoneye::db {
 namespace {
@@ -99,8 +100,8 @@ Error last_error(sqlite3* handle, std::string_view doing) {
     message += ": page " + std::to_string(page) + " of the file is damaged (its checksum differs)";
     return {Errc::corrupt, std::move(message)};
   }
-  if (handle != nullptr && (code & 0xff) == SQLITE_IOERR) {
-    const int system = sqlite3_system_errno(handle);
+  if (const int noted = take_failed_errno(); handle != nullptr && (code & 0xff) == SQLITE_IOERR) {
+    const int system = noted != 0 ? noted : sqlite3_system_errno(handle);
     if (system == ENOSPC || system == EDQUOT)
       message += " (disk full)";
     else if (system != 0)

@@ -12,6 +12,8 @@ struct Handle {
   VfsFile* file;
 };
 
+thread_local int failed_errno = 0;  // read by the same thread right after the call that failed
+
 VfsFile& of(sqlite3_file* file) { return *reinterpret_cast<Handle*>(file)->file; }
 sqlite3_file* inner(sqlite3_file* file) { return of(file).inner(); }
 
@@ -86,14 +88,20 @@ int VfsFile::read(void* out, int amount, sqlite3_int64 offset) {
   return inner()->pMethods->xRead(inner(), out, amount, offset);
 }
 int VfsFile::write(const void* bytes, int amount, sqlite3_int64 offset) {
-  return inner()->pMethods->xWrite(inner(), bytes, amount, offset);
+  return noted(inner()->pMethods->xWrite(inner(), bytes, amount, offset));
 }
-int VfsFile::truncate(sqlite3_int64 size) { return inner()->pMethods->xTruncate(inner(), size); }
-int VfsFile::sync(int flags) { return inner()->pMethods->xSync(inner(), flags); }
+int VfsFile::truncate(sqlite3_int64 size) { return noted(inner()->pMethods->xTruncate(inner(), size)); }
+int VfsFile::sync(int flags) { return noted(inner()->pMethods->xSync(inner(), flags)); }
+int VfsFile::noted(int code) {
+  if ((code & 0xff) == SQLITE_IOERR) inner()->pMethods->xFileControl(inner(), SQLITE_FCNTL_LAST_ERRNO, &failed_errno);
+  return code;
+}
 int VfsFile::size(sqlite3_int64* out) { return inner()->pMethods->xFileSize(inner(), out); }
 int VfsFile::control(int operation, void* argument) {
   return inner()->pMethods->xFileControl(inner(), operation, argument);
 }
+
+int take_failed_errno() { return std::exchange(failed_errno, 0); }
 
 Vfs::Vfs(const char* name, sqlite3_vfs* base, bool make_default) : base_(base) {
   const auto* like = base == nullptr ? sqlite3_vfs_find(nullptr) : base;

@@ -30,8 +30,14 @@ class VfsFile {
   [[nodiscard]] sqlite3_file* inner() const { return reinterpret_cast<sqlite3_file*>(storage_.get()); }
 
  private:
+  int noted(int code);
+
   std::unique_ptr<std::byte[]> storage_;
 };
+
+// Why the last write, truncation or sync of this thread failed, 0 if none did since the last call. SQLite does not know
+// (sqlite3_system_errno) where it was a COMMIT that failed.
+int take_failed_errno();
 
 class Vfs {
  public:

@@ -57,8 +57,9 @@ struct Range {
 };
 
 std::vector<Range> ranges_of(std::vector<Ledger::BatchDigest> batches) {
-  std::ranges::stable_sort(batches, [](const auto& a, const auto& b) {
-    return std::tie(a.epoch, a.sequence) < std::tie(b.epoch, b.sequence);
+  // A total order: what the root is made of must not depend on how the batches came.
+  std::ranges::sort(batches, [](const auto& a, const auto& b) {
+    return std::tie(a.epoch, a.sequence, a.digest) < std::tie(b.epoch, b.sequence, b.digest);
   });
   std::vector<Range> ranges;
   for (const auto& batch : batches) {

@@ -130,10 +130,10 @@ TEST_F(ExecutionTest, AGreedyStatementDoesNotTouchTheWriter) {
         "SELECT length(group_concat(a.process_key || b.process_key)) FROM process_events a, "
         "process_events b");
     RunOptions options;
-    options.memory_limit = 4 * 1024 * 1024;
+    options.memory_limit = 2 * 1024 * 1024;
     while (!ended) {
       const auto stats = other->run(*compiled, options, [](const Row&) { return true; });
-      if (!stats && stats.error().message == "memory limit of 4 MiB reached") ++refused;
+      if (!stats && stats.error().message == "memory limit of 2 MiB reached") ++refused;
     }
   });
   event::BatchId id;

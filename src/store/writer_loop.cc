@@ -2,7 +2,10 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include "observe/log.h"
 #include "store/writer_impl.h"
@@ -105,18 +108,16 @@ void Writer::Impl::run() {
 }
 
 std::vector<Operation> Writer::Impl::take_group() {
-  std::vector<Operation> group;
-  while (!queue.empty() && group.size() < options.queue_capacity) {
-    group.push_back(std::move(queue.front()));
-    queue.pop_front();
-  }
   // Outcomes of deliveries can wait, events cannot: they go last. But one of those that had to wait goes first, so that
   // a store that is never idle writes them as well.
-  const auto is_other = [](const Operation& operation) {
-    return !std::holds_alternative<DeliveriesOperation>(operation);
-  };
   const bool waited = std::exchange(deliveries_waited, false);
-  std::stable_partition(group.begin() + (waited && !is_other(group.front()) ? 1 : 0), group.end(), is_other);
+  std::vector<Operation> group, last;
+  for (std::size_t taken = 0; !queue.empty() && taken < options.queue_capacity; ++taken) {
+    const bool can_wait = std::holds_alternative<DeliveriesOperation>(queue.front()) && !(waited && taken == 0);
+    (can_wait ? last : group).push_back(std::move(queue.front()));
+    queue.pop_front();
+  }
+  std::ranges::move(last, std::back_inserter(group));
   return group;
 }
 

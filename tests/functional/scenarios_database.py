@@ -2,13 +2,16 @@
 
 import contextlib
 import datetime
+import json
 import os
 import random
 import re
 import signal
 import subprocess
 import threading
+import time
 
+from disk import small_disk
 from harness import BIN, ROOT, check, daemon, exact_arguments, wait_for
 
 EVENTS = "SELECT count(*) AS n FROM process_events"
@@ -274,6 +277,54 @@ def scenario_database_that_may_not_be_written_pauses_and_resumes():
 
 
 scenario_database_that_may_not_be_written_pauses_and_resumes.needs_root = True
+
+
+def scenario_database_on_a_file_system_that_becomes_read_only():
+    """As the kernel does it after an error of the disk: reading goes on, health says why nothing is written, and what
+    was acknowledged is there after the repair; the rest is there too or inside a recorded gap."""
+    with small_disk(64 << 20) as disk:
+        if disk is None:
+            print("skipped: no loop device can be mounted here")
+            return
+        settings = {"app.scan_interval_ms": 60000, "app.state_dir": os.path.join(disk.path, "state")}
+        with daemon(rules={}, settings=settings) as instance:
+            instance.settings["audit.path"] = instance.audit
+            instance.write_config()
+            instance.start()
+            mark = f"read-only-{os.getpid()}"
+            stored = "SELECT count(*) AS n FROM process_events WHERE kind = 'exec' AND command_line LIKE :m"
+
+            def stored_of(which):
+                return instance.query(stored, "--param", f"m=true {mark}-{which}-%")[0]["n"]
+
+            for number in range(30):
+                exact_arguments("true", f"{mark}-before-{number}")
+            wait_for("what came before", lambda: stored_of("before") == 30)
+            disk.abort()
+            begin = time.time_ns()
+
+            def push():
+                exact_arguments("true", f"{mark}-during-0")
+                return instance.health()["store"]["state"] == "failed"
+
+            wait_for("health to say that the store is paused", push)
+            reason = instance.health()["store"]["reason"]
+            check("Read-only file system" in reason and "ingestion waits" in reason, f"with the reason: {reason}")
+            check(stored_of("before") == 30, "what is there can be read")
+            check(instance.stop(60) == 0, "a clean stop ends with 0")
+            end = time.time_ns()
+            disk.mend()
+            instance.start()
+            check(stored_of("before") == 30, "what was acknowledged is there")
+            gaps = [json.loads(row["detail"]) for row in instance.query(
+                "SELECT detail FROM process_events WHERE kind = 'gap'")]
+            check(stored_of("during") > 0 or any(gap["from"] <= end and gap["to"] >= begin for gap in gaps),
+                  f"what was not written is in a gap: {gaps}")
+            check(instance.cli("db", "check").code == 0, "the file is whole")
+            check(instance.stop() == 0, "a clean stop ends with 0")
+
+
+scenario_database_on_a_file_system_that_becomes_read_only.needs_root = True
 
 
 def scenario_database_health_measures_open_read_and_commit():
