@@ -73,7 +73,7 @@ void bundled_rules_over_a_batch(benchmark::State& state) {
     Evaluator evaluator(*std::move(connection), options, board);
     auto rules = std::make_shared<const RuleSet>(load_rules({rules_folder}));
     board.replace(*rules, base::wall_now(), true);
-    evaluator.use(rules);
+    evaluator.use(rules, Prefilter::build(*rules));
     std::size_t alerts = 0;
     for (auto _ : state) {
       auto events = read_events(evaluator.reader(), 1, batch_events, batch_events);

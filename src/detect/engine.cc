@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "detect/evaluator.h"
+#include "detect/prefilter.h"
 #include "detect/rule_board.h"
 #include "detect/schedule.h"
 #include "detect/watcher.h"
@@ -92,9 +93,9 @@ struct Engine::Impl {
   void run_stream() {
     std::unique_lock lock(mutex);
     while (!cancel.stop_requested()) {
-      if (auto next = std::exchange(next_rules, nullptr)) {
+      if (auto next = std::exchange(next_rules, {}); next.rules != nullptr) {
         lock.unlock();
-        evaluator->use(std::move(next));
+        evaluator->use(std::move(next.rules), std::move(next.prefilter));
         publish_rules();
         lock.lock();
         continue;
@@ -107,7 +108,7 @@ struct Engine::Impl {
       const bool unsaved = evaluated_to != saved_to;
       const bool unpublished = rule_rows_due;
       const auto something = [&] {
-        return cancel.stop_requested() || draining || behind || !commits.empty() || next_rules != nullptr;
+        return cancel.stop_requested() || draining || behind || !commits.empty() || next_rules.rules != nullptr;
       };
       if (!unsaved && !unpublished) {
         changed.wait(lock, something);
@@ -261,10 +262,12 @@ struct Engine::Impl {
     if (options.on_rules) options.on_rules(rules ? *rules : RuleSet(), *set);
     tell_refused(*set);
     rules = set;
+    auto prefilter = Prefilter::build(*set);
     board.replace(*set, base::wall_now(), fresh);
     schedule->use(set);
     std::lock_guard lock(mutex);
-    next_rules = std::move(set);
+    search_problem = prefilter->problem();
+    next_rules = {std::move(set), std::move(prefilter)};
     changed.notify_all();
   }
 
@@ -289,11 +292,15 @@ struct Engine::Impl {
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::deque<store::Commit> commits;
-  std::shared_ptr<const RuleSet> next_rules;
+  struct InForce {
+    std::shared_ptr<const RuleSet> rules;
+    std::shared_ptr<const Prefilter> prefilter;
+  };
+  InForce next_rules;  // to be taken between two batches; none when there are no others
   bool behind = true;  // there may be events that no queued commit names
   bool draining = false, stream_ended = false;
   event::EventId evaluated_to = 0;  // written by the stream thread alone
-  std::string problem, watch_problem;
+  std::string problem, watch_problem, search_problem;
   std::stop_source cancel;
 
   // The stream thread's own.
@@ -382,7 +389,9 @@ Engine::State Engine::state() const {
   {
     std::lock_guard lock(impl_->mutex);
     state.evaluated_to = impl_->evaluated_to;
-    state.problem = !impl_->problem.empty() ? impl_->problem : impl_->watch_problem;
+    state.problem = !impl_->problem.empty()         ? impl_->problem
+                    : !impl_->watch_problem.empty() ? impl_->watch_problem
+                                                    : impl_->search_problem;
   }
   std::lock_guard lock(impl_->raised->mutex);
   state.alerts = impl_->raised->alerts;

@@ -54,7 +54,7 @@ class Engine {
 
   struct RuleState {
     std::string rule_id, state, reason;
-    std::uint64_t evaluations = 0, matches = 0, timeouts = 0;
+    std::uint64_t evaluations = 0, candidates = 0, matches = 0, timeouts = 0;  // candidates: rows it was shown
     double p50_ms = 0, p99_ms = 0;
   };
   struct State {

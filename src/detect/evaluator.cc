@@ -36,27 +36,25 @@ std::chrono::nanoseconds since(base::SteadyClock::time_point begin) { return bas
 
 }  // namespace
 
-bool is_active_stream_rule(const LoadedRule& rule) {
-  return rule.rule.status == RuleStatus::active && !rule.rule.evaluate;
-}
-
-bool is_active_scheduled_rule(const LoadedRule& rule) {
-  return rule.rule.status == RuleStatus::active && rule.rule.evaluate.has_value();
-}
-
 Evaluator::Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board)
     : connection_(std::move(connection)),
       options_(options),
       board_(board),
       builder_(*connection_, options.host, options.agent_version) {}
 
-void Evaluator::use(std::shared_ptr<const RuleSet> rules) {
+void Evaluator::use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const Prefilter> prefilter) {
   std::set<const sql::Compiled*> kept;
   for (const auto& rule : rules->rules) kept.insert(rule.compiled.get());
   for (const auto& rule : rules_->rules) {
     if (!kept.contains(rule.compiled.get())) connection_->forget(*rule.compiled);
   }
   rules_ = std::move(rules);
+  stream_rules_.clear();
+  for (std::uint32_t place = 0; place < rules_->rules.size(); ++place) {
+    if (is_active_stream_rule(rules_->rules[place])) stream_rules_.push_back(place);
+  }
+  work_ = prefilter ? std::make_unique<Prefilter::Work>(*prefilter) : nullptr;
+  prefilter_ = std::move(prefilter);
 }
 
 store::Writer::Raise Evaluator::raise(const LoadedRule& rule, store::Alert alert) const {
@@ -79,40 +77,66 @@ Result<std::vector<store::Writer::Raise>> Evaluator::stream(const StoredEvents& 
                                                             std::stop_token stop) {
   std::vector<store::Writer::Raise> raises;
   if (events.events.empty()) return raises;
+  const std::vector<std::uint32_t>* see_all = &stream_rules_;
+  candidates_.rules.clear();
+  if (prefilter_ != nullptr) {
+    if (prefilter_->find(events.events, *work_, candidates_))
+      see_all = &prefilter_->unfiltered();
+    else
+      candidates_.rules.clear();  // whatever it was, all rules see all rows
+  }
+  if (see_all->empty() && candidates_.rules.empty()) return raises;
   const auto rows = driving_rows(events.events);
   DE_CHECK(connection_->begin_stream(rows, now));
   const StreamScope scope(*connection_);
   builder_.next_batch();
-  for (const auto& rule : rules_->rules) {
-    if (!is_active_stream_rule(rule) || board_.suspended(rule.rule.id)) continue;
-    std::vector<Match> matches;
-    sql::RunOptions run;
-    run.deadline = Deadline::after(options_.rule_timeout);
-    run.stop = stop;
-    run.now = now;
-    run.row_limit = max_stream_rows;
-    const auto begin = base::SteadyClock::now();
-    auto stats = connection_->run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
-      const auto stored = std::ranges::lower_bound(events.events, driving, {}, &StoredEvent::id);
-      const bool known = stored != events.events.end() && stored->id == driving;
-      if (!known || concerns(*rule.compiled, stored->event)) matches.push_back({row, known ? &*stored : nullptr});
-      return true;
-    });
-    const auto elapsed = since(begin);
-    if (!stats) {
-      if (stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
-      // The store's failure is not the rule's: the events are shown again.
-      if (stats.error().code == Errc::io) return std::unexpected(stats.error());
-      board_.failed(rule.rule.id, elapsed, stats.error());
-      continue;
+  const Moment moment{now, raised, std::move(stop)};
+  // In the order of the set, whichever way a rule's rows were found.
+  auto all = see_all->begin();
+  for (const auto& of : candidates_.rules) {
+    for (; all != see_all->end() && *all < of.rule; ++all) {
+      DE_CHECK(stream_rule(rules_->rules[*all], events, nullptr, moment, raises));
     }
-    board_.ran(rule.rule.id, elapsed, matches.size());
-    add_damage(stats->completeness, events.damage);
-    for (const auto& match : matches) {
-      raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, stats->completeness, raised)));
-    }
+    DE_CHECK(stream_rule(rules_->rules[of.rule], events, &of.rows, moment, raises));
+  }
+  for (; all != see_all->end(); ++all) {
+    DE_CHECK(stream_rule(rules_->rules[*all], events, nullptr, moment, raises));
   }
   return raises;
+}
+
+Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& events,
+                                    const std::vector<std::uint32_t>* rows, const Moment& moment,
+                                    std::vector<store::Writer::Raise>& raises) {
+  if (board_.suspended(rule.rule.id)) return {};
+  std::vector<Match> matches;
+  sql::RunOptions run;
+  run.deadline = Deadline::after(options_.rule_timeout);
+  run.stop = moment.stop;
+  run.now = moment.now;
+  run.row_limit = max_stream_rows;
+  run.only_rows = rows;
+  const auto begin = base::SteadyClock::now();
+  auto stats = connection_->run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
+    const auto stored = std::ranges::lower_bound(events.events, driving, {}, &StoredEvent::id);
+    const bool known = stored != events.events.end() && stored->id == driving;
+    if (!known || concerns(*rule.compiled, stored->event)) matches.push_back({row, known ? &*stored : nullptr});
+    return true;
+  });
+  const auto elapsed = since(begin);
+  if (!stats) {
+    if (moment.stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
+    // The store's failure is not the rule's: the events are shown again.
+    if (stats.error().code == Errc::io) return std::unexpected(stats.error());
+    board_.failed(rule.rule.id, elapsed, stats.error());
+    return {};
+  }
+  board_.ran(rule.rule.id, elapsed, rows == nullptr ? events.events.size() : rows->size(), matches.size());
+  add_damage(stats->completeness, events.damage);
+  for (const auto& match : matches) {
+    raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, stats->completeness, moment.raised)));
+  }
+  return {};
 }
 
 Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule& rule, Timestamp now,
@@ -136,7 +160,7 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule&
     board_.failed(rule.rule.id, elapsed, stats.error());
     return raises;
   }
-  board_.ran(rule.rule.id, elapsed, rows.size());
+  board_.ran(rule.rule.id, elapsed, 0, rows.size());
   if (stats->more) stats->completeness.reasons.push_back({"limit_reached", max_scheduled_rows, {}, {}});
   builder_.next_batch();
   for (const auto& row : rows) {

@@ -7,6 +7,7 @@
 
 #include "detect/alert_builder.h"
 #include "detect/engine.h"
+#include "detect/prefilter.h"
 #include "detect/rule_board.h"
 #include "detect/stored_events.h"
 
@@ -17,8 +18,9 @@ class Evaluator {
   // `options` and `board` outlive this.
   Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board);
 
-  // From now on these rules; what was prepared for rules that are gone is dropped.
-  void use(std::shared_ptr<const RuleSet> rules);
+  // From now on these rules; what was prepared for rules that are gone is dropped. `prefilter`: of the same set; null:
+  // every row is shown to every stream rule, which gives the same and costs more.
+  void use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const Prefilter> prefilter = nullptr);
 
   // Each active stream rule over `events`, all on one snapshot, with `now` as their present. `raised` is the time of
   // the alerts. A rule that fails is noted on the board and the others go on; an error is the store's or the stop's:
@@ -36,6 +38,13 @@ class Evaluator {
   [[nodiscard]] store::Reader& reader() { return connection_->reader(); }
 
  private:
+  struct Moment {
+    Timestamp now, raised;
+    std::stop_token stop;
+  };
+  // One stream rule over those of the batch's rows; null: all of them.
+  Result<void> stream_rule(const LoadedRule& rule, const StoredEvents& events, const std::vector<std::uint32_t>* rows,
+                           const Moment& moment, std::vector<store::Writer::Raise>& raises);
   store::Writer::Raise raise(const LoadedRule& rule, store::Alert alert) const;
 
   std::unique_ptr<sql::Connection> connection_;
@@ -43,10 +52,10 @@ class Evaluator {
   RuleBoard& board_;
   AlertBuilder builder_;
   std::shared_ptr<const RuleSet> rules_ = std::make_shared<const RuleSet>();
+  std::shared_ptr<const Prefilter> prefilter_;
+  std::unique_ptr<Prefilter::Work> work_;
+  Candidates candidates_;
+  std::vector<std::uint32_t> stream_rules_;  // places in rules_ of those that are active
 };
-
-// A rule that is evaluated on the stream.
-bool is_active_stream_rule(const LoadedRule& rule);
-bool is_active_scheduled_rule(const LoadedRule& rule);
 
 }  // namespace daemoneye::detect

@@ -44,6 +44,7 @@ void RuleBoard::replace(const RuleSet& set, Timestamp now, bool fresh) {
       Entry& old = found->second;
       entry.row.loaded_at = old.row.loaded_at;
       entry.evaluations = old.evaluations;
+      entry.candidates = old.candidates;
       entry.matches = old.matches;
       entry.failures = old.failures;
       entry.timeouts = old.timeouts;
@@ -84,6 +85,9 @@ void RuleBoard::label(Entry& entry) {
   }
   const observe::Labels labels{{"rule", name}};
   entry.latency = observe::histogram("daemoneye_rule_evaluation_seconds", "Time of one evaluation of a rule.", labels);
+  entry.shown = observe::counter("daemoneye_rule_candidates_total", "Rows that a stream rule was shown.", labels);
+  entry.timed_out = observe::counter("daemoneye_rule_timeouts_total",
+                                     "Evaluations that did not end within their time limit.", labels);
   entry.matched = observe::counter("daemoneye_rule_matches_total", "Rows that a rule matched.", labels);
   entry.failing = observe::counter("daemoneye_rule_failures_total", "Evaluations that failed or timed out.", labels);
 }
@@ -101,13 +105,16 @@ void RuleBoard::set_state(Entry& entry, std::string state, std::string reason) {
   entry.row.reason = std::move(reason);
 }
 
-void RuleBoard::ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t matches) {
+void RuleBoard::ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t candidates,
+                    std::uint64_t matches) {
   std::lock_guard lock(mutex_);
   const auto found = entries_.find(id);
   if (found == entries_.end()) return;
   Entry& entry = found->second;
   ++entry.evaluations;
+  entry.candidates += candidates;
   entry.matches += matches;
+  if (candidates > 0) entry.shown.add(static_cast<double>(candidates));
   entry.timeouts_in_a_row = 0;
   entry.latency.observe(std::chrono::duration<double>(elapsed).count());
   if (matches > 0) entry.matched.add(static_cast<double>(matches));
@@ -140,6 +147,7 @@ void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, 
     return;
   }
   ++entry.timeouts;
+  entry.timed_out.add();
   if (++entry.timeouts_in_a_row < suspend_after) {
     set_state(entry, "unhealthy", "over its time limit" + count);
   } else {
@@ -183,8 +191,8 @@ void RuleBoard::describe(Engine::State& state) const {
     else if (entry.row.state == "healthy" || entry.row.state == "slow")
       ++state.inactive;
     if (entry.row.state == "unhealthy" || entry.row.state == "suspended") ++state.unhealthy;
-    state.rules.push_back({id, entry.row.state, entry.row.reason, entry.evaluations, entry.matches, entry.timeouts,
-                           entry.latency.quantile(0.5) * ms, entry.latency.quantile(0.99) * ms});
+    state.rules.push_back({id, entry.row.state, entry.row.reason, entry.evaluations, entry.candidates, entry.matches,
+                           entry.timeouts, entry.latency.quantile(0.5) * ms, entry.latency.quantile(0.99) * ms});
   }
 }
 

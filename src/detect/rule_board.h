@@ -29,7 +29,8 @@ class RuleBoard {
   // The rules that are there now. Counts and states stay with an unchanged version; `fresh` clears states as well.
   void replace(const RuleSet& set, Timestamp now, bool fresh);
 
-  void ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t matches);
+  // `candidates`: rows that a stream rule was shown.
+  void ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t candidates, std::uint64_t matches);
   void failed(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error);
   [[nodiscard]] bool suspended(const std::string& id) const;
 
@@ -44,10 +45,10 @@ class RuleBoard {
     store::RuleRow row;        // state and reason as they are now
     std::string file_problem;  // of a broken file; wins over what runs show
     bool active = false;       // is evaluated
-    std::uint64_t evaluations = 0, matches = 0, failures = 0, timeouts = 0;
+    std::uint64_t evaluations = 0, candidates = 0, matches = 0, failures = 0, timeouts = 0;
     unsigned clean_runs = 0, timeouts_in_a_row = 0;
     observe::Histogram latency;
-    observe::Counter matched, failing;
+    observe::Counter shown, matched, failing, timed_out;
   };
   void set_state(Entry& entry, std::string state, std::string reason);
   void label(Entry& entry);

@@ -22,6 +22,7 @@ std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const st
   auto state = std::make_unique<Compiled::State>();
   const auto streaming = find_driving(select);
   state->hints = find_hints(select, streaming.driving);  // of what was written, not of how it is done
+  if (streaming.driving != nullptr) state->necessary = find_necessary(select, *streaming.driving);
   rewrite(select);
   unsigned parser_depth = 0;
   state->sql = print(select, {}, &parser_depth);
@@ -163,6 +164,7 @@ const std::optional<DrivingReference>& Compiled::driving() const { return state_
 const std::string& Compiled::not_streamable() const { return state_->not_streamable; }
 const std::vector<ResultColumn>& Compiled::columns() const { return state_->columns; }
 const std::set<std::string>& Compiled::tables() const { return state_->tables; }
+const std::vector<NecessaryClause>& Compiled::necessary() const { return state_->necessary; }
 const std::set<std::string>& Compiled::parameters() const { return state_->parameters; }
 const std::set<std::string>& Compiled::driving_columns() const { return state_->driving_columns; }
 

@@ -22,6 +22,7 @@ struct Compiled::State {
   std::string sql, streaming_sql, not_streamable;
   std::optional<DrivingReference> driving;
   std::vector<ResultColumn> columns;
+  std::vector<NecessaryClause> necessary;
   std::set<std::string> tables, parameters, driving_columns;
 };
 

@@ -37,6 +37,8 @@ struct RunOptions {
   // ends with limit_exceeded, "memory limit of 64 MiB reached".
   std::uint64_t memory_limit = default_memory_limit;
   std::uint64_t temporary_limit = default_temporary_limit;
+  // Of a stream: only these of begin_stream()'s rows, by their places, ascending; null: all. Outlives the run.
+  const std::vector<std::uint32_t>* only_rows = nullptr;
   bool explain = false;  // also time each step and name its alias, which costs a second preparation
   // Told, at most each 100 ms, how many blocks of those that the scans begun so far may have to read are behind it.
   std::function<void(const Progress&)> progress;

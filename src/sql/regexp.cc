@@ -1,7 +1,5 @@
 #include "sql/regexp.h"
 
-#include <algorithm>
-
 #include "base/text.h"
 
 namespace daemoneye::sql {
@@ -25,13 +23,19 @@ Result<void> check_regexp(std::string_view pattern) {
 std::string quote_for_message(std::string_view text) { return "'" + base::printable(text.substr(0, 48)) + "'"; }
 
 Result<bool> RegexpCache::matches(std::string_view pattern, std::string_view text) {
-  auto found = std::ranges::find(entries_, pattern, [](const Entry& entry) { return std::string_view(entry.pattern); });
-  if (found == entries_.end()) {
-    DE_TRY(auto compiled, compile_bounded(pattern));
-    if (entries_.size() >= capacity) entries_.pop_back();
-    entries_.push_front({std::string(pattern), std::move(compiled)});
-  } else if (found != entries_.begin()) {
-    entries_.splice(entries_.begin(), entries_, found);
+  if (entries_.empty() || entries_.front().pattern != pattern) {
+    const auto found = by_pattern_.find(pattern);
+    if (found == by_pattern_.end()) {
+      DE_TRY(auto compiled, compile_bounded(pattern));
+      if (entries_.size() >= capacity) {
+        by_pattern_.erase(entries_.back().pattern);
+        entries_.pop_back();
+      }
+      entries_.push_front({std::string(pattern), std::move(compiled)});
+      by_pattern_.emplace(entries_.front().pattern, entries_.begin());
+    } else {
+      entries_.splice(entries_.begin(), entries_, found->second);
+    }
   }
   return entries_.front().compiled.matches(text);
 }

@@ -4,6 +4,7 @@
 #include <list>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "base/result.h"
 #include "predicate/predicate.h"
@@ -23,12 +24,13 @@ class RegexpCache {
   Result<bool> matches(std::string_view pattern, std::string_view text);
 
  private:
-  static constexpr std::size_t capacity = 64;
+  static constexpr std::size_t capacity = 512;
   struct Entry {
     std::string pattern;
     predicate::Regexp compiled;
   };
   std::list<Entry> entries_;  // most recently used first
+  std::unordered_map<std::string_view, std::list<Entry>::iterator> by_pattern_;
 };
 
 }  // namespace daemoneye::sql

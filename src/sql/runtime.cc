@@ -17,6 +17,7 @@ void Runtime::begin(const RunOptions& options, Timestamp now) {
   deadline_ = options.deadline;
   stop_ = options.stop;
   history_ = options.history;
+  only_rows_ = options.only_rows;
   stop_reason_ = Stop::none;
   touched_.reset();
   scanned_ = {};

@@ -89,11 +89,14 @@ class Runtime {
   [[nodiscard]] const std::vector<DrivingRow>& driving() const { return driving_; }
   [[nodiscard]] const event::TimeRange& driving_time() const { return driving_time_; }  // from the first to the last
   // As process_events has it, or as `processes` does: there an ended instance has ended.
+  // Which of them the run is about; null: all.
+  [[nodiscard]] const std::vector<std::uint32_t>* only_rows() const { return only_rows_; }
   const event::Value& driving_value(std::size_t row, event::Column column, bool of_processes);
 
  private:
   store::Reader* reader_;
   std::vector<DrivingRow> driving_;
+  const std::vector<std::uint32_t>* only_rows_ = nullptr;
   event::TimeRange driving_time_;
   std::array<std::vector<std::optional<event::Value>>, 2> driving_values_;  // of events, of processes; rows x columns
   std::string audit_path_;

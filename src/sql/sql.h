@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "sql/necessary.h"
 
 namespace daemoneye::sql {
 
@@ -59,6 +60,8 @@ class Compiled {
   [[nodiscard]] const std::set<std::string>& tables() const;
   // Columns of the driving reference that the statement names anywhere: a change of another cannot change its result.
   [[nodiscard]] const std::set<std::string>& driving_columns() const;
+  // What a driving row must hold for streaming_sql() to give anything for it, the rarest first; empty: any may matter.
+  [[nodiscard]] const std::vector<NecessaryClause>& necessary() const;
   [[nodiscard]] const std::set<std::string>& parameters() const;  // names without the colon; "?N" for positional
 
   Compiled(Compiled&&) noexcept;

@@ -19,8 +19,10 @@ class DrivingCursor : public Cursor {
 
   Result<void> filter(int, const char* detail, std::span<sqlite3_value*> values) override {
     next_ = 0;
-    end_ = runtime_.driving().size();
-    if (end_ > 0) runtime_.touch(runtime_.driving_time());
+    only_ = runtime_.only_rows();
+    end_ = only_ == nullptr ? runtime_.driving().size() : only_->size();
+    // What could be missing is missing for all of them, whichever rows are looked at.
+    if (!runtime_.driving().empty()) runtime_.touch(runtime_.driving_time());
     auto wanted = read_filter(detail, values, columns_of(events_));
     if (wanted.nothing) end_ = 0;
     DE_TRY(conditions_, predicate::Predicate::compile(std::move(wanted.conditions)));
@@ -29,7 +31,9 @@ class DrivingCursor : public Cursor {
 
   Result<bool> next() override {
     while (next_ < end_) {
-      if (wanted(next_++)) return true;
+      row_ = only_ == nullptr ? next_ : (*only_)[next_];
+      ++next_;
+      if (wanted(row_)) return true;
     }
     return false;
   }
@@ -38,7 +42,7 @@ class DrivingCursor : public Cursor {
     const auto list = columns_of(events_);
     const auto place = static_cast<std::size_t>(index);
     if (place >= list.size()) return sqlite3_result_int64(out, rowid());
-    const auto& value = runtime_.driving_value(next_ - 1, list[place], !events_);
+    const auto& value = runtime_.driving_value(row_, list[place], !events_);
     const auto* const text = std::get_if<std::string>(&value);
     // The text stays where it is while the statement runs. Without a length SQLite need not copy it to end it by a NUL.
     if (text != nullptr && text->find('\0') == std::string::npos)
@@ -47,7 +51,7 @@ class DrivingCursor : public Cursor {
       give(out, value);
   }
 
-  std::int64_t rowid() override { return runtime_.driving()[next_ - 1].event_id; }
+  std::int64_t rowid() override { return runtime_.driving()[row_].event_id; }
 
  private:
   bool wanted(std::size_t row) {
@@ -62,7 +66,8 @@ class DrivingCursor : public Cursor {
 
   Runtime& runtime_;
   bool events_;
-  std::size_t next_ = 0, end_ = 0;
+  const std::vector<std::uint32_t>* only_ = nullptr;  // null: all
+  std::size_t next_ = 0, end_ = 0, row_ = 0;
   std::optional<predicate::Predicate> conditions_;  // set by filter(); SQLite checks them again
 };
 
