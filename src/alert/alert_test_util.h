@@ -164,6 +164,7 @@ class Rig {
     sinks.clear();
     outside.now = [this] { return clock.now(); };
     outside.slow_after = slow_after;
+    outside.quick_count = std::chrono::hours(1);
     readers = std::make_unique<store::ReaderPool>(path());
     auto started = Deliverer::start(settings, *readers, *writer, std::move(outside));
     ASSERT_TRUE(started) << started.error().message;

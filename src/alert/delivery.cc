@@ -32,6 +32,9 @@ Deliverer::Impl::Impl(const config::Settings::Alerting& alerting, store::ReaderP
     auto& lane = core->lanes.emplace_back(settings[i].name, settings[i].type, std::move(outside.sinks[i]), breaker);
     lane.next_retry = lane.next_summary = Timestamp{};  // the outbox may hold some from before
   }
+  std::vector<std::string> names;
+  for (const auto& sink : settings) names.push_back(sink.name);
+  counts = std::make_unique<StoredCounts>(readers.path(), std::move(names), outside.quick_count);
 }
 
 void Deliverer::Impl::run_worker() {
@@ -76,12 +79,11 @@ bool Deliverer::Impl::next_task(std::size_t index, store::Delivery& task, bool& 
   Lane& lane = core->lanes[index];
   if (core->stopping || lane.fetched.empty()) return false;
   const Timestamp at = now();
-  if (lane.closed_until(at)) return false;
+  if (lane.closed_until(at, policy)) return false;
   expire_waiting(index, at);
   if (lane.fetched.empty()) return false;
-  task = std::move(lane.fetched.front());
-  lane.fetched.pop_front();
   probe = lane.breaker.state(at) == Breaker::State::half_open;
+  task = lane.take(probe);
   if (lane.look && lane.fetched.size() == refill_below) core->poke();
   return true;
 }
@@ -210,31 +212,22 @@ std::vector<Deliverer::SinkState> Deliverer::state() const {
       states.push_back(std::move(state));
     }
   }
-  const auto read = [&]() -> Result<void> {
-    DE_TRY(const auto reader, impl_->readers.take(Deadline::after(reader_patience)));
-    DE_TRY(const auto dead_letters, reader->dead_letter_counts());
-    for (auto& state : states) {
-      DE_TRY(state.waiting, reader->outbox_depth(state.name));
-      DE_TRY(state.oldest_undelivered, reader->oldest_undelivered(state.name));
-      if (const auto found = dead_letters.find(state.name); found != dead_letters.end()) {
-        state.dead_letters = found->second;
-      }
-    }
-    return {};
-  }();
-  if (!read) {
-    for (auto& state : states) {
-      if (state.health.healthy) state.health = {false, "the outbox cannot be read: " + read.error().message};
+  auto counts = impl_->counts->get();
+  for (auto& state : states) {
+    if (counts) {
+      const auto& waiting = counts->waiting[state.name];
+      state.waiting = waiting.alerts;
+      state.oldest_undelivered = waiting.oldest;
+      state.dead_letters = counts->dead_letters[state.name];
+    } else if (state.health.healthy) {
+      state.health = {false, "the outbox cannot be read: " + counts.error().message, state.health.warning};
     }
   }
   return states;
 }
 
 std::map<std::string, std::uint64_t> Deliverer::retired() const {
-  std::map<std::string, std::uint64_t> counts;
-  if (const auto reader = impl_->readers.take(Deadline::after(reader_patience))) {
-    counts = (*reader)->dead_letter_counts().value_or(counts);
-  }
+  auto counts = impl_->counts->get().value_or(StoredCounts::Counts{}).dead_letters;
   for (const auto& lane : impl_->core->lanes) counts.erase(lane.name);
   return counts;
 }

@@ -37,6 +37,7 @@ class Deliverer {
     std::function<Timestamp()> now = base::wall_now;
     std::chrono::milliseconds first_retry{1000};
     std::chrono::milliseconds slow_after{500};
+    std::chrono::milliseconds quick_count{5};  // what takes longer may be told as it was shortly before
     Identity identity;
   };
   static Result<std::unique_ptr<Deliverer>> start(const config::Settings::Alerting& settings,
@@ -60,7 +61,7 @@ class Deliverer {
     std::string last_error;
     double p50_ms = 0, p99_ms = 0;  // of the last deliveries
   };
-  [[nodiscard]] std::vector<SinkState> state() const;                  // any thread
+  [[nodiscard]] std::vector<SinkState> state() const;                  // any thread; waits for nobody's transaction
   [[nodiscard]] std::size_t in_memory(const std::string& sink) const;  // entries of its outbox
   // Dead letters of sinks that are not configured, by sink.
   [[nodiscard]] std::map<std::string, std::uint64_t> retired() const;

@@ -9,6 +9,7 @@
 
 #include "alert/delivery.h"
 #include "alert/lane.h"
+#include "alert/stored_counts.h"
 
 namespace daemoneye::alert {
 
@@ -91,7 +92,8 @@ struct Deliverer::Impl {
   std::size_t first_lane = 0;                  // whose turn it is
   std::stop_source sends;
   store::ReaderLease reader;  // the dispatcher's
-  std::mutex test_mutex;      // one test of sinks at a time
+  std::unique_ptr<StoredCounts> counts;
+  std::mutex test_mutex;  // one test of sinks at a time
   std::thread dispatcher;
   std::vector<std::thread> workers;  // made by the dispatcher as they are needed, at most one a lane
 };

@@ -265,6 +265,8 @@ TEST(Deliverer, HangingSlowRefusingAndFlappingSinksDelayNoOther) {
   rig.settings.max_parallel_deliveries = 2;  // fewer places than sinks that hang
   rig.slow_after = 5ms;
   rig.settings.breaker = {3, 1000};
+  // The clock below runs as fast as it can: nothing ends by its age.
+  rig.settings.max_age_ms = std::chrono::milliseconds(24h * 36'500).count();
   const auto hang = [](const store::Alert&, const std::stop_token& stop) {
     std::mutex mutex;
     std::condition_variable_any never;

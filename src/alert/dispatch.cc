@@ -134,8 +134,10 @@ void Deliverer::Impl::record(std::unique_lock<std::mutex>& lock) {
 }
 
 void Deliverer::Impl::fetch(std::unique_lock<std::mutex>& lock) {
-  for (auto& lane : core->lanes) {
+  for (std::size_t i = 0; i < core->lanes.size(); ++i) {
+    Lane& lane = core->lanes[i];
     const Timestamp at = now();
+    lane.bound_times(at, policy, std::chrono::milliseconds(settings[i].rate_limit.per_ms));
     if (lane.store_retry && at < *lane.store_retry) continue;
     const bool retries = lane.next_retry && at >= *lane.next_retry && lane.fetched.size() < 2 * window_entries;
     const bool firsts = lane.look && lane.fetched.size() <= refill_below;
@@ -179,14 +181,13 @@ void Deliverer::Impl::fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock)
     if (retries_wanted) lane.next_retry = at;
     return;
   }
-  bool new_ones = false;
   const bool all = retries.size() < window_entries;
-  for (auto it = retries.rbegin(); it != retries.rend(); ++it) {
-    // Until its outcome is committed the outbox still shows it as due.
-    if (settled.contains(it->outbox_id) || !lane.held.insert(it->outbox_id).second) continue;
-    lane.fetched.push_front(std::move(*it));
-    new_ones = true;
-  }
+  // Until its outcome is committed the outbox still shows it as due.
+  std::erase_if(retries, [&](const store::Delivery& retry) {
+    return settled.contains(retry.outbox_id) || !lane.held.insert(retry.outbox_id).second;
+  });
+  const bool new_ones = !retries.empty();
+  lane.add_retries(std::move(retries));
   if (retries_wanted) {
     sooner(lane.next_retry, next_retry);
     if (new_ones) sooner(lane.next_retry, later(at, soonest_look));  // there may be more behind them
@@ -249,7 +250,7 @@ std::optional<Timestamp> Deliverer::Impl::assign() {
     }
     if (!lane.summarizing) sooner(next, lane.next_summary);
     if (lane.busy) continue;
-    if (const auto until = lane.closed_until(at)) {
+    if (const auto until = lane.closed_until(at, policy)) {
       expire_waiting(index, at);
       sooner(next, until);
       for (const auto& waiting : lane.fetched) sooner(next, later(waiting.since, policy.max_age));
@@ -294,7 +295,8 @@ void Deliverer::Impl::summarize_lane(std::size_t index, std::unique_lock<std::mu
     return;
   }
   std::optional<Timestamp> end;
-  if (limited && window->started) end = later(*window->started, span);
+  // One that began in the future began before the clock was set back.
+  if (limited && window->started && *window->started < later(at, span)) end = later(*window->started, span);
   const bool open = end && at < *end;
   lane.next_summary.reset();
   // A window that begins after now ends after that.

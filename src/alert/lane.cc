@@ -10,6 +10,8 @@ namespace {
 // An error text from a peer is kept in a table row.
 constexpr std::size_t max_error_bytes = 1024;
 
+constexpr std::chrono::milliseconds longest_store_retry{1000};
+
 // Full jitter must not mean "at once".
 constexpr std::chrono::milliseconds shortest_delay{100};
 
@@ -22,6 +24,14 @@ std::chrono::milliseconds retry_delay(unsigned attempt, const RetryPolicy& polic
 
 Timestamp later(Timestamp time, std::chrono::milliseconds by) {
   return Timestamp{time.ns + std::chrono::nanoseconds(by).count()};
+}
+
+void bound(std::optional<Timestamp>& time, Timestamp latest) {
+  if (time && latest < *time) time = latest;
+}
+
+std::string too_old(const std::string& last_error) {
+  return "not delivered within alerting.max_age_ms; last error: " + last_error;
 }
 
 observe::Labels labels(const Lane& lane) { return {{"sink", lane.type}, {"name", lane.name}}; }
@@ -105,6 +115,10 @@ store::DeliveryRecord Lane::finish(const store::Delivery& delivery, const Attemp
     not_before = asked;  // it means the sink, not only this alert
   }
   if (error.permanent || (!probe && record.attempt > policy.max_retries)) return give_up(std::move(record));
+  if (probe && outcome.ended > later(delivery.since, policy.max_age)) {
+    record.error = too_old(record.error);
+    return give_up(std::move(record));
+  }
   record.outcome = "failed";
   record.next_attempt = asked.value_or(later(outcome.ended, retry_delay(record.attempt, policy, seed)));
   if (breaker.state(outcome.ended) == Breaker::State::open) {
@@ -115,7 +129,8 @@ store::DeliveryRecord Lane::finish(const store::Delivery& delivery, const Attemp
 
 std::optional<store::DeliveryRecord> Lane::expire(const store::Delivery& delivery, Timestamp now,
                                                   const RetryPolicy& policy) {
-  if (breaker.state(now) == Breaker::State::closed) return std::nullopt;
+  // A sink that may be back is tried first: after a long stop it may well be.
+  if (breaker.state(now) != Breaker::State::open) return std::nullopt;
   if (now <= later(delivery.since, policy.max_age)) return std::nullopt;
   store::DeliveryRecord record;
   record.outbox_id = delivery.outbox_id;
@@ -123,14 +138,39 @@ std::optional<store::DeliveryRecord> Lane::expire(const store::Delivery& deliver
   record.sink = name;
   record.attempt = std::max(delivery.attempts, 1U);
   record.time = now;
-  record.error = "not delivered within alerting.max_age_ms; last error: " + last_error;
+  record.error = too_old(last_error);
   return give_up(std::move(record));
 }
 
-std::optional<Timestamp> Lane::closed_until(Timestamp now) {
+std::optional<Timestamp> Lane::closed_until(Timestamp now, const RetryPolicy& policy) {
+  bound(not_before, later(now, policy.max_delay));
   if (breaker.state(now) == Breaker::State::open) return std::max(breaker.open_until(), not_before.value_or(now));
   if (not_before && now < *not_before) return not_before;
   return std::nullopt;
+}
+
+store::Delivery Lane::take(bool probe) {
+  auto chosen = fetched.begin();
+  if (probe) {
+    const auto first = std::ranges::find(fetched, 0U, &store::Delivery::attempts);
+    if (probe_first && first != fetched.end()) chosen = first;
+    probe_first = chosen->attempts > 0;
+  }
+  auto task = std::move(*chosen);
+  fetched.erase(chosen);
+  return task;
+}
+
+void Lane::add_retries(std::vector<store::Delivery> retries) {
+  if (retries.empty()) return;  // libstdc++ moves elements onto themselves to insert nothing, which empties strings
+  const auto firsts = std::ranges::find(fetched, 0U, &store::Delivery::attempts);
+  fetched.insert(firsts, std::make_move_iterator(retries.begin()), std::make_move_iterator(retries.end()));
+}
+
+void Lane::bound_times(Timestamp now, const RetryPolicy& policy, std::chrono::milliseconds summary_span) {
+  bound(next_retry, later(now, std::max(policy.max_delay, breaker.open_for())));
+  bound(store_retry, later(now, longest_store_retry));
+  bound(next_summary, later(now, std::max(summary_span, longest_store_retry)));
 }
 
 store::SinkRecord Lane::record() const {
@@ -139,7 +179,7 @@ store::SinkRecord Lane::record() const {
   record.type = type;
   record.breaker = to_string(breaker.last_state());
   record.failures = breaker.failures_in_a_row();
-  record.open_until = breaker.open_until();
+  record.open_until = std::max(breaker.open_until(), not_before.value_or(Timestamp{}));
   record.last_success = last_success;
   record.last_failure = last_failure;
   record.last_error = last_error;
@@ -148,6 +188,7 @@ store::SinkRecord Lane::record() const {
 
 void Lane::restore(const store::SinkRecord& record, Timestamp now) {
   breaker.restore(parse_breaker(record.breaker), record.failures, record.open_until, now);
+  if (record.open_until > now) not_before = record.open_until;
   last_success = record.last_success;
   last_failure = record.last_failure;
   last_error = record.last_error;

@@ -52,7 +52,14 @@ struct Lane {
   [[nodiscard]] std::optional<store::DeliveryRecord> expire(const store::Delivery& delivery, Timestamp now,
                                                             const RetryPolicy& policy);
   // Nothing is sent before then: an open breaker, or the sink asked for it. Nothing: now.
-  [[nodiscard]] std::optional<Timestamp> closed_until(Timestamp now);
+  [[nodiscard]] std::optional<Timestamp> closed_until(Timestamp now, const RetryPolicy& policy);
+  // The next of `fetched`. A probe takes a first attempt and a retry in turn, so that an alert which the sink cannot
+  // digest does not keep it down for all the others.
+  store::Delivery take(bool probe);
+  // Retries go behind those that wait already, and before first attempts.
+  void add_retries(std::vector<store::Delivery> retries);
+  // Times that a clock set back has put out of reach are brought near again.
+  void bound_times(Timestamp now, const RetryPolicy& policy, std::chrono::milliseconds summary_span);
 
   // What survives a restart.
   [[nodiscard]] store::SinkRecord record() const;
@@ -64,6 +71,7 @@ struct Lane {
   std::optional<Timestamp> not_before;  // asked for by the sink (Retry-After)
 
   std::deque<store::Delivery> fetched;       // retries that are due, then first attempts in order
+  bool probe_first = true;                   // the next probe is a first attempt
   std::unordered_set<std::int64_t> held;     // outbox ids fetched, under way, or whose outcome is not committed yet
   bool reading = false;                      // the outbox is being read, without the lock;
   std::unordered_set<std::int64_t> settled;  // meanwhile these outcomes were committed: what was read of them is old
