@@ -186,7 +186,10 @@ Result<void> Connection::start_tls(const Target& target, const TlsContext& tls, 
   if (!ssl_) return fail(Errc::internal, "TLS: " + tls_errors());
   const std::string& name = target.server_name.empty() ? target.host : target.server_name;
   if (is_address(name)) {
-    X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str());
+    // Without it the chain alone would be verified, and any name pass.
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str()) != 1) {
+      return fail(Errc::invalid_input, "TLS: " + name + " is no address of a server");
+    }
   } else {
     SSL_set_hostflags(ssl_.get(), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (SSL_set1_host(ssl_.get(), name.c_str()) != 1 || SSL_set_tlsext_host_name(ssl_.get(), name.c_str()) != 1) {

@@ -9,6 +9,7 @@
 #include "alert/sinks/options.h"
 #include "alert/sinks/secrets.h"
 #include "alert/sinks/sinks.h"
+#include "alert/sinks/smtp_dialogue.h"
 #include "alert/sinks/transfer.h"
 #include "base/text.h"
 #include "observe/log.h"
@@ -16,7 +17,7 @@
 namespace daemoneye::alert {
 namespace {
 
-constexpr std::size_t max_reply_bytes = 200;
+constexpr std::size_t max_shown_bytes = 300;
 
 std::string security_of(const config::SinkSettings& settings) { return text_option(settings, "security", "starttls"); }
 
@@ -60,6 +61,16 @@ std::string url_of(const config::SinkSettings& settings) {
          ':' + std::to_string(port);
 }
 
+std::string username_of(const config::SinkSettings& settings, const Secrets& secrets) {
+  return settings.secrets.contains("username") ? secrets.get("username") : text_option(settings, "username");
+}
+
+Result<Secrets> resolve_secrets(const config::SinkSettings& settings) {
+  DE_TRY(auto secrets, Secrets::resolve(settings));
+  secrets.hide_login(username_of(settings, secrets), secrets.get("password"));
+  return secrets;
+}
+
 // The message as libcurl asks for it.
 struct Upload {
   std::string_view rest;
@@ -72,12 +83,12 @@ std::size_t give_message(char* bytes, std::size_t, std::size_t room, void* user)
   return size;
 }
 
-// Keeps the server's last refusal: it says why.
-std::size_t take_reply(char* bytes, std::size_t, std::size_t count, void* user) {
-  if (count > 0 && (*bytes == '4' || *bytes == '5')) {
-    static_cast<std::string*>(user)->assign(bytes, std::min(count, max_reply_bytes));
-  }
-  return count;
+// Every line that is said, the mail itself excepted. Nothing of it is kept but refusals.
+int listen(CURL*, curl_infotype type, char* bytes, std::size_t count, void* user) {
+  auto& dialogue = *static_cast<SmtpDialogue*>(user);
+  if (type == CURLINFO_HEADER_OUT) dialogue.command({bytes, count});
+  if (type == CURLINFO_HEADER_IN) dialogue.answer({bytes, count});
+  return 0;
 }
 std::size_t drop_body(char*, std::size_t, std::size_t count, void*) { return count; }
 
@@ -87,6 +98,7 @@ class EmailSink final : public AlertSink {
       : settings_(settings),
         url_(url_of(settings)),
         security_(security_of(settings)),
+        place_(split_url(url_).value_or(UrlParts{})),
         timeouts_(timeouts_of(settings)),
         tls_(tls_files_of(settings)),
         head_{text_option(settings, "from"), settings.lists.at("to"),
@@ -94,10 +106,10 @@ class EmailSink final : public AlertSink {
         format_(std::move(format)),
         secrets_(std::move(secrets)) {
     if (security_ == "none") {
-      const std::string warning = "alerts go to " + url_ + " unencrypted (security: none)";
-      status_.warn(warning);
+      warning_ = "alerts go to " + url_ + " unencrypted (security: none)";
+      status_.warn(warning_);
       observe::log(observe::Level::warn, "alert", "a sink is not encrypted",
-                   {{"sink", std::string_view(settings_.name)}, {"warning", std::string_view(warning)}});
+                   {{"sink", std::string_view(settings_.name)}, {"warning", std::string_view(warning_)}});
     }
   }
 
@@ -117,7 +129,7 @@ class EmailSink final : public AlertSink {
   Result<Secrets> secrets() {
     std::lock_guard lock(mutex_);
     if (reopen_wanted_.exchange(false)) {
-      auto read = Secrets::resolve(settings_);
+      auto read = resolve_secrets(settings_);
       if (!read) {
         reopen_wanted_ = true;
         return read;
@@ -145,14 +157,14 @@ class EmailSink final : public AlertSink {
     const std::string from = '<' + head_.from + '>';
     CurlList recipients;
     for (const auto& one : head_.to) recipients.add('<' + one + '>');
-    const std::string username =
-        settings_.secrets.contains("username") ? secrets.get("username") : text_option(settings_, "username");
+    const std::string username = username_of(settings_, secrets);
     const std::string password = secrets.get("password");
     Upload upload{message};
-    std::string reply;
+    SmtpDialogue dialogue;
 
     transfer.reset(timeouts_.connect);
     transfer.set_tls(tls_);
+    transfer.look_up(place_);
     CURL* handle = transfer.handle();
     curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
     curl_easy_setopt(handle, CURLOPT_URL, url_.c_str());
@@ -167,29 +179,43 @@ class EmailSink final : public AlertSink {
     curl_easy_setopt(handle, CURLOPT_UPLOAD, 1L);
     curl_easy_setopt(handle, CURLOPT_READFUNCTION, &give_message);
     curl_easy_setopt(handle, CURLOPT_READDATA, &upload);
-    curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, &take_reply);
-    curl_easy_setopt(handle, CURLOPT_HEADERDATA, &reply);
+    // One address that is refused must not keep the alert from the others.
+    curl_easy_setopt(handle, CURLOPT_MAIL_RCPT_ALLLOWFAILS, 1L);
+    curl_easy_setopt(handle, CURLOPT_VERBOSE, 1L);
+    curl_easy_setopt(handle, CURLOPT_DEBUGFUNCTION, &listen);
+    curl_easy_setopt(handle, CURLOPT_DEBUGDATA, &dialogue);
+    curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, &drop_body);
     curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, &drop_body);
 
     const auto outcome = transfer.run(deadline, stop);
     long code = 0;
     curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &code);
-    if (outcome.code == CURLE_OK) return DeliveryResult{static_cast<int>(code)};
+    if (outcome.code == CURLE_OK) {
+      tell_of_refused(dialogue, secrets);
+      return DeliveryResult{static_cast<int>(code)};
+    }
     DeliveryError error;
     if (code != 0) error.response_code = static_cast<int>(code);
-    // A 5xx to the mail itself. What the server says of our name and password is for the operator to mend: the alert
-    // waits for that.
-    const bool about_login = code == 530 || code == 534 || code == 535;
-    error.permanent = (outcome.code == CURLE_SEND_ERROR || outcome.code == CURLE_WEIRD_SERVER_REPLY) && code >= 500 &&
-                      code < 600 && !about_login;
-    std::string text = url_ + ": " + outcome.error;
-    if (code >= 400 && !base::trim(reply).empty()) text += " (" + base::printable(base::trim(reply)) + ')';
-    error.message = secrets.clean(text);
+    const bool answered = outcome.code == CURLE_SEND_ERROR || outcome.code == CURLE_WEIRD_SERVER_REPLY;
+    error.permanent = answered && dialogue.refused_for_good();
+    error.message = url_ + ": " + secrets.shown(outcome.error, max_shown_bytes);
+    const auto refusal = secrets.shown(dialogue.last_refusal(), max_shown_bytes);
+    if (code >= 400 && !refusal.empty()) error.message += " (" + refusal + ')';
     return std::unexpected(std::move(error));
+  }
+
+  // The mail went to the others.
+  void tell_of_refused(const SmtpDialogue& dialogue, const Secrets& secrets) {
+    std::string warning = warning_;
+    for (const auto& one : dialogue.refused_recipients()) {
+      warning += (warning.empty() ? "refused: " : "; refused: ") + secrets.shown(one, max_shown_bytes);
+    }
+    status_.warn(std::move(warning));
   }
 
   const config::SinkSettings settings_;
   const std::string url_, security_;
+  const UrlParts place_;
   const Timeouts timeouts_;
   const TlsFiles tls_;
   const MailHead head_;
@@ -197,6 +223,7 @@ class EmailSink final : public AlertSink {
   TransferPool transfers_;
   std::mutex mutex_;  // secrets_
   Secrets secrets_;
+  std::string warning_;  // that always holds
   std::atomic<bool> reopen_wanted_{false};
   SinkStatus status_;
 };
@@ -211,7 +238,7 @@ Result<std::unique_ptr<AlertSink>> make(const config::SinkSettings& settings) {
   if (security_of(settings) != "none") {
     if (auto tls = TlsContext::make(tls_files_of(settings)); !tls) return problem(tls.error());
   }
-  DE_TRY(auto secrets, Secrets::resolve(settings));
+  DE_TRY(auto secrets, resolve_secrets(settings));
   return std::make_unique<EmailSink>(settings, std::move(format), std::move(secrets));
 }
 

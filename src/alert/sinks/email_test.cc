@@ -4,6 +4,7 @@
 #include "alert/sinks/mail_message.h"
 #include "alert/sinks/peer_test_util.h"
 #include "alert/sinks/sinks.h"
+#include "alert/sinks/smtp_dialogue.h"
 
 namespace daemoneye::alert::testing {
 namespace {
@@ -149,6 +150,18 @@ TEST(EmailSink, A5xxIsPermanentAndA4xxIsNot) {
   EXPECT_EQ(later.error().response_code, 451);
 }
 
+TEST(EmailSink, OneRecipientThatIsRefusedDoesNotKeepTheMailFromTheOthers) {
+  const Peer peer("smtp");
+  auto settings = starttls_settings(peer);
+  settings.lists["to"] = {"nobody@daemoneye.example", "ops@daemoneye.example"};
+  auto sink = must_make(settings);
+  const auto sent = sink->send(make_alert("x"), {});
+  ASSERT_TRUE(sent) << sent.error().message;
+  EXPECT_EQ(peer.wait_received(1).at(0).at("to"), nlohmann::json{"ops@daemoneye.example"});
+  EXPECT_THAT(sink->health_check().warning, HasSubstr("<nobody@daemoneye.example>: 550 5.1.1 no such mailbox"));
+  EXPECT_TRUE(sink->health_check().healthy);
+}
+
 TEST(EmailSink, SendsNothingUnverifiedAndAWrongPasswordIsNotShown) {
   const Peer peer("smtp");
   auto other_ca = starttls_settings(peer);
@@ -182,6 +195,52 @@ TEST(EmailSink, AServerWithoutStarttlsGetsNothing) {
   ASSERT_FALSE(result);
   EXPECT_FALSE(result.error().permanent);
   EXPECT_FALSE(mailed);
+}
+
+TEST(EmailSink, ARefusalBeforeTheMailIsNotPermanent) {
+  SmallServer server([](int fd) {
+    send_all(fd, "554 not from there\r\n");
+    read_to_end(fd);
+  });
+  auto settings = email_settings(server.port());
+  settings.options["security"] = "none";
+  const auto refused = must_make(settings)->send(make_alert("x"), {});
+  ASSERT_FALSE(refused);
+  EXPECT_FALSE(refused.error().permanent) << refused.error().message;
+}
+
+TEST(SmtpDialogue, KnowsWhatARefusalIsAbout) {
+  const auto after = [](const std::vector<std::string>& lines) {
+    SmtpDialogue dialogue;
+    for (const auto& line : lines) {
+      if (line.starts_with("> "))
+        dialogue.command(line.substr(2) + "\r\n");
+      else
+        dialogue.answer(line + "\r\n");
+    }
+    return dialogue;
+  };
+  const auto for_good = [&](const std::vector<std::string>& lines) { return after(lines).refused_for_good(); };
+  EXPECT_FALSE(for_good({"220 hello", "> EHLO a", "554 no"}));
+  EXPECT_FALSE(for_good({"> AUTH PLAIN x", "535 5.7.8 wrong"}));
+  EXPECT_FALSE(for_good({"> MAIL FROM:<a>", "550 not you"})) << "the sender is for the operator to mend";
+  EXPECT_TRUE(for_good({"> MAIL FROM:<a> SIZE=9", "552 too large"}));
+  EXPECT_TRUE(for_good({"> MAIL FROM:<a>", "250 ok", "> RCPT TO:<b>", "550-no", "550 such user"}));
+  EXPECT_FALSE(for_good({"> MAIL FROM:<a>", "250 ok", "> RCPT TO:<b>", "550 no", "> RCPT TO:<c>", "451 later"}));
+  EXPECT_FALSE(for_good({"> MAIL FROM:<a>", "250 ok", "> RCPT TO:<b>", "451 later", "> RCPT TO:<c>", "550 no"}));
+  const std::vector<std::string> partly{"> MAIL FROM:<a>", "250 ok", "> RCPT TO:<b>", "550 no",
+                                        "> RCPT TO:<c>",   "250 ok", "> DATA",        "354 go"};
+  EXPECT_FALSE(for_good(partly));
+  EXPECT_EQ(after(partly).refused_recipients().size(), 1U);
+  EXPECT_TRUE(for_good({"> MAIL FROM:<a>", "250 ok", "> RCPT TO:<b>", "550 no", "> QUIT", "221 bye"}));
+  auto rejected = partly;
+  rejected.emplace_back("554 it is spam");
+  EXPECT_TRUE(for_good(rejected));
+  EXPECT_EQ(after(rejected).last_refusal(), "554 it is spam\r\n");
+  EXPECT_FALSE(for_good({"> MAIL FROM:<a>", "250 ok", "> RCPT TO:<b>", "55", "5x0 what", ""}));
+  std::vector<std::string> many{"> MAIL FROM:<a>"};
+  for (int i = 0; i < 50; ++i) many.insert(many.end(), {"> RCPT TO:<" + std::string(500, 'x') + ">", "550 no"});
+  EXPECT_EQ(after(many).refused_recipients().size(), SmtpDialogue::max_refused);
 }
 
 TEST(EmailSink, AServerThatSaysNothingEndsWithTheTimeOutAndWithTheStop) {

@@ -16,6 +16,7 @@ namespace daemoneye::alert {
 namespace {
 
 constexpr mode_t file_mode = 0640;
+constexpr std::chrono::seconds patience{10};
 
 Result<UniqueFd> open_for_append(const std::string& path) {
   // O_NONBLOCK: opening a FIFO without a reader must not hang; read access: to see whether the last line is whole.
@@ -57,9 +58,14 @@ class FileSink final : public AlertSink {
         rotation_(rotation),
         file_(std::move(file)) {}
 
-  std::expected<DeliveryResult, DeliveryError> send(const store::Alert& alert, std::stop_token) override {
+  // Whoever waits for another one's write gives up in time; a write that hangs in the kernel cannot be cut off.
+  std::expected<DeliveryResult, DeliveryError> send(const store::Alert& alert, std::stop_token stop) override {
     std::string line = format_(alert) + '\n';
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_, std::defer_lock);
+    if (!lock_until(lock, Deadline::after(patience), stop)) {
+      const std::string why = stop.stop_requested() ? "stopped" : "an earlier write to " + path_ + " hangs";
+      return std::unexpected(DeliveryError{why, false, {}});
+    }
     auto appended = append(std::move(line));
     status_.set(appended ? "" : appended.error().message);
     if (!appended) return std::unexpected(DeliveryError{appended.error().message, false, {}});
@@ -153,7 +159,7 @@ class FileSink final : public AlertSink {
   const Formatter format_;
   const bool fsync_;
   const Rotation rotation_;
-  std::mutex mutex_;
+  std::timed_mutex mutex_;
   UniqueFd file_;
   std::atomic<bool> reopen_wanted_{false};
   SinkStatus status_;

@@ -1,6 +1,7 @@
 #include "alert/sinks/secrets.h"
 
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -15,6 +16,17 @@ namespace daemoneye::alert {
 namespace {
 
 using Kind = config::SecretReference::Kind;
+
+// Of a secret at the end of a text that was cut: what is shorter tells nothing.
+constexpr std::size_t shortest_beginning = 3;
+
+std::string base64(const std::string& text) {
+  std::string out(4 * ((text.size() + 2) / 3) + 1, '\0');
+  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                                   reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  out.resize(static_cast<std::size_t>(size));
+  return out;
+}
 
 Result<void> check_private(int fd, const std::string& path) {
   struct stat state{};
@@ -99,6 +111,15 @@ void Secrets::hide(std::string text) {
   std::ranges::sort(hidden_, [](const auto& a, const auto& b) { return a.size() > b.size(); });
 }
 
+void Secrets::hide_login(const std::string& user, const std::string& password) {
+  hide(password);
+  if (user.empty()) return;
+  hide(user + ':' + password);
+  hide(base64(user + ':' + password));
+  hide(base64('\0' + user + '\0' + password));
+  hide(base64(password));
+}
+
 std::string Secrets::clean(std::string message) const {
   constexpr std::string_view instead = "***";
   for (const auto& secret : hidden_) {
@@ -106,7 +127,22 @@ std::string Secrets::clean(std::string message) const {
       message.replace(at, secret.size(), instead);
     }
   }
+  std::size_t cut = 0;
+  for (const auto& secret : hidden_) {
+    for (auto size = std::min(secret.size() - 1, message.size()); size >= shortest_beginning && size > cut; --size) {
+      if (message.ends_with(std::string_view(secret).substr(0, size))) cut = size;
+    }
+  }
+  if (cut > 0) message.replace(message.size() - cut, cut, instead);
   return message;
+}
+
+std::string Secrets::shown(std::string_view said, std::size_t max_bytes) const {
+  auto text = base::printable(base::trim(clean(std::string(said))));
+  if (text.size() <= max_bytes) return text;
+  while (max_bytes > 0 && (static_cast<unsigned char>(text[max_bytes]) & 0xC0U) == 0x80U) --max_bytes;
+  text.resize(max_bytes);
+  return text;
 }
 
 }  // namespace daemoneye::alert

@@ -25,8 +25,13 @@ class Secrets {
   [[nodiscard]] std::string get(const std::string& key) const;
   // A further text that must not be shown, such as a part of a secret.
   void hide(std::string text);
-  // The message with every secret in it replaced. For whatever is shown, logged or stored.
+  // A name and a password, and what they look like in a header of HTTP or in SMTP's AUTH.
+  void hide_login(const std::string& user, const std::string& password);
+  // The message with every secret in it replaced, the beginning of one at its end included: what a peer said may have
+  // been cut there. For whatever is shown, logged or stored.
   [[nodiscard]] std::string clean(std::string message) const;
+  // What a peer or a library said, raw: clean, of one line, not longer than that.
+  [[nodiscard]] std::string shown(std::string_view said, std::size_t max_bytes) const;
 
  private:
   std::map<std::string, std::string> values_;

@@ -67,5 +67,25 @@ TEST(Secrets, AreTakenOutOfMessages) {
   EXPECT_EQ(secrets.clean("see abc, abcdef and abcabc"), "see ***, *** and ******");
 }
 
+TEST(Secrets, AreTakenOutWhereATextWasCutAndAsLoginsAreSent) {
+  Secrets secrets;
+  secrets.hide("t0ken-of-the-test");
+  EXPECT_EQ(secrets.clean("Bearer t0ken-of-the-tes"), "Bearer ***");
+  EXPECT_EQ(secrets.clean("Bearer t0k"), "Bearer ***");
+  EXPECT_EQ(secrets.clean("Bearer t0"), "Bearer t0") << "tells nothing";
+  secrets.hide_login("ann", "p@ss");
+  for (const char* form : {"p@ss", "ann:p@ss", "YW5uOnBAc3M=", "AGFubgBwQHNz", "cEBzcw=="}) {
+    EXPECT_EQ(secrets.clean(std::string("<") + form + ">"), "<***>") << form;
+  }
+}
+
+TEST(Secrets, AreTakenOutBeforeAnythingIsEscapedOrCut) {
+  Secrets secrets;
+  secrets.hide("s\xc3\x28\xa0t");  // no UTF-8: it would be escaped
+  EXPECT_EQ(secrets.shown("  a s\xc3\x28\xa0t\x1b[2J \n", 100), "a ***\\x1b[2J");
+  EXPECT_EQ(secrets.shown("abcdef s\xc3\x28\xa0t", 9), "abcdef **");
+  EXPECT_EQ(secrets.shown("ab\xc3\xa4", 3), "ab") << "no half character";
+}
+
 }  // namespace
 }  // namespace daemoneye::alert::testing

@@ -1,10 +1,12 @@
 #include "alert/sinks/sinks.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <climits>
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -248,6 +250,25 @@ TEST(StreamSink, EndsWithTheStopWhileNobodyReads) {
   std::thread sender([&] { EXPECT_FALSE(sink->send(big, stop.get_token())); });
   stop.request_stop();
   sender.join();
+}
+
+TEST(StreamSink, WhoeverWaitsForItsTurnEndsWithTheStopAndItsTimeOut) {
+  Pipe pipe;
+  const auto sink = stream_sink(pipe.write.get(), "json", 1h);
+  auto big = make_alert("big");
+  big.command_line = std::string(200'000, 'x');
+  std::stop_source stop, stop_first;
+  std::thread first([&] { EXPECT_FALSE(sink->send(big, stop_first.get_token())); });
+  // The pipe is full: it is in the middle of it.
+  EXPECT_TRUE(eventually([&] {
+    int size = 0;
+    return ::ioctl(pipe.read.get(), FIONREAD, &size) == 0 && size >= PIPE_BUF;
+  }));
+  std::thread second([&] { EXPECT_FALSE(sink->send(make_alert("small"), stop.get_token())); });
+  stop.request_stop();
+  second.join();
+  stop_first.request_stop();
+  first.join();
 }
 
 // A terminal's two ends.

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "alert/sinks/options.h"
 #include "alert/sinks/sigpipe.h"
 #include "alert/sinks/sinks.h"
 
@@ -32,9 +33,13 @@ class StreamSink final : public AlertSink {
 
   std::expected<DeliveryResult, DeliveryError> send(const store::Alert& alert, std::stop_token stop) override {
     const std::string text = format_(alert, colour_) + '\n';
-    std::lock_guard lock(mutex_);
-    const SigpipeBlock no_sigpipe;
     const auto deadline = Deadline::after(timeout_);
+    std::unique_lock lock(mutex_, std::defer_lock);
+    if (!lock_until(lock, deadline, stop)) {
+      const char* why = stop.stop_requested() ? "stopped" : "nobody reads: timed out";
+      return std::unexpected(DeliveryError{why, false, {}});
+    }
+    const SigpipeBlock no_sigpipe;
     // What an earlier alert left unfinished must not swallow the beginning of this one.
     auto written = half_line_ ? write_all("\n", deadline, stop) : std::expected<void, DeliveryError>();
     if (written) {
@@ -80,7 +85,7 @@ class StreamSink final : public AlertSink {
   const Formatter format_;
   const std::chrono::milliseconds timeout_;
   const bool colour_;
-  std::mutex mutex_;
+  std::timed_mutex mutex_;
   bool half_line_ = false;
   SinkStatus status_;
 };

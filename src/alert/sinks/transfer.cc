@@ -1,10 +1,13 @@
 #include "alert/sinks/transfer.h"
 
+#include <arpa/inet.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "alert/sinks/resolve.h"
 #include "alert/sinks/sigpipe.h"
 #include "base/text.h"
 
@@ -14,10 +17,31 @@ namespace {
 constexpr std::size_t max_idle = 4;  // handles, a sink
 constexpr std::size_t max_error_bytes = 300;
 constexpr int longest_poll_ms = 1000;
+constexpr auto found_for = std::chrono::seconds(60);  // as libcurl keeps names
+constexpr std::size_t max_addresses = 16;             // of one name
 
-std::string part_of(CURLU* url, CURLUPart part) {
+bool is_literal(const std::string& host) {
+  in_addr v4{};
+  return host.starts_with('[') || ::inet_pton(AF_INET, host.c_str(), &v4) == 1;
+}
+
+// "host:port:address,address"; it may be looked up anew.
+std::string resolve_entry(const std::string& host, const std::string& port, const Addresses& addresses) {
+  std::vector<std::string> texts;
+  for (const addrinfo* one = addresses.get(); one != nullptr && texts.size() < max_addresses; one = one->ai_next) {
+    char text[INET6_ADDRSTRLEN + 16];
+    if (::getnameinfo(one->ai_addr, one->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) continue;
+    std::string shown = one->ai_family == AF_INET6 ? '[' + std::string(text) + ']' : std::string(text);
+    if (std::ranges::find(texts, shown) == texts.end()) texts.push_back(std::move(shown));
+  }
+  std::string entry = '+' + host + ':' + port;
+  for (std::size_t i = 0; i < texts.size(); ++i) entry += (i == 0 ? ':' : ',') + texts[i];
+  return entry;
+}
+
+std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
   char* text = nullptr;
-  if (curl_url_get(url, part, &text, 0) != CURLUE_OK) return {};
+  if (curl_url_get(url, part, &text, flags) != CURLUE_OK) return {};
   std::string out(text);
   curl_free(text);
   return out;
@@ -41,6 +65,7 @@ Transfer::~Transfer() {
   cut_connections();
   curl_easy_cleanup(easy_);
   curl_multi_cleanup(multi_);
+  curl_slist_free_all(entries_);
 }
 
 curl_socket_t Transfer::open_socket(void* self, curlsocktype, curl_sockaddr* address) {
@@ -63,6 +88,8 @@ void Transfer::cut_connections() {
 
 void Transfer::reset(std::chrono::milliseconds connect_timeout) {
   curl_easy_reset(easy_);
+  hosts_.clear();
+  connect_timeout_ = connect_timeout;
   curl_easy_setopt(easy_, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy_, CURLOPT_ERRORBUFFER, error_);
   curl_easy_setopt(easy_, CURLOPT_FOLLOWLOCATION, 0L);
@@ -70,6 +97,7 @@ void Transfer::reset(std::chrono::milliseconds connect_timeout) {
   curl_easy_setopt(easy_, CURLOPT_TCP_KEEPALIVE, 1L);
   // What the environment says of proxies is not ours: a proxy is in the configuration or there is none.
   curl_easy_setopt(easy_, CURLOPT_PROXY, "");
+  curl_easy_setopt(easy_, CURLOPT_NOPROXY, "");
   curl_easy_setopt(easy_, CURLOPT_OPENSOCKETFUNCTION, &open_socket);
   curl_easy_setopt(easy_, CURLOPT_OPENSOCKETDATA, this);
   curl_easy_setopt(easy_, CURLOPT_CLOSESOCKETFUNCTION, &close_socket);
@@ -90,10 +118,37 @@ void Transfer::set_tls(const TlsFiles& files) {
   }
 }
 
+Result<void> Transfer::find_hosts(Deadline deadline, const std::stop_token& stop) {
+  curl_slist_free_all(std::exchange(entries_, nullptr));
+  CurlList entries;
+  const auto until = Deadline::after(std::min<std::chrono::nanoseconds>(deadline.remaining(), connect_timeout_));
+  for (const auto& host : hosts_) {
+    if (is_literal(host.name)) continue;
+    const auto now = base::SteadyClock::now();
+    auto known = found_.find(host);
+    if (known == found_.end() || known->second.until <= now) {
+      const auto port = base::parse_integer<std::uint16_t>(host.port).value_or(0);
+      DE_TRY(const auto addresses, resolve(host.name, port, SOCK_STREAM, until, stop));
+      known =
+          found_.insert_or_assign(host, Found{resolve_entry(host.name, host.port, addresses), now + found_for}).first;
+    }
+    entries.add(known->second.entry);
+  }
+  entries_ = entries.release();
+  curl_easy_setopt(easy_, CURLOPT_RESOLVE, entries_);
+  return {};
+}
+
 Transfer::Outcome Transfer::run(Deadline deadline, const std::stop_token& stop) {
   const SigpipeBlock no_sigpipe;
   Outcome outcome;
   error_[0] = '\0';
+  if (auto found = find_hosts(deadline, stop); !found) {
+    outcome.stopped = found.error().code == Errc::cancelled;
+    outcome.code = outcome.stopped ? CURLE_ABORTED_BY_CALLBACK : CURLE_COULDNT_RESOLVE_HOST;
+    outcome.error = std::move(found).error().message;
+    return outcome;
+  }
   curl_multi_add_handle(multi_, easy_);
   {
     const std::stop_callback wake(stop, [this] { curl_multi_wakeup(multi_); });
@@ -126,7 +181,9 @@ Transfer::Outcome Transfer::run(Deadline deadline, const std::stop_token& stop) 
   } else if (outcome.code != CURLE_OK) {
     outcome.error = error_[0] != '\0' ? error_ : curl_easy_strerror(outcome.code);
   }
-  outcome.error = base::printable(std::string_view(outcome.error).substr(0, max_error_bytes));
+  outcome.error.resize(std::min(outcome.error.size(), max_error_bytes));
+  // Where a name led nowhere it is looked up again.
+  if (outcome.code != CURLE_OK) found_.clear();
   return outcome;
 }
 
@@ -159,15 +216,26 @@ Result<UrlParts> split_url(const std::string& url) {
   }
   UrlParts parts;
   parts.scheme = part_of(parsed.get(), CURLUPART_SCHEME);
-  parts.host = part_of(parsed.get(), CURLUPART_HOST);
+  parts.host = part_of(parsed.get(), CURLUPART_HOST, CURLU_PUNYCODE);
+  if (parts.host.empty()) parts.host = part_of(parsed.get(), CURLUPART_HOST);
+  parts.port = part_of(parsed.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT);
   if (parts.host.empty()) return fail(Errc::invalid_input, "it is not a URL like https://host/path");
   const auto port = part_of(parsed.get(), CURLUPART_PORT);
   parts.origin = parts.scheme + "://" + base::printable(parts.host) + (port.empty() ? "" : ':' + port);
-  const auto user = part_of(parsed.get(), CURLUPART_USER), password = part_of(parsed.get(), CURLUPART_PASSWORD);
-  parts.user_info = password.empty() ? user : user + ':' + password;
+  parts.user = part_of(parsed.get(), CURLUPART_USER);
+  parts.password = part_of(parsed.get(), CURLUPART_PASSWORD);
   const auto query = part_of(parsed.get(), CURLUPART_QUERY);
   parts.path_and_query = part_of(parsed.get(), CURLUPART_PATH) + (query.empty() ? "" : '?' + query);
   return parts;
+}
+
+std::string percent_decoded(const std::string& text) {
+  int size = 0;
+  char* decoded = curl_easy_unescape(nullptr, text.data(), static_cast<int>(text.size()), &size);
+  if (decoded == nullptr) return text;
+  std::string out(decoded, static_cast<std::size_t>(size));
+  curl_free(decoded);
+  return out;
 }
 
 }  // namespace daemoneye::alert

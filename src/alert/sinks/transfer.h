@@ -3,11 +3,13 @@
 
 #include <curl/curl.h>
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "alert/sinks/connection.h"
@@ -15,6 +17,15 @@
 #include "base/time.h"
 
 namespace daemoneye::alert {
+
+// The parts of a URL. `origin` is what may be shown: scheme, host, port. User and password as they stand there.
+struct UrlParts {
+  std::string scheme, host, port, origin, user, password, path_and_query;
+  [[nodiscard]] std::string user_info() const { return password.empty() ? user : user + ':' + password; }
+};
+Result<UrlParts> split_url(const std::string& url);
+// %41 is A. What is no escape stays.
+std::string percent_decoded(const std::string& text);
 
 // One transfer at a time. The handle's options stay from one to the next until reset(); its connections stay open.
 class Transfer {
@@ -29,9 +40,12 @@ class Transfer {
   void reset(std::chrono::milliseconds connect_timeout);
   // Verification is always on. Without a CA file the system's CAs count.
   void set_tls(const TlsFiles& files);
+  // The transfer will speak to this host. run() looks it up, within the time-outs: libcurl cannot give up a look-up of
+  // its own before the resolver does.
+  void look_up(const UrlParts& place) { hosts_.push_back({place.host, place.port}); }
   struct Outcome {
     CURLcode code = CURLE_OK;
-    std::string error;  // one line, bounded; may hold what the peer or libcurl says: clean it of secrets
+    std::string error;  // bounded; raw: may hold what the peer or libcurl says, to be shown by Secrets::shown
     bool stopped = false;
   };
   Outcome run(Deadline deadline, const std::stop_token& stop);
@@ -41,6 +55,19 @@ class Transfer {
   static curl_socket_t open_socket(void* self, curlsocktype purpose, curl_sockaddr* address);
   static int close_socket(void* self, curl_socket_t socket);
   void cut_connections();
+  struct Host {
+    std::string name, port;
+    auto operator<=>(const Host&) const = default;
+  };
+  struct Found {
+    std::string entry;  // as CURLOPT_RESOLVE takes it
+    base::SteadyClock::time_point until;
+  };
+  Result<void> find_hosts(Deadline deadline, const std::stop_token& stop);
+  std::chrono::milliseconds connect_timeout_{0};
+  std::vector<Host> hosts_;
+  std::map<Host, Found> found_;
+  curl_slist* entries_ = nullptr;  // libcurl reads it during the transfer
   std::vector<curl_socket_t> sockets_;
   CURL* easy_ = nullptr;
   CURLM* multi_ = nullptr;
@@ -58,12 +85,6 @@ class TransferPool {
   std::vector<std::unique_ptr<Transfer>> idle_;
 };
 
-// The parts of a URL. `origin` is what may be shown: scheme, host, port.
-struct UrlParts {
-  std::string scheme, host, origin, user_info, path_and_query;
-};
-Result<UrlParts> split_url(const std::string& url);
-
 // A list of libcurl's, which copies.
 class CurlList {
  public:
@@ -75,6 +96,7 @@ class CurlList {
     if (auto* longer = curl_slist_append(list_, text.c_str()); longer != nullptr) list_ = longer;
   }
   [[nodiscard]] curl_slist* get() const { return list_; }
+  [[nodiscard]] curl_slist* release() { return std::exchange(list_, nullptr); }
 
  private:
   curl_slist* list_ = nullptr;

@@ -22,7 +22,7 @@ namespace daemoneye::alert {
 namespace {
 
 constexpr std::size_t max_answer_bytes = 64 * 1024;  // then the connection is given up
-constexpr std::size_t max_shown_answer_bytes = 200;
+constexpr std::size_t max_shown_answer_bytes = 200, max_shown_error_bytes = 300;
 constexpr std::string_view header_prefix = "headers.";
 
 std::string lower(std::string_view text) {
@@ -48,7 +48,25 @@ Result<void> check_header(const std::string& header) {
   return {};
 }
 
-// What stands in the configuration is shown by `config show`: no password and no token there.
+constexpr std::string_view as_secret = "; give it as {env: NAME}, {file: /PATH} or {credential: NAME}";
+
+// What stands in the configuration is shown by `config show`: no password and no token there. A header that is given as
+// a secret is asked about as well, with this instead of its value.
+constexpr std::string_view secret_value = "secret";
+
+Result<void> check_inline_header(const std::string& header) {
+  DE_CHECK(check_header(header));
+  const auto colon = header.find(": ");
+  const auto name = lower(header.substr(0, colon));
+  if (header.substr(colon + 2) == secret_value) return {};
+  for (const std::string_view word : {"auth", "cookie", "token", "key", "secret", "passw", "signature", "credential"}) {
+    if (name.contains(word)) {
+      return fail(Errc::invalid_input, "header " + name + " looks like it holds a secret" + std::string(as_secret));
+    }
+  }
+  return {};
+}
+
 Result<void> check_inline_url(const std::string& url, bool proxy) {
   DE_TRY(const auto parts, split_url(url));
   const bool known =
@@ -58,8 +76,8 @@ Result<void> check_inline_url(const std::string& url, bool proxy) {
     return fail(Errc::invalid_input, proxy ? "a proxy is http://, https://, socks5:// or socks5h://"
                                            : "it must begin with https:// (or http://, which is not encrypted)");
   }
-  const std::string secret_way = "; give it as {env: NAME}, {file: /PATH} or {credential: NAME}";
-  if (!parts.user_info.empty()) return fail(Errc::invalid_input, "it holds a user or a password" + secret_way);
+  const std::string secret_way(as_secret);
+  if (!parts.user_info().empty()) return fail(Errc::invalid_input, "it holds a user or a password" + secret_way);
   const auto query =
       lower(parts.path_and_query.substr(std::min(parts.path_and_query.find('?'), parts.path_and_query.size())));
   for (const char* word : {"token=", "key=", "secret=", "password=", "sig=", "signature="}) {
@@ -99,9 +117,16 @@ std::string hmac_sha256(const std::string& key, const std::string& text) {
 // What a request needs of the configuration, secrets resolved.
 struct Request {
   std::string url, origin, proxy, signing_key;
+  std::vector<UrlParts> places;      // whose names have to be looked up
   std::vector<std::string> headers;  // "Name: value"
   Secrets secrets;
 };
+
+void hide_login(Secrets& secrets, const UrlParts& parts) {
+  secrets.hide(parts.user_info());
+  secrets.hide_login(parts.user, parts.password);
+  secrets.hide_login(percent_decoded(parts.user), percent_decoded(parts.password));
+}
 
 Result<Request> make_request(const config::SinkSettings& settings, const Formatter& format) {
   const auto problem = [&](const std::string& text) {
@@ -116,17 +141,19 @@ Result<Request> make_request(const config::SinkSettings& settings, const Formatt
     return problem("url: it must begin with https:// or http://");
   request.origin = parts->origin;
   if (settings.secrets.contains("url")) {
-    request.secrets.hide(parts->user_info);
+    hide_login(request.secrets, *parts);
     if (parts->path_and_query.size() > 1) request.secrets.hide(parts->path_and_query);
   }
   request.proxy = settings.secrets.contains("proxy") ? request.secrets.get("proxy") : text_option(settings, "proxy");
   if (!request.proxy.empty()) {
     auto proxy = split_url(request.proxy);
     if (!proxy) return problem("proxy: " + proxy.error().message);
-    request.secrets.hide(proxy->user_info);
-    if (const auto colon = proxy->user_info.find(':'); colon != std::string::npos) {
-      request.secrets.hide(proxy->user_info.substr(colon + 1));
-    }
+    hide_login(request.secrets, *proxy);
+    request.places.push_back(*proxy);
+    // Only this kind is given addresses; the others look the name up themselves.
+    if (proxy->scheme == "socks5") request.places.push_back(*parts);
+  } else {
+    request.places.push_back(*parts);
   }
   request.signing_key = request.secrets.get("signing_key");
 
@@ -237,6 +264,7 @@ class WebhookSink final : public AlertSink {
     }
     transfer.reset(timeouts_.connect);
     transfer.set_tls(tls_);
+    for (const auto& place : request.places) transfer.look_up(place);
     CURL* handle = transfer.handle();
     curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(handle, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
@@ -259,7 +287,7 @@ class WebhookSink final : public AlertSink {
     curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &code);
     // An answer that is too long is an answer all the same.
     const bool answered = code != 0 && (outcome.code == CURLE_OK || outcome.code == CURLE_WRITE_ERROR);
-    if (!answered) return failed(request.secrets.clean(request.origin + ": " + outcome.error));
+    if (!answered) return failed(request.origin + ": " + request.secrets.shown(outcome.error, max_shown_error_bytes));
     if (code >= 200 && code < 300) return DeliveryResult{static_cast<int>(code)};
     return std::unexpected(refusal(handle, static_cast<int>(code), answer, request));
   }
@@ -274,8 +302,8 @@ class WebhookSink final : public AlertSink {
     if (curl_easy_header(handle, "Retry-After", 0, CURLH_HEADER, -1, &header) == CURLHE_OK) {
       error.retry_after = parse_retry_after(header->value, base::wall_now());
     }
-    if (const auto said = base::trim(answer.beginning); !said.empty()) text += ": " + base::printable(said);
-    error.message = request.secrets.clean(text);
+    const auto said = request.secrets.shown(answer.beginning, max_shown_answer_bytes);
+    error.message = said.empty() ? text : text + ": " + said;
     return error;
   }
 
@@ -311,16 +339,19 @@ SinkType webhook_sink_type() {
   SinkKeys keys;
   keys.push_back(
       text_key("url", "",
-               "Where each alert is sent. A URL with a token in it is given as a secret. `http://` works, with "
+               "Where each alert is sent. A URL with a token in it, in its path as well, is given as a secret: what "
+               "stands here is shown by `config show`. `http://` works, with "
                "a warning at the start and in `health`. Redirects are not followed."));
   keys.back().required = true;
   keys.back().may_be_secret = true;
   keys.back().check = [](const std::string& url) { return check_inline_url(url, false); };
   keys.push_back(choice_key("method", {"POST", "PUT"}, "POST", "Method of the request."));
-  keys.push_back(text_key("headers", "", "Further headers; a value may be a secret. `Content-Type` may be set here."));
+  keys.push_back(text_key("headers", "",
+                          "Further headers; a value may be a secret, and must be one where the name speaks of a token, "
+                          "key, password or the like. `Content-Type` may be set here."));
   keys.back().kind = config::SinkKey::Kind::map;
   keys.back().may_be_secret = true;
-  keys.back().check = check_header;
+  keys.back().check = check_inline_header;
   keys.push_back(secret_key("bearer_token", "Sent as `Authorization: Bearer …`."));
   keys.push_back(
       secret_key("signing_key",

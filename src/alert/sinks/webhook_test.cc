@@ -271,6 +271,39 @@ TEST(WebhookSink, GoesThroughAProxy) {
   EXPECT_THAT(proxy.last, HasSubstr("Proxy-Authorization: Basic "));
 }
 
+TEST(WebhookSink, TheEnvironmentTurnsNoProxyOff) {
+  const Answering proxy("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  auto settings = webhook_settings("http://alerts.invalid/hook");
+  settings.options["proxy"] = "http://127.0.0.1:" + proxy.server.port();
+  ::setenv("no_proxy", "*", 1);
+  const auto sent = must_make(settings)->send(make_alert("x"), {});
+  ::unsetenv("no_proxy");
+  EXPECT_TRUE(sent) << sent.error().message;
+  EXPECT_THAT(proxy.last, HasSubstr("POST http://alerts.invalid/hook HTTP/1.1"));
+}
+
+TEST(WebhookSink, ASecretThatAnAnswerRepeatsIsHiddenWhereItIsCutAndAsItWasSent) {
+  SmallServer echo([](int fd) {
+    const auto request = read_request(fd);
+    const auto basic = request.substr(request.find("Proxy-Authorization: Basic "), 60);
+    const auto bearer = request.substr(request.find("Bearer "), 60);
+    // The token begins before the 200 bytes that are kept, and ends behind them.
+    std::string said = "no: " + basic.substr(0, basic.find('\r')) + " and p@ss/w0rd ";
+    said += std::string(185 - said.size(), '.') + bearer;
+    send_all(fd, "HTTP/1.1 400 Bad\r\nContent-Length: " + std::to_string(said.size()) + "\r\n\r\n" + said);
+  });
+  ::setenv("A_PROXY", ("http://ann:p%40ss%2Fw0rd@127.0.0.1:" + echo.port()).c_str(), 1);
+  ::setenv("A_BEARER_TOKEN", "t0ken-of-the-test", 1);
+  auto settings = webhook_settings("http://alerts.invalid/hook");
+  settings.secrets["proxy"] = {Kind::env, "A_PROXY"};
+  settings.secrets["bearer_token"] = {Kind::env, "A_BEARER_TOKEN"};
+  const auto refused = must_make(settings)->send(make_alert("x"), {});
+  ASSERT_FALSE(refused);
+  const auto& message = refused.error().message;
+  EXPECT_THAT(message, HasSubstr("Bearer ***"));
+  for (const char* secret : {"t0ken", "p@ss", "YW5uOnBAc3Mv"}) EXPECT_THAT(message, Not(HasSubstr(secret)));
+}
+
 TEST(WebhookSink, ItsKeysAreCheckedWhenTheConfigurationIsRead) {
   register_sink_types();
   config::Sources sources;
@@ -294,6 +327,12 @@ TEST(WebhookSink, ItsKeysAreCheckedWhenTheConfigurationIsRead) {
     const auto text = problem("url: '" + std::string(url) + "'");
     EXPECT_THAT(text, HasSubstr("give it as {env: NAME}"));
     EXPECT_THAT(text, Not(HasSubstr("hunter2")));
+  }
+  for (const char* name : {"Authorization", "X-Api-Key", "Cookie", "X-Auth-Token", "x-hub-signature"}) {
+    const auto text = problem("url: 'https://a/', headers: {" + std::string(name) + ": hunter2}");
+    EXPECT_THAT(text, HasSubstr("give it as {env: NAME}")) << name;
+    EXPECT_THAT(text, Not(HasSubstr("hunter2")));
+    EXPECT_EQ(problem("url: 'https://a/', headers: {" + std::string(name) + ": {env: D}}"), "");
   }
   EXPECT_THAT(problem("url: 'https://a/', headers: {'X A': b}"), HasSubstr("no name of a header"));
   EXPECT_THAT(problem("url: 'https://a/', headers: {X-A: \"b\\r\\nX: y\"}"), HasSubstr("control character"));
