@@ -64,9 +64,10 @@ Result<void> Agent::start() {
   detect.agent_version = DAEMONEYE_VERSION;
   detect.queue_capacity = settings.queues.at("detection").capacity;
   detect.route = [sinks = settings.alerting.sinks](const store::Alert& alert) { return alert::route(sinks, alert); };
-  alert_admin_ = std::make_unique<AlertAdmin>(
-      loop_, *writer_, *deliverer_, settings.database.path,
-      [this](const std::string& action, const std::string& payload) { audit(action, payload); });
+  alert_admin_ = std::make_unique<AlertAdmin>(loop_, *writer_, *deliverer_, settings.database.path,
+                                              [this](const std::string& action, const std::string& payload) {
+                                                return audit(action, payload) && collector_->audit_durable();
+                                              });
   detect.on_raised = [this] {
     deliverer_->wake();
     alert_admin_->on_raised();
@@ -160,11 +161,11 @@ Result<void> Agent::start() {
 }
 
 // In the name of the operator that the payload names, if any.
-void Agent::audit(const std::string& action, const std::string& payload) {
+bool Agent::audit(const std::string& action, const std::string& payload) {
   const auto object = json::parse(payload, nullptr, false);
   const auto by = object.is_object() ? object.find("by_uid") : object.end();
   const bool named = object.is_object() && by != object.end() && by->is_number_unsigned();
-  collector_->audit(action, payload, named ? std::optional<uid_t>(by->get<uid_t>()) : std::nullopt);
+  return collector_->audit(action, payload, named ? std::optional<uid_t>(by->get<uid_t>()) : std::nullopt);
 }
 
 // What retention took away since the last entry, so that what is missing from the store can be explained.

@@ -37,7 +37,7 @@ class Agent {
 
  private:
   void load_again();
-  void audit(const std::string& action, const std::string& payload);
+  bool audit(const std::string& action, const std::string& payload);
   void audit_retention();
   [[nodiscard]] std::string health_json();
   [[nodiscard]] observe::ComponentHealth store_health() const;

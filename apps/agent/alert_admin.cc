@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "observe/log.h"
 #include "observe/metrics.h"
@@ -61,6 +62,16 @@ std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const auto& word : words) text += (text.empty() ? "" : ", ") + word;
   return text;
+}
+
+std::string outcomes_json(const std::vector<store::StatusOutcome>& outcomes, const std::string& to) {
+  auto refused = json::array(), changed = json::array();
+  for (const auto& outcome : outcomes) {
+    if (!outcome.refused.empty()) refused.push_back({{"alert_id", outcome.alert_id}, {"why", outcome.refused}});
+    changed.push_back({{"alert_id", outcome.alert_id}, {"from", outcome.from}, {"to", to}});
+  }
+  if (!refused.empty()) changed = json::array();
+  return dump({{"changed", std::move(changed)}, {"refused", std::move(refused)}});
 }
 
 // A change of very many dead letters, a step at a time.
@@ -167,7 +178,7 @@ void AlertAdmin::test_sinks(uid_t by, const ipc::Request& request, Reply reply) 
   }
   if (testing_.exchange(true)) return reply(fail(Errc::unavailable, "another test of sinks is running"));
   if (tester_.joinable()) tester_.join();
-  audit_("sinks_test", dump({{"by_uid", by}, {"sink", sink}}));
+  std::ignore = audit_("sinks_test", dump({{"by_uid", by}, {"sink", sink}}));  // it changes nothing: done all the same
   const auto asked_for = std::chrono::milliseconds(request.timeout_ms);
   const auto deadline = Deadline::after(std::min<std::chrono::milliseconds>(
       std::max<std::chrono::milliseconds>(asked_for - answer_margin, asked_for / 2), longest_test));
@@ -191,6 +202,12 @@ void AlertAdmin::test_sinks(uid_t by, const ipc::Request& request, Reply reply) 
   });
 }
 
+Result<void> AlertAdmin::record(const std::string& action, const std::string& payload) const {
+  if (audit_(action, payload)) return {};
+  return fail(Errc::unavailable,
+              "it could not be kept for the audit ledger, so it was not done: see audit_requests in `health`");
+}
+
 // Takes `reply` when the answer comes later.
 Result<std::string> AlertAdmin::change_alerts(uid_t by, const std::string& payload, Reply& reply) {
   const auto asked = json::parse(payload, nullptr, false);
@@ -205,32 +222,27 @@ Result<std::string> AlertAdmin::change_alerts(uid_t by, const std::string& paylo
     return fail(Errc::invalid_input, "a note is of at most " + std::to_string(max_note_bytes) + " bytes");
   }
   DE_TRY(auto* const store, reader());
-  auto refused = json::array(), changed = json::array();
+  // What cannot be is refused before it is recorded; the transaction decides, as alerts may change meanwhile.
+  std::vector<store::StatusOutcome> before;
   for (const auto& id : *alerts) {
     DE_TRY(const auto alert, store->alert(id));
-    if (!alert) {
-      refused.push_back({{"alert_id", id}, {"why", "there is no such alert"}});
-    } else if (alert->status == "closed" && what == "ack") {
-      refused.push_back({{"alert_id", id}, {"why", "it is closed: reopen it first"}});
-    } else {
-      changed.push_back({{"alert_id", id}, {"from", alert->status}, {"to", *to}});
-    }
+    if (!alert) before.push_back({id, {}, "there is no such alert"});
+    if (alert && alert->status == "closed" && what == "ack")
+      before.push_back({id, {}, "it is closed: reopen it first"});
   }
-  if (!refused.empty()) return dump({{"changed", json::array()}, {"refused", std::move(refused)}});
-  audit_("alert_" + what.get<std::string>(), dump({{"by_uid", by}, {"alerts", *alerts}, {"note", note}}));
+  if (!before.empty()) return outcomes_json(before, *to);
+  DE_CHECK(record("alert_" + what.get<std::string>(), dump({{"by_uid", by}, {"alerts", *alerts}, {"note", note}})));
   const store::StatusChange change{{}, *to, note.get<std::string>(), name_of(by), base::wall_now()};
+  // Shared: the change is in one closure, its end in another.
+  const auto outcomes = std::make_shared<std::vector<store::StatusOutcome>>();
   writer_.change(
-      [change, ids = *alerts](db::StatementCache& statements) -> Result<void> {
-        for (const auto& id : ids) {
-          auto one = change;
-          one.alert_id = id;
-          DE_TRY([[maybe_unused]] const auto before, store::change_status(statements, one));
-        }
+      [change, outcomes, ids = *alerts](db::StatementCache& statements) -> Result<void> {
+        DE_TRY(*outcomes, store::change_statuses(statements, ids, change));
         return {};
       },
-      [later = std::exchange(reply, nullptr), changed](const Result<void>& result) {
+      [later = std::exchange(reply, nullptr), outcomes, to = *to](const Result<void>& result) {
         if (!result) return later(std::unexpected(result.error()));
-        later(dump({{"changed", changed}, {"refused", json::array()}}));
+        later(outcomes_json(*outcomes, to));
       });
   return "";
 }
@@ -265,8 +277,8 @@ Result<void> AlertAdmin::change_dead_letters(uid_t by, const std::string& payloa
       for (const auto& [sink, count] : deliverer_.retired()) left += count;
     }
   }
-  audit_("dead_letter_" + what.get<std::string>(),
-         dump({{"by_uid", by}, {"sinks", *sinks}, {"alerts", *alerts}, {"before", before}, {"all", all}}));
+  DE_CHECK(record("dead_letter_" + what.get<std::string>(),
+                  dump({{"by_uid", by}, {"sinks", *sinks}, {"alerts", *alerts}, {"before", before}, {"all", all}})));
   job->done = [this, reply = std::move(reply), left, here = std::weak_ptr(here_)](const Result<void>& result,
                                                                                   std::uint64_t changed) {
     // The deliverer outlives us, and we the writer's callbacks: see Agent::stop().

@@ -23,7 +23,8 @@ namespace daemoneye::apps {
 class AlertAdmin {
  public:
   using Reply = std::function<void(Result<std::string>)>;  // once; from any thread
-  using Audit = std::function<void(const std::string& action, const std::string& payload)>;
+  // False: the entry could not be kept, and what it is about is not to be done.
+  using Audit = std::function<bool(const std::string& action, const std::string& payload)>;
   AlertAdmin(EventLoop& loop, store::Writer& writer, alert::Deliverer& deliverer, std::string store_path, Audit audit);
   // After the deliverer was stopped: waits for a test that is under way.
   ~AlertAdmin();
@@ -50,6 +51,7 @@ class AlertAdmin {
   };
   void test_sinks(uid_t by, const ipc::Request& request, Reply reply);
   Result<std::string> change_alerts(uid_t by, const std::string& payload, Reply& reply);
+  Result<void> record(const std::string& action, const std::string& payload) const;
   Result<void> change_dead_letters(uid_t by, const std::string& payload, Reply reply);
   void follow(const std::string& payload, Reply reply);
   void tell_followers();

@@ -173,15 +173,16 @@ Result<void> CollectorPeer::rotate_key(uid_t by) {
   return {};
 }
 
-void CollectorPeer::audit(const std::string& action, const std::string& payload_json, std::optional<uid_t> by) {
+bool CollectorPeer::audit(const std::string& action, const std::string& payload_json, std::optional<uid_t> by) {
   const std::string actor = by ? "uid:" + std::to_string(*by) + " (asserted by agent)" : "agent";
   if (!audit_queue_.push(R"({"actor":)" + base::json_quote(actor) + R"(,"action":)" + base::json_quote(action) +
                          R"(,"payload":)" + payload_json + "}")) {
     ++audit_lost_;
     observe::counter("daemoneye_audit_requests_lost_total", "Audit entries dropped while the collector was away").add();
-    return;
+    return false;
   }
   send_waiting_audit();
+  return true;
 }
 
 void CollectorPeer::send_waiting_audit() {

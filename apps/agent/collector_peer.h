@@ -36,7 +36,10 @@ class CollectorPeer {
 
   // Asks the collector to write an audit entry, in the name of an operator when `by` is given. Durable until it has
   // answered; what finds no room in the queue is counted as lost.
-  void audit(const std::string& action, const std::string& payload_json, std::optional<uid_t> by = std::nullopt);
+  // False: it was lost so.
+  bool audit(const std::string& action, const std::string& payload_json, std::optional<uid_t> by = std::nullopt);
+  // Entries outlast our own end.
+  [[nodiscard]] bool audit_durable() const { return audit_queue_.problem().empty(); }
   // Asks it for a new key for the ledger's checkpoints, in this operator's name. unavailable while it is away.
   Result<void> rotate_key(uid_t by);
 

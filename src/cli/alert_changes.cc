@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <thread>
 
 #include "alert/sink.h"
 #include "base/text.h"
@@ -54,13 +55,53 @@ bool among(const std::vector<std::string>& wanted, std::string_view value) {
   return wanted.empty() || std::ranges::find(wanted, value) != wanted.end();
 }
 
-// Every alert after `row`, as far as the filter wants it. False: the output takes no more.
-Outcome<bool> print_after(store::Reader& reader, std::int64_t& row, const Filter& filter,
+// How far it was followed: the last alert that was looked at, its row, and the newest time of any.
+struct Place {
+  std::int64_t row = 0;
+  std::string alert_id;
+  Timestamp newest;
+  std::optional<Timestamp> after;  // what is not newer was looked at already
+};
+
+// Rows are given anew after a purge: where another alert stands in that row, or none, all rows are looked at again,
+// and what is newer counts.
+Outcome<bool> find_again(store::Reader& reader, Place& place) {
+  if (place.row == 0) return true;
+  auto row = place.row - 1;
+  CLI_TRY(const auto there, reader.alerts_after(row, {1, at_once.bytes}));
+  if (!there.empty() && row == place.row && there[0].alert_id == place.alert_id) return true;
+  place.row = 0;
+  place.after = place.newest;
+  return false;
+}
+
+// Where the last alert is now.
+Outcome<Place> end_of(store::Reader& reader) {
+  Place place;
+  CLI_TRY(const auto last, reader.last_alert_row());
+  if (last == 0) return place;
+  place.row = last - 1;
+  CLI_TRY(const auto there, reader.alerts_after(place.row, {1, at_once.bytes}));
+  if (there.empty()) return Place{};
+  place.alert_id = there[0].alert_id;
+  place.newest = there[0].time;
+  return place;
+}
+
+// Every alert after the place, as far as the filter wants it. False: the output takes no more.
+Outcome<bool> print_after(store::Reader& reader, Place& place, const Filter& filter,
                           const std::optional<Timestamp>& since, Invocation& invocation) {
+  CLI_TRY([[maybe_unused]] const bool there, find_again(reader, place));
   while (true) {
-    CLI_TRY(const auto alerts, reader.alerts_after(row, at_once));
-    if (alerts.empty()) return true;
+    CLI_TRY(const auto alerts, reader.alerts_after(place.row, at_once));
+    if (alerts.empty()) {
+      place.after.reset();
+      return true;
+    }
+    place.alert_id = alerts.back().alert_id;
     for (const auto& alert : alerts) {
+      place.newest = std::max(place.newest, alert.time);
+      if (place.after && alert.time <= *place.after) continue;
       if (since && alert.last_seen < *since) continue;
       if (!among(filter.severity, to_string(alert.severity)) || !among(filter.rule, alert.rule_id) ||
           !among(filter.status, alert.status)) {
@@ -77,6 +118,22 @@ Outcome<bool> print_after(store::Reader& reader, std::int64_t& row, const Filter
   }
 }
 
+// The store is opened anew as well: another version of the agent may have brought it forward. False: interrupted.
+bool wait_for_agent(Invocation& invocation, std::unique_ptr<ipc::Client>& agent,
+                    std::unique_ptr<store::Reader>& reader) {
+  while (!invocation.interrupted()) {
+    auto client = invocation.agent(Deadline::after(answer_within));
+    auto opened = client ? invocation.reader() : std::unexpected(client.error());
+    if (opened) {
+      agent = *std::move(client);
+      reader = *std::move(opened);
+      return true;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(look_for_interrupt_ms));
+  }
+  return false;
+}
+
 Outcome<Exit> follow(const Filter& asked, Invocation& invocation) {
   if (invocation.format() == Format::csv) {
     return std::unexpected(Failure(Exit::usage, "alerts follow has no CSV: table (text), json and jsonl"));
@@ -91,21 +148,23 @@ Outcome<Exit> follow(const Filter& asked, Invocation& invocation) {
   if (!asked.since.empty()) {
     CLI_TRY(since, parse_moment(asked.since, base::wall_now()));
   }
-  CLI_TRY(const auto reader, invocation.reader());
-  CLI_TRY(const auto agent, invocation.agent(invocation.deadline()));
+  CLI_TRY(auto reader, invocation.reader());
+  CLI_TRY(auto agent, invocation.agent(invocation.deadline()));
   invocation.lift_time_limit();
-  std::int64_t row = 0;
+  Place place;
   if (!since) {
-    CLI_TRY(row, reader->last_alert_row());
+    CLI_TRY(place, end_of(*reader));
   }
   while (!invocation.interrupted()) {
-    CLI_TRY(const bool more, print_after(*reader, row, filter, since, invocation));
+    CLI_TRY(const bool more, print_after(*reader, place, filter, since, invocation));
     if (!more) break;
-    CLI_TRY(const auto answer,
-            ask_agent(*agent, ipc::RequestKind::follow_alerts, {{"after", row}, {"wait_ms", look_for_interrupt_ms}},
-                      Deadline::after(answer_within)));
-    // A purge begins the rows anew.
-    row = std::min(row, answer.value("last", row));
+    const auto answer =
+        ask_agent(*agent, ipc::RequestKind::follow_alerts, {{"after", place.row}, {"wait_ms", look_for_interrupt_ms}},
+                  Deadline::after(answer_within));
+    if (answer) continue;
+    if (answer.error().exit != Exit::unavailable) return std::unexpected(answer.error());
+    invocation.err() << "the agent is away; following goes on when it is back\n" << std::flush;
+    if (!wait_for_agent(invocation, agent, reader)) break;
   }
   return Exit::done;
 }

@@ -151,7 +151,7 @@ Outcome<Exit> list_deliveries(const Filters& filters, Invocation& invocation) {
     CLI_TRY(const auto moment, parse_moment(filters.since, base::wall_now()));
     where.since("time", moment);
   }
-  CLI_TRY(const auto outcomes, words("--outcome", filters.outcome, {"delivered", "failed", "dead_letter"}));
+  CLI_TRY(const auto outcomes, words("--outcome", filters.outcome, {"delivered", "failed", "dead_letter", "held"}));
   where.any_of("outcome", outcomes);
   where.any_of("sink", filters.sink);
   where.any_of("alert_id", filters.alert);
@@ -211,7 +211,7 @@ void add_alerts(CLI::App& app, Action& chosen) {
   auto* each = add_verb(*deliveries, "list", "List attempts, newest first");
   common(each);
   several(each->add_option("--sink", filters->sink, "A sink's name"), "NAME");
-  several(each->add_option("--outcome", filters->outcome, "delivered, failed, dead_letter"), "WORD[,WORD]");
+  several(each->add_option("--outcome", filters->outcome, "delivered, failed, dead_letter, held"), "WORD[,WORD]");
   several(each->add_option("--alert", filters->alert, "An alert's id"), "ID");
   each->callback([filters, &chosen] {
     chosen = [filters](Invocation& invocation) { return list_deliveries(*filters, invocation); };

@@ -124,14 +124,16 @@ std::vector<CatalogTable> make_catalog() {
                      text("correlation_id", "id", "shared by alerts that belong together"),
                      text("completeness", "JSON object", "what was missing when it was raised, a JSON object"),
                      text("host", "name", "the machine"),
-                     text("agent_version", "version", "the agent that raised it")}});
+                     text("agent_version", "version", "the agent that raised it"),
+                     text("tags", "JSON list", "the rule's tags, a JSON list")}});
   tables.push_back(
       {"alert_deliveries",
-       "Every attempt to hand an alert to a sink.",
+       "Every attempt to hand an alert to a sink, and why none was made.",
        {integer("delivery_id", "number", "ascending"), text("alert_id", "id", "the alert"),
-        text("sink", "name", "the sink's name"), integer("attempt", "number", "from 1"),
+        text("sink", "name", "the sink's name; empty: no sink wanted it"),
+        integer("attempt", "number", "from 1; 0 is a test of the sink, or none was made"),
         time("time", "when it was tried"), integer("duration_ms", "milliseconds", "how long it took"),
-        text("outcome", "word", "delivered, failed or dead_letter"), text("error", "text", "why it failed"),
+        text("outcome", "word", "delivered, failed, dead_letter or held"), text("error", "text", "why it failed"),
         integer("response_code", "number", "the sink's answer, where it has a number")}});
   tables.push_back({"audit_ledger",
                     "The collector's tamper-evident record.",

@@ -44,6 +44,14 @@ Result<void> remove_dead_letter(db::StatementCache& statements, std::int64_t id)
   return remove->bind(1, id).run();
 }
 
+Result<std::optional<std::string>> status_of(db::StatementCache& statements, const std::string& alert_id) {
+  DE_TRY(auto* select, statements.get("SELECT status FROM alerts WHERE alert_id=?"));
+  const db::StatementReset reset(*select);
+  DE_TRY(const bool row, select->bind_text(1, alert_id).step());
+  if (!row) return std::nullopt;
+  return std::string(select->text(0));
+}
+
 std::string plural(std::uint64_t count, const char* what) {
   return std::to_string(count) + ' ' + what + (count == 1 ? "" : "s");
 }
@@ -51,14 +59,9 @@ std::string plural(std::uint64_t count, const char* what) {
 }  // namespace
 
 Result<std::optional<std::string>> change_status(db::StatementCache& statements, const StatusChange& change) {
-  std::string before;
-  {
-    DE_TRY(auto* select, statements.get("SELECT status FROM alerts WHERE alert_id=?"));
-    const db::StatementReset reset(*select);
-    DE_TRY(const bool row, select->bind_text(1, change.alert_id).step());
-    if (!row) return std::nullopt;
-    before = select->text(0);
-  }
+  DE_TRY(const auto status, status_of(statements, change.alert_id));
+  if (!status) return std::nullopt;
+  const std::string& before = *status;
   if (before == change.to && change.note.empty()) return before;
   DE_TRY(auto* update, statements.get("UPDATE alerts SET status=? WHERE alert_id=?"));
   DE_CHECK(update->bind_text(1, change.to).bind_text(2, change.alert_id).run());
@@ -69,6 +72,24 @@ Result<std::optional<std::string>> change_status(db::StatementCache& statements,
   if (!change.note.empty()) insert->bind_text(6, change.note);
   DE_CHECK(insert->run());
   return before;
+}
+
+Result<std::vector<StatusOutcome>> change_statuses(db::StatementCache& statements, const std::vector<std::string>& ids,
+                                                   const StatusChange& change) {
+  std::vector<StatusOutcome> outcomes;
+  for (const auto& id : ids) {
+    DE_TRY(const auto status, status_of(statements, id));
+    auto& outcome = outcomes.emplace_back(StatusOutcome{id, status.value_or(""), {}});
+    if (!status) outcome.refused = "there is no such alert";
+    if (status == "closed" && change.to == "acknowledged") outcome.refused = "it is closed: reopen it first";
+  }
+  if (std::ranges::any_of(outcomes, [](const auto& outcome) { return !outcome.refused.empty(); })) return outcomes;
+  auto one = change;
+  for (const auto& id : ids) {
+    one.alert_id = id;
+    DE_CHECK(change_status(statements, one));
+  }
+  return outcomes;
 }
 
 Result<std::optional<std::int64_t>> retry_dead_letters(db::StatementCache& statements, const DeadLetterFilter& filter,

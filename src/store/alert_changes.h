@@ -26,6 +26,15 @@ struct StatusChange {
 // The status before; nothing when there is no such alert. Without a note nothing is written down when it is the same.
 Result<std::optional<std::string>> change_status(db::StatementCache& statements, const StatusChange& change);
 
+struct StatusOutcome {
+  std::string alert_id, from;  // the status before
+  std::string refused;         // why it cannot be; empty: it can
+};
+// The same change (whose alert_id does not count) of each of these, or of none when one of them is refused: an alert
+// that is not there, or a closed one that is to be acknowledged.
+Result<std::vector<StatusOutcome>> change_statuses(db::StatementCache& statements, const std::vector<std::string>& ids,
+                                                   const StatusChange& change);
+
 // Which dead letters. Everything that is set must hold.
 struct DeadLetterFilter {
   std::vector<std::string> sinks, alerts;  // empty: any

@@ -82,15 +82,30 @@ Result<bool> passes_limit(db::StatementCache& statements, const Route& route, co
   return false;
 }
 
+// An alert that no attempt was made for leaves a trace as well: it is known why not.
+Result<void> write_held(db::StatementCache& statements, const Alert& alert, const std::string& sink,
+                        const std::string& why) {
+  DeliveryRecord record;
+  record.alert_id = alert.alert_id;
+  record.sink = sink;
+  record.outcome = "held";
+  record.attempt = 0;
+  record.time = alert.time;
+  record.error = why;
+  return write_delivery(statements, record);
+}
+
 // The open alert this one only repeats.
 Result<std::optional<std::string>> find_repeated(db::StatementCache& statements, const Writer::Raise& raise) {
   if (raise.alert.dedup_key.empty() || raise.dedup_window.count() <= 0) return std::nullopt;
   DE_TRY(auto* select, statements.get("SELECT s.alert_id FROM alert_state s JOIN alerts a ON a.alert_id=s.alert_id "
-                                      "WHERE s.dedup_key=? AND s.last_seen>=? AND a.status<>'closed' "
+                                      "WHERE s.dedup_key=? AND s.last_seen BETWEEN ? AND ? AND a.status<>'closed' "
                                       "ORDER BY s.last_seen DESC LIMIT 1"));
   const db::StatementReset reset(*select);
   const auto window = std::chrono::nanoseconds(raise.dedup_window).count();
-  DE_TRY(const bool found, select->bind_text(1, raise.alert.dedup_key).bind(2, raise.alert.time.ns - window).step());
+  select->bind_text(1, raise.alert.dedup_key).bind(2, raise.alert.time.ns - window);
+  // What was seen last in the far future was seen before the clock was set back.
+  DE_TRY(const bool found, select->bind(3, raise.alert.time.ns + window).step());
   if (!found) return std::nullopt;
   return std::string(select->text(0));
 }
@@ -134,9 +149,15 @@ Result<RaiseResult> write_alert(db::StatementCache& statements, const Writer::Ra
                .bind(3, last_seen.ns)
                .bind_text(4, alert.process_json)
                .run());
+  if (raise.sinks.empty()) DE_CHECK(write_held(statements, alert, "", "no sink wants it (min_severity, rules, tags)"));
   for (const auto& route : raise.sinks) {
     DE_TRY(const bool passes, passes_limit(statements, route, alert));
-    if (!passes) continue;
+    if (!passes) {
+      DE_CHECK(write_held(statements, alert, route.sink,
+                          "over the sink's rate limit of " + std::to_string(route.limit) + " alerts in " +
+                              std::to_string(route.window.count()) + " ms; counted in its summary"));
+      continue;
+    }
     // Due at once whatever the clock says, in the order of commit.
     DE_TRY(auto* entry,
            statements.get("INSERT INTO outbox(alert_id, sink, attempts, next_attempt, time) VALUES(?,?,0,0,?)"));

@@ -293,6 +293,48 @@ TEST_F(AlertTest, AChangeOfStatusKeepsWhoAndWhy) {
   EXPECT_EQ(changes[1].to, "closed");
 }
 
+TEST_F(AlertTest, AChangeOfSeveralIsOfAllOrOfNone) {
+  for (const char* id : {"a", "b", "c"}) ASSERT_TRUE(raise(*writer_, {{make_alert(id, 1000, id), 0ms, {"stdout"}}}));
+  std::vector<StatusOutcome> outcomes;
+  const auto set = [&](const std::vector<std::string>& ids, const std::string& to) {
+    return change([&, to](auto& statements) -> Result<void> {
+      DE_TRY(outcomes, change_statuses(statements, ids, {{}, to, "", "alice", Timestamp{5}}));
+      return {};
+    });
+  };
+  ASSERT_TRUE(set({"b"}, "closed"));
+  EXPECT_EQ(outcomes.at(0).from, "open");
+  ASSERT_TRUE(set({"a", "b", "none"}, "acknowledged"));
+  ASSERT_EQ(outcomes.size(), 3U);
+  EXPECT_EQ(outcomes[0].refused, "");
+  EXPECT_EQ(outcomes[1].refused, "it is closed: reopen it first");
+  EXPECT_EQ(outcomes[2].refused, "there is no such alert");
+  EXPECT_EQ((*reader_->alert("a"))->status, "open") << "none was changed";
+  ASSERT_TRUE(set({"a", "c"}, "acknowledged"));
+  EXPECT_EQ((*reader_->alert("c"))->status, "acknowledged");
+}
+
+TEST_F(AlertTest, WhatNoAttemptIsMadeForIsInTheTrail) {
+  const Route limited("pager", 1, 60s);
+  ASSERT_TRUE(raise(*writer_, {{make_alert("a", 1000, "a"), 0ms, {limited}},
+                               {make_alert("b", 2000, "b"), 0ms, {limited}},
+                               {make_alert("c", 3000, "c"), 0ms, {}}}));
+  auto rows = *reader_->database().prepare(
+      "SELECT alert_id, sink, attempt, outcome, error FROM alert_deliveries ORDER BY delivery_id");
+  ASSERT_TRUE(*rows.step());
+  EXPECT_EQ(rows.text(0), "b");
+  EXPECT_EQ(rows.text(1), "pager");
+  EXPECT_EQ(rows.integer(2), 0);
+  EXPECT_EQ(rows.text(3), "held");
+  EXPECT_EQ(rows.text(4), "over the sink's rate limit of 1 alerts in 60000 ms; counted in its summary");
+  ASSERT_TRUE(*rows.step());
+  EXPECT_EQ(rows.text(0), "c");
+  EXPECT_EQ(rows.text(1), "");
+  EXPECT_EQ(rows.text(3), "held");
+  EXPECT_FALSE(*rows.step());
+  EXPECT_EQ(*reader_->outbox_depth("pager"), 1U);
+}
+
 TEST_F(AlertTest, WhatIsKnownOfASinkIsKept) {
   std::promise<Result<void>> done;
   SinkRecord sink{"pager", "webhook", "open", 5, Timestamp{99}, Timestamp{1}, Timestamp{2}, "503"};

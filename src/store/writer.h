@@ -55,7 +55,7 @@ struct Delivery {
 };
 struct DeliveryRecord {
   std::int64_t outbox_id = 0;           // 0: a test of the sink, of which only the attempt is kept
-  std::string alert_id, sink, outcome;  // delivered | failed | dead_letter
+  std::string alert_id, sink, outcome;  // delivered | failed | dead_letter | held (no attempt was made)
   std::uint32_t attempt = 1;
   Timestamp time;
   std::int64_t duration_ms = 0;

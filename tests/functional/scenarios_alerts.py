@@ -241,6 +241,11 @@ def scenario_alerts_are_followed_and_changed():
         after = raise_alert(instance, marker, 1)
         wait_for("the new alert", lambda: [a["alert_id"] for a in seen] == [before, after])
         check(seen[1]["tags"] == ["test.marked"], f"with its tags: {seen[1]}")
+        check(instance.stop() == 0, "a clean stop ends with 0")
+        instance.start()
+        again = raise_alert(instance, marker, 2)
+        wait_for("the alert after a restart of the agent",
+                 lambda: [a["alert_id"] for a in seen] == [before, after, again])
         follower.send_signal(signal.SIGINT)
         check(follower.wait(20) in (0, 130, -signal.SIGINT), "it ends when interrupted")
         reader.join()
@@ -273,6 +278,29 @@ def scenario_alerts_are_followed_and_changed():
 
 
 scenario_alerts_are_followed_and_changed.needs_root = True
+
+
+def scenario_what_cannot_be_recorded_is_not_changed():
+    """Where the queue of audit entries cannot be written, no operator's change is made, and health says why."""
+    marker = f"unrecorded-{os.getpid()}"
+    with daemon(rules=rules(marker), settings=QUICK) as instance:
+        instance.start()
+        alert = raise_alert(instance, marker, 0)
+        check(instance.stop() == 0, "a clean stop ends with 0")
+        queue = os.path.join(instance.state, "audit-requests")
+        if os.path.exists(queue):
+            os.remove(queue)
+        os.mkdir(queue)  # a folder is no file
+        instance.start()
+        for verb in (["alerts", "ack", alert], ["deadletter", "retry", "--all"], ["deadletter", "purge", "--all", "--yes"]):
+            result = instance.cli(*verb)
+            check(result.code == 4 and "audit" in result.err, f"{verb}: {result.code} {result.err}")
+        check(instance.query(f"SELECT status FROM alerts WHERE alert_id = '{alert}'")[0]["status"] == "open", "unchanged")
+        health = instance.health()["audit_requests"]
+        check(health["state"] == "degraded" and "memory" in health["reason"], f"health says so: {health}")
+
+
+scenario_what_cannot_be_recorded_is_not_changed.needs_root = True
 
 
 def scenario_sinks_are_tested():
@@ -332,6 +360,12 @@ def scenario_a_rate_limit_ends_in_a_summary():
         summaries = wait_for("each is told of", told)
         check(summaries[0]["row"]["counts"][0]["rule_id"] == "marked-process", f"by rule: {summaries}")
         check(summaries[0]["severity"] == "high", f"as severe as the worst of them: {summaries}")
+        held = sum(summary["row"]["held_back"] for summary in summaries)
+        trail_of_held = instance.query("SELECT a.tags, d.sink, d.attempt, d.error FROM alert_deliveries d "
+                                       "JOIN alerts a ON a.alert_id = d.alert_id WHERE d.outcome = 'held'")
+        check(len(trail_of_held) == held, f"each is in the trail: {held} {trail_of_held}")
+        check(all(row["sink"] == "stdout" and row["attempt"] == 0 and "rate limit of 2 alerts" in row["error"] and
+                  json.loads(row["tags"]) == ["test.marked"] for row in trail_of_held), f"and says why: {trail_of_held}")
         check(instance.stop() == 0, "a clean stop ends with 0")
 
 
