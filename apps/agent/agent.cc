@@ -20,7 +20,7 @@ using observe::ComponentHealth;
 using observe::HealthState;
 using observe::Level;
 
-constexpr std::chrono::seconds metrics_interval{15}, retention_interval{600};
+constexpr std::chrono::seconds metrics_interval{15}, retention_interval{60};
 // Refusals of SQL in the ledger: at most this many a minute, the rest is counted.
 constexpr unsigned max_refusals_a_minute = 30;
 constexpr std::size_t max_refusal_bytes = 4096;
@@ -146,6 +146,7 @@ Result<void> Agent::start() {
                                   {"capabilities", context_.reached.capabilities_effective},
                                   {"no_new_privs", context_.reached.no_new_privs}}
                                  .dump());
+  audit_retention(/*at_start=*/true);
   DE_CHECK(loop_.add_timer(retention_interval, retention_interval, [this] { audit_retention(); }));
   if (!set_aside_.empty()) collector_->audit("store_set_aside", json{{"kept_as", set_aside_}}.dump());
   if (!settings.metrics.textfile.empty()) {
@@ -168,18 +169,21 @@ bool Agent::audit(const std::string& action, const std::string& payload) {
   return collector_->audit(action, payload, named ? std::optional<uid_t>(by->get<uid_t>()) : std::nullopt);
 }
 
-// What retention took away since the last entry, so that what is missing from the store can be explained.
-void Agent::audit_retention() {
+// What retention took away since the last entry, so that what is missing from the store can be explained. At the start
+// what an agent that was killed may have owed.
+void Agent::audit_retention(bool at_start) {
   const auto removed = writer_->state().retention_events_removed;
-  if (removed == retention_told_) return;
-  const auto oldest = [&]() -> std::optional<Timestamp> {
-    const auto reader = store::Reader::open(loaded_.settings.database.path);
-    const auto stats = reader ? (*reader)->stats() : Result<store::Reader::Stats>(std::unexpected(reader.error()));
-    return stats ? stats->oldest : std::nullopt;
-  }();
-  collector_->audit(
-      "retention",
-      json{{"before", base::to_iso(oldest.value_or(base::wall_now()))}, {"events", removed - retention_told_}}.dump());
+  if (!at_start && removed == retention_told_) return;
+  const auto reader = store::Reader::open(loaded_.settings.database.path);
+  if (!reader) return;
+  const auto left = oldest_left(**reader);
+  if (at_start && !left.anything_removed) return;
+  json payload = {{"before", base::to_iso(left.time.value_or(base::wall_now()))},
+                  {"events", removed - retention_told_}};
+  if (left.batch) {
+    payload["oldest"] = {{"batch", left.batch->sequence}, {"epoch", event::to_string(left.batch->epoch)}};
+  }
+  collector_->audit("retention", payload.dump());
   retention_told_ = removed;
 }
 

@@ -38,7 +38,7 @@ class Agent {
  private:
   void load_again();
   bool audit(const std::string& action, const std::string& payload);
-  void audit_retention();
+  void audit_retention(bool at_start = false);
   [[nodiscard]] std::string health_json();
   [[nodiscard]] observe::ComponentHealth store_health() const;
   [[nodiscard]] observe::ComponentHealth rules_health() const;

@@ -18,6 +18,8 @@ using observe::HealthState;
 // Who asks for health waits for the store's commit, and with it the agent's loop: not for long.
 constexpr std::chrono::milliseconds probe_patience{1000};
 constexpr std::size_t gaps_shown = 5;
+constexpr std::string_view collector_source = "procmond";
+constexpr std::size_t max_foreign_batches = 10'000;  // looked at before the collector's oldest
 
 std::string number(double value) {
   char buffer[32];
@@ -176,6 +178,21 @@ Result<std::string> maintain_store(store::Writer& writer, uid_t by, const std::s
   }
   DE_TRY(const auto id, writer.start_maintenance(request));
   return json{{"id", id}}.dump();
+}
+
+OldestLeft oldest_left(store::Reader& reader) {
+  OldestLeft left;
+  if (const auto stats = reader.stats()) left.time = stats->oldest;
+  std::size_t looked_at = 0;
+  event::EventId first = 0;
+  const auto read = reader.batches([&](const store::Reader::BatchRow& batch) {
+    if (looked_at == 0) first = batch.first_event;
+    if (batch.id.source == collector_source) left.batch = batch.id;
+    return !left.batch && ++looked_at < max_foreign_batches;
+  });
+  const auto newest = reader.last_event_id();
+  left.anything_removed = first > 1 || (read && !left.batch && newest && *newest > 0);
+  return left;
 }
 
 std::string maintenance_json(const store::MaintenanceState& state) {

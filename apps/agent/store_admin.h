@@ -23,6 +23,14 @@ Result<std::string> maintain_store(store::Writer& writer, uid_t by, const std::s
                                    const std::function<void(const std::string& action, const std::string&)>& audit);
 std::string maintenance_json(const store::MaintenanceState& state);
 
+// What retention and purges have left.
+struct OldestLeft {
+  bool anything_removed = false;
+  std::optional<Timestamp> time;        // of the oldest event
+  std::optional<event::BatchId> batch;  // the collector's oldest
+};
+OldestLeft oldest_left(store::Reader& reader);
+
 // Opens the store as any reader does, reads from it, and commits: each with its time.
 observe::ComponentHealth store_health(store::Writer& writer, store::ReaderPool& readers,
                                       const config::Settings& settings);

@@ -47,6 +47,30 @@ class BatchProofTest : public ::testing::Test {
     proof_.on_batch(batch, recomputed, "");
   }
   void journaled(std::uint64_t sequence, const Sha256Digest& digest) { proof_.on_journal({{{1}, sequence, digest}}); }
+  void named(std::uint8_t epoch) {
+    entry("procmond", "epoch", R"({"epoch":")" + event::to_string(event::Epoch{epoch}) + R"("})");
+  }
+  void sealed_acknowledged(std::uint64_t first, std::uint64_t last, std::uint64_t acknowledged,
+                           std::uint8_t epoch = 1) {
+    ledger::MerkleTree tree;
+    for (auto n = first; n <= last; ++n) tree.add(ledger::leaf_hash(base::as_bytes(digest_of_batch(n))));
+    std::string json;
+    ledger::SealedBatches{{epoch}, first, last - first + 1, tree.root(), false, acknowledged}.json(json);
+    entry("procmond", "batches", json);
+  }
+  void stored_without_root(std::uint64_t sequence, std::int64_t newest_s, std::uint8_t epoch = 1) {
+    store::Reader::BatchRow batch;
+    batch.id = {"procmond", {epoch}, sequence};
+    batch.digest = digest_of_batch(sequence);
+    proof_.on_batch(batch, batch.digest, "", Timestamp{newest_s * second});
+  }
+  void rolled_back(std::int64_t from_s, std::int64_t to_s) {
+    entry("procmond", "gap",
+          R"({"asserted_by":"agent","count":1,"from":")" + base::to_iso(Timestamp{from_s * second}) +
+              R"(","reason":"store_rolled_back","to":")" + base::to_iso(Timestamp{to_s * second}) + R"("})");
+  }
+  void retention(const std::string& rest) { entry("agent", "agent.retention", rest); }
+  [[nodiscard]] std::uint64_t claimed() const { return proof_.counts().claimed; }
   // proven, pending, explained, wrong
   std::vector<std::uint64_t> result() {
     proof_.end_of_store();
@@ -169,13 +193,53 @@ TEST_F(BatchProofTest, AfterAStopNothingMayBeMissing) {
 }
 
 TEST_F(BatchProofTest, WhatWasNotAcknowledgedAtAStopOrCrashIsExplained) {
+  named(1);
   sealed(1, 4);
-  entry("procmond", "stop", R"({"unacknowledged_batches":1})");
-  sealed(1, 2, 2);
+  entry("procmond", "stop",
+        R"({"acknowledged":3,"epoch":")" + event::to_string(event::Epoch{1}) + R"(","unacknowledged_batches":1})");
+  named(2);
+  sealed_acknowledged(1, 2, 1, 2);
   entry("procmond", "crash_recovery", R"({"machine":"went on"})");
   for (const std::uint64_t n : {1, 2, 3}) stored(n);
   stored(1, 2);
   EXPECT_THAT(result(), ElementsAre(0, 0, 6, 0));
+  EXPECT_EQ(claimed(), 0U);
+}
+
+// Whoever owns the store cannot cut off its end: what the agent had acknowledged is in the ledger.
+TEST_F(BatchProofTest, WhatWasAcknowledgedAndIsMissingAtTheEndIsWrong) {
+  named(1);
+  sealed(1, 5);
+  sealed_acknowledged(6, 10, 5);
+  sealed_acknowledged(11, 15, 10);
+  for (std::uint64_t n = 1; n <= 5; ++n) stored(n);
+  EXPECT_THAT(result(), ElementsAre(5, 5, 0, 5)) << "6 to 10 are gone, 11 to 15 may be on their way";
+  EXPECT_THAT(first_wrong(), HasSubstr("batches 6 to 10"));
+}
+
+TEST_F(BatchProofTest, NorDoesACrashOfTheCollectorExplainThem) {
+  named(1);
+  sealed(1, 5);
+  sealed_acknowledged(6, 10, 8);
+  entry("procmond", "crash_recovery", R"({"machine":"went on"})");
+  for (std::uint64_t n = 1; n <= 5; ++n) stored(n);
+  EXPECT_THAT(result(), ElementsAre(5, 0, 2, 3));
+}
+
+TEST_F(BatchProofTest, AcknowledgementsWithoutARootCountAsWell) {
+  named(1);
+  sealed(1, 2);
+  entry("procmond", "acknowledged", R"({"acknowledged":2,"epoch":")" + event::to_string(event::Epoch{1}) + R"("})");
+  stored(1);
+  EXPECT_EQ(result()[3], 1U);
+}
+
+TEST_F(BatchProofTest, AnOlderLedgersCrashIsNotEnough) {
+  sealed(1, 4);
+  entry("procmond", "crash_recovery", R"({"machine":"went on"})");
+  stored(1);
+  EXPECT_THAT(result(), ElementsAre(0, 0, 4, 0));
+  EXPECT_EQ(claimed(), 3U) << "what had been acknowledged is not recorded";
 }
 
 TEST_F(BatchProofTest, ACrashExplainsNoHoleBeforeTheEnd) {
@@ -187,24 +251,133 @@ TEST_F(BatchProofTest, ACrashExplainsNoHoleBeforeTheEnd) {
 
 TEST_F(BatchProofTest, OnlyACrashOfTheMachineExplainsABatchWithoutARoot) {
   sealed(1, 1);
-  entry("procmond", "crash_recovery", R"({"machine":"was started anew"})");
+  entry("procmond", "crash_recovery", R"({"machine":"was started anew"})");  // at 100 s
   sealed(1, 1, 2);
   entry("procmond", "crash_recovery", R"({"machine":"went on"})");
+  sealed(1, 1, 3);
+  entry("procmond", "crash_recovery", R"({"machine":"unknown"})");
   stored(1);
-  stored(2);
-  stored(1, 2);
-  stored(2, 2);
-  EXPECT_THAT(result(), ElementsAre(2, 0, 1, 1));
+  stored_without_root(2, 90);
+  for (const auto epoch : {std::uint8_t{2}, std::uint8_t{3}}) {
+    stored(1, epoch);
+    stored_without_root(2, 90, epoch);
+  }
+  EXPECT_THAT(result(), ElementsAre(3, 0, 1, 2));
+  EXPECT_EQ(claimed(), 1U);
+  EXPECT_THAT(proof_.claims(), ElementsAre(HasSubstr("(entry 1)")));
+}
+
+TEST_F(BatchProofTest, ACrashOfTheMachineExplainsNoOtherEpoch) {
+  sealed(1, 5);
+  entry("procmond", "crash_recovery", R"({"machine":"was started anew"})");
+  sealed(1, 5, 2);
+  for (const auto epoch : {std::uint8_t{1}, std::uint8_t{2}}) {
+    for (std::uint64_t n = 1; n <= 5; ++n) stored(n, epoch);
+  }
+  for (std::uint64_t n = 1; n <= 1000; ++n) stored_without_root(n, 90, 9);
+  EXPECT_THAT(result(), ElementsAre(10, 0, 0, 1000));
+}
+
+// A second's worth, and one second's: without a hole after the last root, and not after the crash.
+TEST_F(BatchProofTest, ACrashOfTheMachineExplainsItsLastSecondAlone) {
+  const auto explained = [&](const std::vector<std::pair<std::uint64_t, std::int64_t>>& batches) {
+    proof_ = BatchProof();
+    next_entry_ = 0;
+    named(1);
+    sealed(1, 1);                                                              // at 100 s
+    entry("procmond", "crash_recovery", R"({"machine":"was started anew"})");  // at 200 s
+    stored(1);
+    for (const auto& [sequence, newest] : batches) stored_without_root(sequence, newest);
+    return result()[2];
+  };
+  EXPECT_EQ(explained({{2, 150}, {3, 151}}), 2U);
+  EXPECT_EQ(explained({{3, 150}}), 0U) << "not the next after the last root";
+  EXPECT_EQ(explained({{2, 150}, {4, 151}}), 0U);
+  EXPECT_EQ(explained({{2, 110}, {3, 150}}), 0U) << "not within a second";
+  EXPECT_EQ(explained({{2, 250}}), 0U) << "after the crash";
+  std::vector<std::pair<std::uint64_t, std::int64_t>> many;
+  for (std::uint64_t n = 2; n < 2 + ledger::max_journaled_batches; ++n) many.emplace_back(n, 150);
+  EXPECT_EQ(explained(many), many.size());
+  many.emplace_back(many.back().first + 1, 150);
+  EXPECT_EQ(explained(many), 0U) << "more than the journal holds";
+}
+
+TEST_F(BatchProofTest, AnEpochThatWasNamedAndHasNoRootMayHaveALastSecond) {
+  named(1);
+  entry("procmond", "crash_recovery", R"({"machine":"was started anew"})");
+  stored_without_root(1, 50);
+  EXPECT_THAT(result(), ElementsAre(0, 0, 1, 0));
 }
 
 TEST_F(BatchProofTest, RecordedRetentionExplainsWhatIsOlder) {
   sealed(1, 2);  // at 0 s
   sealed(3, 4);  // at 100 s
   sealed(5, 6);  // at 200 s
-  entry("agent", "agent.retention", R"({"before":")" + base::to_iso(Timestamp{50 * second}) + R"("})");
+  retention(R"({"before":")" + base::to_iso(Timestamp{50 * second}) + R"("})");
   for (const std::uint64_t n : {5, 6}) stored(n);
   EXPECT_THAT(result(), ElementsAre(2, 0, 2, 2));
+  EXPECT_EQ(claimed(), 2U) << "the agent alone says so";
+  EXPECT_THAT(proof_.claims(), ElementsAre(HasSubstr("entry 3")));
   EXPECT_THAT(first_wrong(), HasSubstr("batches 3 to 4"));
+}
+
+TEST_F(BatchProofTest, RetentionTakesTheOldestFirst) {
+  for (std::uint64_t n = 1; n <= 50; n += 5) sealed(n, n + 4);
+  retention(R"({"before":"1970-01-01T01:00:00Z","events":1})");
+  for (std::uint64_t n = 1; n <= 50; ++n) {
+    if (n < 16 || n > 25) stored(n);
+  }
+  EXPECT_THAT(result(), ElementsAre(40, 0, 0, 10));
+}
+
+TEST_F(BatchProofTest, WhatTheConfigurationKeepsNoLongerNeedsNobodysWord) {
+  proof_ = BatchProof({.kept_since = Timestamp{150 * second}});
+  sealed(1, 2);  // at 0 s
+  sealed(3, 4);  // at 100 s
+  sealed(5, 6);  // at 200 s
+  for (const std::uint64_t n : {4, 5, 6}) stored(n);
+  EXPECT_THAT(result(), ElementsAre(2, 0, 4, 0));
+  EXPECT_EQ(claimed(), 0U);
+}
+
+// The entries' times never go back after that, and the clock's did.
+TEST_F(BatchProofTest, AClockThatWasAheadMakesNoRetentionWrong) {
+  next_entry_ = 41'000'000;  // in the year 2099
+  sealed(1, 25);
+  sealed(26, 50);
+  retention(R"({"before":"2026-01-01T00:00:00Z","events":25,"oldest":{"batch":26,"epoch":")" +
+            event::to_string(event::Epoch{1}) + R"("}})");
+  for (std::uint64_t n = 26; n <= 50; ++n) stored(n);
+  EXPECT_THAT(result(), ElementsAre(25, 0, 25, 0));
+}
+
+TEST_F(BatchProofTest, RetentionThatLeftABatchDoesNotExplainThatItIsGone) {
+  sealed(1, 2);
+  sealed(3, 4);
+  sealed(5, 6);
+  retention(R"({"before":"1970-01-02T00:00:00Z","oldest":{"batch":3,"epoch":")" + event::to_string(event::Epoch{1}) +
+            R"("}})");
+  for (const std::uint64_t n : {5, 6}) stored(n);
+  EXPECT_EQ(result()[3], 0U) << "of the root that holds the oldest all may be gone";
+  proof_ = BatchProof();
+  next_entry_ = 0;
+  sealed(1, 2);
+  sealed(3, 4);
+  sealed(5, 6);
+  retention(R"({"before":"1970-01-02T00:00:00Z","oldest":{"batch":1,"epoch":")" + event::to_string(event::Epoch{1}) +
+            R"("}})");
+  for (const std::uint64_t n : {5, 6}) stored(n);
+  EXPECT_EQ(result()[3], 2U);
+}
+
+TEST_F(BatchProofTest, ARollBackExplainsItsSpanAlone) {
+  for (std::uint64_t n = 1; n <= 50; n += 5) sealed(n, n + 4);  // at 0, 100, …, 900 s
+  rolled_back(395, 400);
+  for (std::uint64_t n = 1; n <= 50; ++n) {
+    if (n < 11 || n > 25) stored(n);  // of 200, 300 and 400 s
+  }
+  EXPECT_THAT(result(), ElementsAre(35, 0, 5, 10));
+  EXPECT_EQ(claimed(), 5U) << "the collector has it from the agent";
 }
 
 TEST_F(BatchProofTest, APurgeOfEverythingExplainsWhatWasBeforeIt) {
@@ -213,6 +386,7 @@ TEST_F(BatchProofTest, APurgeOfEverythingExplainsWhatWasBeforeIt) {
   sealed(3, 3);
   stored(3);
   EXPECT_THAT(result(), ElementsAre(1, 0, 2, 0));
+  EXPECT_EQ(claimed(), 2U);
 }
 
 TEST_F(BatchProofTest, TheCollectorsOwnWordsCannotBeTheAgents) {

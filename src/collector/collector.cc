@@ -13,7 +13,9 @@ namespace {
 using nlohmann::json;
 using observe::Level;
 
-constexpr std::chrono::milliseconds seal_interval{1000};  // at most one root entry a second
+constexpr const char* own_actor = "procmond";              // in the ledger
+constexpr std::chrono::milliseconds seal_interval{1000};   // at most one root entry a second
+constexpr std::chrono::seconds acknowledged_interval{10};  // when no root tells it
 constexpr std::chrono::milliseconds loss_interval{250};
 constexpr std::chrono::milliseconds heartbeat_interval{2000};
 
@@ -59,20 +61,53 @@ Collector::~Collector() {
 
 void Collector::on_raw(const sensor::RawEvent& raw) { tracker_.on_event(raw, parts_.source->kind()); }
 
-void Collector::record(const std::string& action, const std::string& payload) {
-  auto sequence = parts_.ledger->append("procmond", action, payload);
-  if (!sequence) {
+bool Collector::record(const std::string& action, const std::string& payload) {
+  if (owed_entries_.size() < max_owed_entries) {
+    owed_entries_.push_back({own_actor, action, payload});
+  } else {
+    const auto now = base::wall_now();
+    if (lost_entries_.count++ == 0) lost_entries_.from = now;
+    lost_entries_.to = now;
     ++entries_lost_;
-    ledger_error_ = sequence.error().message;
-    observe::log(Level::error, "ledger", "entry could not be written",
-                 {{"action", action}, {"error", sequence.error().message}});
-    return;
   }
-  ledger_error_.clear();
+  return write_owed_entries();
+}
+
+bool Collector::write_owed_entries() {
+  const auto append = [&](const ledger::NewEntry& entry) {
+    const auto written = parts_.ledger->append(entry.actor, entry.action, entry.payload);
+    if (written) return true;
+    if (ledger_error_.empty()) {
+      observe::log(Level::error, "ledger", "entry could not be written",
+                   {{"action", entry.action}, {"error", written.error().message}});
+    }
+    ledger_error_ = written.error().message;
+    // What the ledger will never take must not keep the others from it.
+    const bool never = written.error().code == Errc::invalid_input || written.error().code == Errc::limit_exceeded;
+    if (never) ++entries_lost_;
+    return never;
+  };
+  const bool owed = !owed_entries_.empty() || lost_entries_.count > 0;
+  while (!owed_entries_.empty()) {
+    if (!append(owed_entries_.front())) return false;
+    owed_entries_.pop_front();
+  }
+  if (lost_entries_.count > 0) {
+    const auto payload = json{{"count", lost_entries_.count},
+                              {"from", base::to_iso(lost_entries_.from)},
+                              {"to", base::to_iso(lost_entries_.to)}}
+                             .dump();
+    if (!append({own_actor, "entries_lost", payload})) return false;
+    lost_entries_ = {};
+  }
+  if (owed) ledger_error_.clear();
+  return true;
 }
 
 Result<void> Collector::start() {
   losses_checked_ = base::wall_now();
+  // Durably, before there is a batch: one of an epoch that the ledger does not name was never ours.
+  DE_CHECK(parts_.ledger->append(own_actor, "epoch", json{{"epoch", event::to_string(uplink_.epoch())}}.dump()));
   if (parts_.source) {
     const auto failed = [this](const Error& error) {
       record("source_failed", json{{"source", parts_.source->name()}, {"error", error.message}}.dump());
@@ -110,16 +145,36 @@ Result<void> Collector::start() {
 
 void Collector::seal() {
   if (const auto executed = tasks_.take_record()) record("tasks", *executed);
-  if (auto sealed = parts_.ledger->seal_batches(); !sealed) {
+  write_owed_entries();
+  const auto acknowledged = uplink_.acknowledged();
+  const auto size = parts_.ledger->size();
+  if (auto sealed = parts_.ledger->seal_batches(acknowledged); !sealed) {
     if (ledger_error_.empty())
       observe::log(Level::error, "ledger", "batches could not be sealed", {{"error", sealed.error().message}});
     ledger_error_ = sealed.error().message;
     return;
   }
   ledger_error_.clear();
+  if (parts_.ledger->size() != size) {
+    acknowledged_told_ = acknowledged;
+    acknowledged_told_at_ = base::SteadyClock::now();
+  } else if (acknowledged > acknowledged_told_ &&
+             base::SteadyClock::now() - acknowledged_told_at_ >= acknowledged_interval) {
+    record_acknowledged();
+  }
   const bool had_problem = !parts_.ledger->status().checkpoint_problem.empty();
   if (auto made = parts_.ledger->checkpoint_when_due(); !made && !had_problem) {
     observe::log(Level::error, "ledger", "no checkpoint was signed", {{"error", made.error().message}});
+  }
+}
+
+// No batch followed whose root would tell it.
+void Collector::record_acknowledged() {
+  acknowledged_told_at_ = base::SteadyClock::now();
+  const auto acknowledged = uplink_.acknowledged();
+  if (record("acknowledged",
+             json{{"acknowledged", acknowledged}, {"epoch", event::to_string(uplink_.epoch())}}.dump())) {
+    acknowledged_told_ = acknowledged;
   }
 }
 
@@ -232,7 +287,10 @@ void Collector::on_gap(const event::Gap& gap) {
   observe::counter("daemoneye_lost_events_total", "Events that could not be collected, by reason",
                    {{"reason", gap.reason}})
       .add(static_cast<double>(gap.count.value_or(0)));
-  record("gap", event::make_gap_event(gap, options_.uplink.gap_source, base::wall_now()).detail);
+  auto detail = json::parse(event::make_gap_event(gap, options_.uplink.gap_source, base::wall_now()).detail);
+  // Since when, and how much, only the agent says.
+  if (gap.reason == "store_rolled_back" || gap.reason == "collector_unavailable") detail["asserted_by"] = "agent";
+  record("gap", detail.dump());
 }
 
 void Collector::beat() {
@@ -284,8 +342,13 @@ void Collector::end_stop() {
   stop_done_ = nullptr;
   tasks_.cancel_all();
   seal();
-  record("stop", json{{"unacknowledged_batches", uplink_.held_batches()}}.dump());
-  if (auto closed = parts_.ledger->close(); !closed) {
+  const bool recorded = record("stop", json{{"acknowledged", uplink_.acknowledged()},
+                                            {"epoch", event::to_string(uplink_.epoch())},
+                                            {"unacknowledged_batches", uplink_.held_batches()}}
+                                           .dump());
+  // What could not be recorded is lost with this process: the next start is to tell that it did not end in order.
+  auto closed = recorded ? parts_.ledger->close() : fail(Errc::io, "the last entries could not be written");
+  if (!closed) {
     observe::log(Level::error, "ledger", "not closed in order", {{"error", closed.error().message}});
   }
   finished();

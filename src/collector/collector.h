@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -41,6 +42,7 @@ class Collector {
     std::string source_limits;    // why there is no better source, for health; empty when it is the best
     std::function<std::vector<observe::ComponentHealth>()> own_health;  // of the program around it: capabilities
   };
+  static constexpr std::size_t max_owed_entries = 256;
   // Of so many scans one looks at everything; the others at counters, unless something calls for more.
   static constexpr int full_scan_every = 10;
 
@@ -76,6 +78,7 @@ class Collector {
   void check_losses();
   void on_gap(const event::Gap& gap);
   void seal();
+  void record_acknowledged();
   void beat();
   void finish_stop();  // when all is acknowledged, or nobody is there to do so
   void end_stop();
@@ -84,7 +87,9 @@ class Collector {
              const std::map<std::string, std::string>& labels = {});
   [[nodiscard]] observe::ComponentHealth collector_health() const;
   [[nodiscard]] observe::ComponentHealth ledger_health() const;
-  void record(const std::string& action, const std::string& payload);  // a failure is logged and shown in health
+  // In the ledger, after what waits to be there; waits itself while the ledger cannot be written. False: it waits.
+  bool record(const std::string& action, const std::string& payload);
+  bool write_owed_entries();
 
   EventLoop& loop_;
   Options options_;
@@ -110,7 +115,14 @@ class Collector {
   std::optional<event::Gap> recent_loss_;
   ClockWatch clock_watch_;
   std::string ledger_error_;
-  std::uint64_t entries_lost_ = 0;                  // of the ledger: could not be written
+  std::uint64_t acknowledged_told_ = 0;  // to the ledger
+  base::SteadyClock::time_point acknowledged_told_at_{};
+  std::deque<ledger::NewEntry> owed_entries_;  // of the ledger: could not be written yet
+  struct LostEntries {
+    std::uint64_t count = 0;
+    Timestamp from, to;
+  } lost_entries_;                                  // found no room among these; an entry that follows them tells
+  std::uint64_t entries_lost_ = 0;                  // ever
   std::map<std::string, std::uint64_t> published_;  // counters as the metrics have them, by name and labels
   std::function<void()> stop_done_;
 };

@@ -103,6 +103,7 @@ observe::ComponentHealth Collector::ledger_health() const {
     ledger.state = HealthState::failed;
     ledger.reason += (ledger.reason.empty() ? "" : "; ") + ("cannot be written, so nothing is sent: " + problem);
   }
+  if (!owed_entries_.empty()) ledger.details["entries_owed"] = std::to_string(owed_entries_.size());
   if (entries_lost_ > 0) {
     ledger.details["entries_lost"] = std::to_string(entries_lost_);
     ledger.state = std::max(ledger.state, HealthState::degraded);

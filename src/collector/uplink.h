@@ -69,6 +69,8 @@ class Uplink {
   [[nodiscard]] bool connected() const { return connection_ != nullptr && sender_.connected(); }
   [[nodiscard]] bool all_acknowledged() const;
   [[nodiscard]] const Counters& counters() const { return counters_; }
+  // The last batch of this epoch that the agent says it has committed.
+  [[nodiscard]] std::uint64_t acknowledged() const { return sender_.acknowledged_sequence(); }
   [[nodiscard]] std::size_t held_bytes() const { return sender_.held_bytes(); }
   [[nodiscard]] std::size_t held_batches() const { return sender_.held_batches(); }
   // Why the ledger does not take digests at the moment, so that nothing is sent; empty when it does.

@@ -16,7 +16,7 @@ namespace {
 using base::Sha256Digest;
 
 constexpr std::string_view leaf_magic = "DEL\x01";
-constexpr char packed_batches = 1, packed_recovered_batches = 2;
+constexpr char packed_batches = 1, packed_recovered_batches = 2, packed_acknowledged_batches = 3;
 constexpr std::uint64_t max_batches = std::uint64_t{1} << 32;  // in one entry
 
 Result<Sha256Digest> digest_from(std::string_view bytes, std::string_view name) {
@@ -54,7 +54,7 @@ std::string_view as_text(const event::Epoch& epoch) {
 
 Result<void> check_range(const SealedBatches& batches) {
   if (batches.first == 0 || batches.count == 0 || batches.count > max_batches || batches.first > INT64_MAX ||
-      batches.last() > INT64_MAX) {
+      batches.last() > INT64_MAX || batches.acknowledged.value_or(0) > INT64_MAX) {
     return fail(Errc::corrupt, "the range of batches is none");
   }
   return {};
@@ -128,7 +128,13 @@ std::string encode_leaf(const Entry& entry) {
 }
 
 void SealedBatches::json(std::string& out) const {
-  out = R"({"count":)";
+  out = "{";
+  if (acknowledged) {
+    out += R"("acknowledged":)";
+    out += std::to_string(*acknowledged);
+    out += ',';
+  }
+  out += R"("count":)";
   out += std::to_string(count);
   out += R"(,"epoch":")";
   append_hex(out, as_text(epoch));
@@ -142,11 +148,14 @@ void SealedBatches::json(std::string& out) const {
 }
 
 std::string SealedBatches::packed() const {
-  std::string bytes(1, recovered ? packed_recovered_batches : packed_batches);
+  std::string bytes(1, recovered      ? packed_recovered_batches
+                       : acknowledged ? packed_acknowledged_batches
+                                      : packed_batches);
   base::ByteWriter out(bytes);
   out.raw(as_text(epoch));
   out.varint(first);
   out.varint(count);
+  if (acknowledged && !recovered) out.varint(*acknowledged);
   out.raw(base::as_bytes(root));
   return bytes;
 }
@@ -155,13 +164,14 @@ Result<SealedBatches> SealedBatches::unpack(std::string_view bytes) {
   SealedBatches batches;
   base::ByteReader in(bytes);
   const auto kind = static_cast<char>(in.u8());
-  if (kind != packed_batches && kind != packed_recovered_batches) {
+  if (kind != packed_batches && kind != packed_recovered_batches && kind != packed_acknowledged_batches) {
     return fail(Errc::corrupt, "the payload is packed in a way that is not known");
   }
   batches.recovered = kind == packed_recovered_batches;
   const auto epoch = in.raw(batches.epoch.size());
   batches.first = in.varint();
   batches.count = in.varint();
+  if (kind == packed_acknowledged_batches) batches.acknowledged = in.varint();
   const auto root = in.raw(batches.root.size());
   if (!in.at_end()) return fail(Errc::corrupt, "the packed payload has the wrong length");
   std::copy(epoch.begin(), epoch.end(), batches.epoch.begin());
@@ -196,6 +206,7 @@ Result<SealedBatches> SealedBatches::parse(std::string_view json) {
   batches.recovered = recovered != object.end() && *recovered == true;
   DE_CHECK(check_range(batches));
   if (number("last") != batches.last()) return bad();
+  if (object.contains("acknowledged")) batches.acknowledged = number("acknowledged");
   return batches;
 }
 

@@ -25,7 +25,8 @@ inline constexpr std::uint64_t stored_leaves = std::uint64_t{1} << stored_level;
 // What procmond itself says, and what verification looks at.
 inline constexpr std::string_view own_actor = "procmond";
 inline constexpr std::string_view batches_action = "batches", checkpoint_action = "checkpoint", key_action = "key",
-                                  crash_action = "crash_recovery";
+                                  crash_action = "crash_recovery", epoch_action = "epoch",
+                                  acknowledged_action = "acknowledged";
 
 // The payload of a "batches" entry: its JSON text in the leaf, 55 bytes or so in the file.
 struct SealedBatches {
@@ -33,6 +34,8 @@ struct SealedBatches {
   std::uint64_t first = 0, count = 0;
   base::Sha256Digest root{};
   bool recovered = false;  // by the next start, after a crash
+  // Up to which batch of the epoch the agent had acknowledged when this was written; nothing: it was not asked.
+  std::optional<std::uint64_t> acknowledged = std::nullopt;
 
   [[nodiscard]] std::uint64_t last() const { return first + count - 1; }
   void json(std::string& out) const;  // replaces `out`

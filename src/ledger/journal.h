@@ -18,7 +18,7 @@ struct Journal {
   // Epoch, sequence, digest, generation, CRC-32 of these.
   static constexpr std::size_t record_bytes = 16 + 8 + 32 + 4 + 4;
   // A root a second; more than that many batches a second wait for it.
-  static constexpr std::size_t max_records = 8192;
+  static constexpr std::size_t max_records = max_journaled_batches;
 
   // Opens or makes the file in `folder` (a descriptor) and takes its room on the disk.
   static Result<Journal> open(UniqueFd fd, const std::string& path);

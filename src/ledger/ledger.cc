@@ -124,7 +124,8 @@ struct Ledger::State {
   Result<void> rotate();
   Result<void> insert(Tip& at, std::string_view actor, std::string_view action, std::string payload,
                       const std::string* packed = nullptr);
-  Result<void> insert_ranges(Tip& at, const std::vector<BatchDigest>& batches, bool recovered);
+  Result<void> insert_ranges(Tip& at, const std::vector<BatchDigest>& batches, bool recovered,
+                             std::optional<std::uint64_t> acknowledged = std::nullopt);
   Result<void> insert_checkpoint(Tip& at, const std::vector<const PrivateKey*>& keys, std::string& note);
   Result<void> record_key(Tip& at, const PublicKey& public_key, std::string_view how);
   Result<void> write_head(const Tip& at);
@@ -211,10 +212,12 @@ Result<void> Ledger::State::insert(Tip& at, std::string_view actor, std::string_
   return {};
 }
 
-Result<void> Ledger::State::insert_ranges(Tip& at, const std::vector<BatchDigest>& batches, bool recovered) {
+Result<void> Ledger::State::insert_ranges(Tip& at, const std::vector<BatchDigest>& batches, bool recovered,
+                                          std::optional<std::uint64_t> acknowledged) {
   std::string json;
   for (const auto& range : ranges_of(batches)) {
-    const SealedBatches sealed{range.epoch, range.first, range.tree.size(), range.tree.root(), recovered};
+    SealedBatches sealed{range.epoch, range.first, range.tree.size(), range.tree.root(), recovered};
+    if (range.epoch == batch_epoch) sealed.acknowledged = acknowledged;
     sealed.json(json);
     const auto packed = sealed.packed();
     DE_CHECK(insert(at, own_actor, batches_action, json, &packed));
@@ -598,7 +601,7 @@ Result<void> Ledger::journal_batches(const std::vector<BatchDigest>& batches) {
   return {};
 }
 
-Result<void> Ledger::seal_batches() {
+Result<void> Ledger::seal_batches(std::optional<std::uint64_t> acknowledged) {
   if (state_->unsealed.empty()) {
     // A batch that waits for the ledger to take roots again is not among them.
     if (state_->seal_error) {
@@ -609,8 +612,8 @@ Result<void> Ledger::seal_batches() {
     return {};
   }
   ++state_->head.generation;
-  auto sealed =
-      state_->commit([&](State::Tip& at) { return state_->insert_ranges(at, state_->unsealed, /*recovered=*/false); });
+  auto sealed = state_->commit(
+      [&](State::Tip& at) { return state_->insert_ranges(at, state_->unsealed, /*recovered=*/false, acknowledged); });
   if (!sealed) {
     --state_->head.generation;
     state_->seal_error = sealed.error();

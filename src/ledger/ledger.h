@@ -30,6 +30,8 @@ struct NewEntry {
 };
 
 inline constexpr std::size_t max_actor_bytes = 256, max_action_bytes = 64, max_payload_bytes = 64 * 1024;
+// So many batches wait for their root at the most; more are not sent.
+inline constexpr std::size_t max_journaled_batches = 8192;
 
 // The documented leaf bytes that entry_hash is taken over (with RFC 6962's 0x00 prefix).
 std::string encode_leaf(const Entry& entry);
@@ -69,8 +71,9 @@ class Ledger {
   };
   Result<void> journal_batches(const std::vector<BatchDigest>& batches);
   // Turns what was journaled, if anything, into one "batches" entry a contiguous range of an epoch: the Merkle root
-  // over its digests, with epoch and range; durable. Called at most once a second.
-  Result<void> seal_batches();
+  // over its digests, with epoch and range; durable. Called at most once a second. `acknowledged`: up to which batch of
+  // the running epoch the agent says that it has committed: what is missing of these later is no crash's doing.
+  Result<void> seal_batches(std::optional<std::uint64_t> acknowledged = std::nullopt);
 
   // Signs the tree head, unless nothing came since the last time. Nothing happens without a key.
   Result<void> checkpoint();
