@@ -87,6 +87,9 @@ Result<void> Agent::start() {
     });
   };
   DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
+  rule_admin_ = std::make_unique<RuleAdmin>(
+      *engine_, *writer_, settings.database.path,
+      [this](const std::string& action, const std::string& payload) { audit(action, payload); });
 
   const auto state_folder = settings.database.path.substr(0, settings.database.path.rfind('/'));
   collector_ = std::make_unique<CollectorPeer>(
@@ -130,6 +133,8 @@ Result<void> Agent::start() {
        .maintenance_json = [this] { return maintenance_json(writer_->maintenance()); },
        .alerting = [this](uid_t by, const ipc::Request& request,
                           Operators::Handlers::Reply reply) { alert_admin_->answer(by, request, std::move(reply)); },
+       .rules = [this](uid_t by, const ipc::Request& request,
+                       Operators::Handlers::Reply reply) { rule_admin_->answer(by, request, std::move(reply)); },
        .on_collector = [this](std::unique_ptr<ipc::Connection> connection,
                               ipc::Message hello) { collector_->attach(std::move(connection), std::move(hello)); }});
   if (!operators) return fail(operators.error().code, "ipc.socket_path: " + operators.error().message);

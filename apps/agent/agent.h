@@ -8,6 +8,7 @@
 #include "agent/alert_admin.h"
 #include "agent/collector_peer.h"
 #include "agent/operators.h"
+#include "agent/rule_admin.h"
 #include "alert/delivery.h"
 #include "base/event_loop.h"
 #include "config/config.h"
@@ -54,6 +55,7 @@ class Agent {
   std::unique_ptr<store::ReaderPool> readers_;  // all of this process that read the store
   std::unique_ptr<alert::Deliverer> deliverer_;
   std::unique_ptr<AlertAdmin> alert_admin_;
+  std::unique_ptr<RuleAdmin> rule_admin_;
   std::unique_ptr<detect::Engine> engine_;
   std::unique_ptr<CollectorPeer> collector_;
   std::unique_ptr<Operators> operators_;

@@ -1,11 +1,10 @@
 #include "agent/alert_admin.h"
 
-#include <pwd.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "agent/requests.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
 
@@ -19,36 +18,12 @@ using observe::HealthState;
 constexpr auto longest_test = std::chrono::seconds(60);
 constexpr auto answer_margin = std::chrono::milliseconds(500);  // of a test's time: the reply must be in time
 
-std::string dump(const json& document) { return document.dump(-1, ' ', false, json::error_handler_t::replace); }
-
-std::string name_of(uid_t uid) {
-  passwd entry{};
-  passwd* found = nullptr;
-  std::vector<char> buffer(16 * 1024);
-  if (getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->pw_name;
-  return "uid " + std::to_string(uid);
-}
-
 json optional_time(const std::optional<Timestamp>& time) { return time ? json(time->ns) : json(nullptr); }
 
 std::string milliseconds_text(double ms) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f", ms);
   return text;
-}
-
-// A list of texts, each of at most `max_bytes`; nothing when it is anything else.
-std::optional<std::vector<std::string>> texts(const json& document, const char* key, std::size_t most,
-                                              std::size_t max_bytes) {
-  std::vector<std::string> list;
-  const auto found = document.find(key);
-  if (found == document.end()) return list;
-  if (!found->is_array() || found->size() > most) return std::nullopt;
-  for (const auto& item : *found) {
-    if (!item.is_string() || item.get_ref<const std::string&>().size() > max_bytes) return std::nullopt;
-    list.push_back(item.get<std::string>());
-  }
-  return list;
 }
 
 std::optional<std::string> status_after(const std::string& what) {

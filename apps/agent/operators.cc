@@ -81,6 +81,7 @@ void Operators::on_message(std::uint64_t id, ipc::Message message) {
     case ipc::RequestKind::test_sinks:
     case ipc::RequestKind::change_alerts:
     case ipc::RequestKind::dead_letters:
+    case ipc::RequestKind::change_rules:
       if (!peer.admin) {
         return reply(id, request->id,
                      fail(Errc::permission_denied, "this needs root or group " + options_.admin_group));
@@ -97,15 +98,15 @@ void Operators::answer_later(std::uint64_t id, Peer& peer, const ipc::Request& r
     return reply(id, request.id, fail(Errc::limit_exceeded, "too many requests of this connection wait"));
   }
   ++peer.waiting;
-  handlers_.alerting(
-      peer.credentials.uid, request,
-      [this, &loop = loop_, here = std::weak_ptr(here_), id, number = request.id](Result<std::string> answered) {
-        loop.post([this, here, id, number, answered = std::move(answered)]() mutable {
-          if (!here.lock()) return;
-          if (const auto found = peers_.find(id); found != peers_.end()) --found->second.waiting;
-          reply(id, number, std::move(answered));
-        });
-      });
+  const auto& handler = request.kind == ipc::RequestKind::change_rules ? handlers_.rules : handlers_.alerting;
+  handler(peer.credentials.uid, request,
+          [this, &loop = loop_, here = std::weak_ptr(here_), id, number = request.id](Result<std::string> answered) {
+            loop.post([this, here, id, number, answered = std::move(answered)]() mutable {
+              if (!here.lock()) return;
+              if (const auto found = peers_.find(id); found != peers_.end()) --found->second.waiting;
+              reply(id, number, std::move(answered));
+            });
+          });
 }
 
 void Operators::reply(std::uint64_t id, std::uint64_t request_id, Result<std::string> answer) {

@@ -31,7 +31,7 @@ class Operators {
     std::function<std::string()> maintenance_json;
     // Answers by itself, now or later, from any thread.
     using Reply = std::function<void(Result<std::string>)>;
-    std::function<void(uid_t by, const ipc::Request& request, Reply reply)> alerting;
+    std::function<void(uid_t by, const ipc::Request& request, Reply reply)> alerting, rules;
     std::function<void(std::unique_ptr<ipc::Connection>, ipc::Message hello)> on_collector;
   };
   // Some places are kept for root, ourselves and the collector.

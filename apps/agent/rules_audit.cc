@@ -25,6 +25,7 @@ ById by_id(const detect::RuleSet& set) {
 std::string change_of(const Rule& before, const Rule& now) {
   const bool was_active = before.status == RuleStatus::active, is_active = now.status == RuleStatus::active;
   if (was_active != is_active) return is_active ? "enabled" : "disabled";
+  if (before.severity != now.severity && (before.file_severity || now.file_severity)) return "severity";
   if (before.file != now.file) return "overridden";
   return before.version != now.version ? "changed" : "";
 }

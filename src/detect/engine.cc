@@ -1,6 +1,7 @@
 #include "detect/engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -237,12 +238,22 @@ struct Engine::Impl {
     for (;;) {
       const auto reason = watcher->wait();
       if (reason == FolderWatcher::Reason::stopped) return;
-      auto set = std::make_shared<const RuleSet>(load_rules(options.rule_paths, rules.get()));
-      const bool asked = reason == FolderWatcher::Reason::asked;
+      auto set = std::make_shared<const RuleSet>(load());
+      const bool asked = reason == FolderWatcher::Reason::asked && fresh_asked.exchange(false);
       if (asked || !same_rules(*set, *rules)) use(std::move(set), asked);
       std::lock_guard lock(mutex);
       watch_problem = watcher->problem();
     }
+  }
+
+  RuleSet load() const {
+    auto overrides = store::read_rule_overrides(options.store_path);
+    if (!overrides) {
+      observe::log(Level::error, "detect", "what operators changed of rules could not be read; as before",
+                   {{"error", std::string_view(overrides.error().message)}});
+      overrides = rules ? rules->overrides : std::vector<store::RuleOverride>();
+    }
+    return load_rules(options.rule_paths, rules.get(), *overrides);
   }
 
   void tell_refused(const RuleSet& set) {
@@ -286,6 +297,7 @@ struct Engine::Impl {
   std::unique_ptr<Schedule> schedule;
   std::unique_ptr<FolderWatcher> watcher;
   std::shared_ptr<const RuleSet> rules;  // the rules thread's: what is in force
+  std::atomic<bool> fresh_asked{false};  // reload(): states of rules begin anew
   observe::Gauge queue_depth =
       observe::gauge("daemoneye_detection_queue_batches", "Committed batches that wait for evaluation.");
 
@@ -334,7 +346,7 @@ Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writ
   // Before the first load, so that no change falls between.
   DE_TRY(self.watcher, FolderWatcher::create(self.options.rule_paths));
   self.watch_problem = self.watcher->problem();
-  self.use(std::make_shared<const RuleSet>(load_rules(self.options.rule_paths)), true);
+  self.use(std::make_shared<const RuleSet>(self.load()), true);
   self.rules_thread = std::thread([&self] { self.run_rules(); });
   self.stream_thread = std::thread([&self] { self.run_stream(); });
   self.schedule->start();
@@ -369,7 +381,12 @@ void Engine::on_commit(const store::Commit& commit) {
   self.changed.notify_all();
 }
 
-void Engine::reload() { impl_->watcher->notify(); }
+void Engine::reload() {
+  impl_->fresh_asked = true;
+  impl_->watcher->notify();
+}
+
+void Engine::overrides_changed() { impl_->watcher->notify(); }
 
 void Engine::stop(Deadline deadline) {
   Impl& self = *impl_;

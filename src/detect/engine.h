@@ -49,6 +49,8 @@ class Engine {
   void on_commit(const store::Commit& commit);
   // Loads again in the background (file change, SIGHUP, operator).
   void reload();
+  // The store's rule overrides are others than before: takes them over in the background; states of rules stay.
+  void overrides_changed();
   // Processes what is queued until the deadline, then stops.
   void stop(Deadline deadline);
 
@@ -72,10 +74,17 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
-// What `rules test` does: the rule over stored history in `range`, without alerts; each matching row. `now` is the
-// evaluated moment: the event's time for a stream rule, each `every` in the range for a scheduled one. Of `options`
-// deadline, stop and row_limit count.
-Result<sql::RunStats> test_rule(sql::Connection& connection, const LoadedRule& rule, const event::TimeRange& range,
-                                const sql::RunOptions& options, const std::function<bool(const sql::Row&)>& each);
+// What `rules test` does: the rule over stored history in `range`, without alerts; each matching row, with the time of
+// its event (stream) or of the run (scheduled). `now` is the evaluated moment: the event's time for a stream rule, each
+// `every` in the range for a scheduled one. Of `options` deadline, stop and row_limit count.
+struct TestStats {
+  sql::RunStats run;
+  std::uint64_t events = 0;                // that a stream rule was shown
+  std::uint64_t runs = 0;                  // of a scheduled one
+  std::chrono::nanoseconds evaluating{0};  // within the rule's statement
+};
+Result<TestStats> test_rule(sql::Connection& connection, const LoadedRule& rule, const event::TimeRange& range,
+                            const sql::RunOptions& options,
+                            const std::function<bool(const sql::Row&, Timestamp moment)>& each);
 
 }  // namespace daemoneye::detect

@@ -280,25 +280,29 @@ TEST(TestRule, GivesWhatWouldHaveMatchedAndWritesNothing) {
   auto connection = sql::Connection::open(rig.options.store_path, "");
   ASSERT_TRUE(connection) << connection.error().message;
   std::vector<event::Value> pids;
-  const auto each = [&](const sql::Row& row) {
+  std::vector<std::int64_t> moments;
+  const auto each = [&](const sql::Row& row, Timestamp moment) {
     pids.push_back(row.at(0));
+    moments.push_back(moment.ns);
     return true;
   };
   auto stats = test_rule(**connection, *rule, {}, {}, each);
   ASSERT_TRUE(stats) << stats.error().message;
   // ago() is seen from each event: all of them are within their own last second, long ago as they are.
-  EXPECT_EQ(stats->rows, 10U);
+  EXPECT_EQ(stats->run.rows, 10U);
   EXPECT_EQ(pids.front(), event::Value(std::int64_t{5}));
+  EXPECT_EQ(moments.front(), test_epoch_ns + 5'000'000) << "the event's own time";
+  EXPECT_EQ(stats->events, 50U);
   pids.clear();
   sql::RunOptions limited;
   limited.row_limit = 4;
   stats = test_rule(**connection, *rule, {}, limited, each);
   ASSERT_TRUE(stats);
-  EXPECT_EQ(stats->rows, 4U);
-  EXPECT_TRUE(stats->more);
+  EXPECT_EQ(stats->run.rows, 4U);
+  EXPECT_TRUE(stats->run.more);
   stats = test_rule(**connection, *rule, {Timestamp{test_epoch_ns + 41'000'000}, {}}, {}, each);
   ASSERT_TRUE(stats);
-  EXPECT_EQ(stats->rows, 2U);
+  EXPECT_EQ(stats->run.rows, 2U);
   EXPECT_TRUE(rig.alerts().empty());
 }
 

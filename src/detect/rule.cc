@@ -14,6 +14,13 @@ std::string_view to_string(RuleStatus status) {
   return "unknown";
 }
 
+std::optional<RuleStatus> parse_rule_status(std::string_view text) {
+  for (const auto status : {RuleStatus::draft, RuleStatus::active, RuleStatus::disabled, RuleStatus::archived}) {
+    if (text == to_string(status)) return status;
+  }
+  return std::nullopt;
+}
+
 std::string to_string(const RuleProblem& problem) {
   std::string out = base::printable(problem.file);
   if (problem.line != 0) out += ":" + std::to_string(problem.line);

@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "detect/rule.h"
+#include "detect/rule_adjust.h"
 
 namespace daemoneye::detect {
 namespace {
@@ -17,11 +17,23 @@ bool is_rule_file(const fs::path& path) {
   return (extension == ".yaml" || extension == ".yml") && !path.filename().string().starts_with('.');
 }
 
+// As its file alone makes it.
+LoadedRule as_packaged(LoadedRule loaded) {
+  Rule& rule = loaded.rule;
+  rule.local_except.clear();
+  rule.status = std::exchange(rule.file_status, std::nullopt).value_or(rule.status);
+  rule.severity = std::exchange(rule.file_severity, std::nullopt).value_or(rule.severity);
+  rule.version = loaded.digest.substr(0, version_digits);
+  loaded.compiled = loaded.packaged;
+  return loaded;
+}
+
 class Loader {
  public:
   explicit Loader(const RuleSet* previous) {
     if (previous == nullptr) return;
-    for (const auto& rule : previous->rules) previous_[rule.rule.file].push_back(&rule);
+    for (const auto& rule : previous->rules) previous_.emplace(rule.rule.file, as_packaged(rule));
+    for (const auto& file : previous->exceptions) previous_exceptions_.emplace(file.file, &file);
   }
 
   void load_folder(const std::string& folder) {
@@ -39,15 +51,21 @@ class Loader {
     if (error) {
       broken(folder, {{folder, 0, "", "the folder cannot be read: " + error.message()}});
       // What ran from it goes on.
-      for (const auto& [file, rules] : previous_) {
-        if (fs::path(file).parent_path() == fs::path(folder)) {
-          for (const auto* rule : rules) rules_.insert_or_assign(rule->rule.id, *rule);
-        }
+      for (const auto& [file, rule] : previous_) {
+        if (fs::path(file).parent_path() == fs::path(folder)) rules_.insert_or_assign(rule.rule.id, rule);
+      }
+      for (const auto& [file, exceptions] : previous_exceptions_) {
+        if (fs::path(file).parent_path() == fs::path(folder)) exceptions_.push_back(*exceptions);
       }
       return;
     }
     std::ranges::sort(files);
-    for (const auto& file : files) load_file(file);
+    for (const auto& file : files) {
+      if (is_exception_file(file))
+        load_exceptions(file);
+      else
+        load_file(file);
+    }
   }
 
   RuleSet take() {
@@ -60,6 +78,7 @@ class Loader {
       set.rules.push_back(std::move(rule));
     }
     set.unhealthy = std::move(unhealthy_);
+    set.exceptions = std::move(exceptions_);
     return set;
   }
 
@@ -72,7 +91,7 @@ class Loader {
     }
     // An unchanged file keeps its compiled statement, and with it what was prepared from it.
     if (const auto* before = previous_of(file);
-        before != nullptr && base::to_hex(base::sha256(*text)).starts_with(before->rule.version)) {
+        before != nullptr && base::to_hex(base::sha256(*text)) == before->digest) {
       add(*before);
       return;
     }
@@ -82,6 +101,23 @@ class Loader {
       return;
     }
     add(std::move(*loaded));
+  }
+
+  void load_exceptions(const std::string& file) {
+    const auto before = previous_exceptions_.find(file);
+    const auto broken_file = [&](std::vector<RuleProblem> problems, std::string digest) {
+      UnhealthyRule unhealthy{fs::path(file).stem().string(), file, std::move(problems), false, std::move(digest)};
+      if (before != previous_exceptions_.end()) {
+        unhealthy.last_good_kept = true;
+        exceptions_.push_back(*before->second);
+      }
+      unhealthy_.push_back(std::move(unhealthy));
+    };
+    const auto text = base::read_file(file, max_rule_file_bytes);
+    if (!text) return broken_file({{file, 0, "", text.error().message}}, "");
+    auto parsed = parse_exceptions(*text, file);
+    if (!parsed) return broken_file(std::move(parsed).error(), base::to_hex(base::sha256(*text)));
+    exceptions_.push_back(std::move(*parsed));
   }
 
   void add(LoadedRule rule) {
@@ -106,21 +142,27 @@ class Loader {
 
   const LoadedRule* previous_of(const std::string& file) const {
     const auto found = previous_.find(file);
-    return found == previous_.end() ? nullptr : found->second.front();
+    return found == previous_.end() ? nullptr : &found->second;
   }
 
-  std::map<std::string, std::vector<const LoadedRule*>> previous_;  // by file
-  std::map<std::string, std::string> in_this_folder_;               // id -> file
+  std::map<std::string, LoadedRule> previous_;  // by file
+  std::map<std::string, const ExceptionFile*> previous_exceptions_;
+  std::map<std::string, std::string> in_this_folder_;  // id -> file
+  std::vector<ExceptionFile> exceptions_;
   std::map<std::string, LoadedRule> rules_;
   std::vector<UnhealthyRule> unhealthy_;
 };
 
 }  // namespace
 
-RuleSet load_rules(const std::vector<std::string>& folders, const RuleSet* previous) {
+RuleSet load_rules(const std::vector<std::string>& folders, const RuleSet* previous,
+                   const std::vector<store::RuleOverride>& overrides) {
   Loader loader(previous);
   for (const auto& folder : folders) loader.load_folder(folder);
-  return loader.take();
+  auto set = loader.take();
+  set.overrides = overrides;
+  adjust_rules(set, previous);
+  return set;
 }
 
 }  // namespace daemoneye::detect

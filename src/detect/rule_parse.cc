@@ -1,24 +1,18 @@
 // A rule file's text -> Rule. Everything wrong with it is reported at once, with its line.
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <optional>
 #include <set>
 
 #include "base/hash.h"
 #include "base/text.h"
-#include "detect/rule.h"
+#include "detect/rule_yaml.h"
 #include "event/columns.h"
 
 namespace daemoneye::detect {
 namespace {
 
-constexpr std::size_t max_id_bytes = 64;
 constexpr std::size_t max_title_bytes = 256;
 constexpr std::size_t max_description_bytes = 8 * 1024;
-constexpr std::size_t max_list_items = 100;
-constexpr std::size_t max_item_bytes = 2048;
-constexpr std::size_t version_digits = 12;
 using std::chrono::hours;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
@@ -27,19 +21,6 @@ const std::vector<std::string_view> known_keys = {"id",      "title",      "desc
                                                   "tags",    "references", "sql",         "except",        "author",
                                                   "license", "dedup",      "evaluate",    "falsepositives"};
 
-bool valid_id(std::string_view id) {
-  const auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  return !id.empty() && id.size() <= max_id_bytes && alnum(id.front()) &&
-         std::ranges::all_of(id, [&](char c) { return alnum(c) || c == '-'; });
-}
-
-std::string kind_of(const YAML::Node& node) {
-  if (node.IsMap()) return "a map";
-  if (node.IsSequence()) return "a list";
-  if (node.IsNull()) return "nothing";
-  return "'" + base::printable(node.Scalar().substr(0, 64)) + "'";
-}
-
 // Where the lines of a scalar are in the file.
 struct ScalarPlace {
   unsigned first_line = 1;      // of its text
@@ -47,9 +28,9 @@ struct ScalarPlace {
   bool literal = false;         // `|`: line n of the text is line first_line + n - 1 of the file
 };
 
-class Parser {
+class Parser : private YamlReader {
  public:
-  Parser(std::string_view text, const std::string& file) : text_(text), file_(file) {}
+  Parser(std::string_view text, const std::string& file) : YamlReader(text, file) {}
 
   std::expected<LoadedRule, std::vector<RuleProblem>> parse() {
     if (text_.size() > max_rule_file_bytes) {
@@ -58,99 +39,15 @@ class Parser {
       read(*root);
     }
     if (!problems_.empty()) {
-      // By line, and in one line as they were found. Not stable_sort: clang refuses the deprecated buffer that
-      // libstdc++ 12 takes for it.
-      for (auto at = problems_.begin(); at != problems_.end(); ++at) {
-        const auto place = std::upper_bound(problems_.begin(), at, at->line,
-                                            [](unsigned line, const RuleProblem& other) { return line < other.line; });
-        std::rotate(place, at, std::next(at));
-      }
-      return std::unexpected(std::move(problems_));
+      return std::unexpected(take_problems());
     }
     rule_.file = file_;
-    rule_.version = base::to_hex(base::sha256(text_)).substr(0, version_digits);
-    return LoadedRule{std::move(rule_), std::move(compiled_)};
+    const auto digest = base::to_hex(base::sha256(text_));
+    rule_.version = digest.substr(0, version_digits);
+    return LoadedRule{std::move(rule_), compiled_, compiled_, digest};
   }
 
  private:
-  static unsigned line_of(const YAML::Node& node) {
-    return node.Mark().is_null() ? 0 : static_cast<unsigned>(node.Mark().line + 1);
-  }
-  void problem(unsigned line, std::string key, std::string message) {
-    problems_.push_back({file_, line, std::move(key), std::move(message)});
-  }
-
-  std::optional<YAML::Node> load() {
-    try {
-      auto documents = YAML::LoadAll(std::string(text_));
-      if (documents.size() != 1 || !documents.front().IsMap()) {
-        problem(1, "",
-                documents.size() > 1 ? "more than one YAML document; one rule a file" : "not a YAML map of keys");
-        return std::nullopt;
-      }
-      return documents.front();
-    } catch (const YAML::Exception& error) {
-      problem(error.mark.is_null() ? 0 : static_cast<unsigned>(error.mark.line + 1), "", "not YAML: " + error.msg);
-      return std::nullopt;
-    }
-  }
-
-  // The map's entries by name; unknown and repeated keys are problems.
-  std::vector<std::pair<std::string, YAML::Node>> entries(const YAML::Node& map, const std::string& prefix,
-                                                          const std::vector<std::string_view>& known) {
-    std::vector<std::pair<std::string, YAML::Node>> out;
-    std::set<std::string> seen;
-    for (const auto& entry : map) {
-      if (!entry.first.IsScalar()) {
-        problem(line_of(entry.first), prefix, "a key must be a word");
-        continue;
-      }
-      const std::string name = entry.first.Scalar();
-      const std::string shown = prefix + base::printable(name.substr(0, 64));
-      if (!seen.insert(name).second) {
-        problem(line_of(entry.first), shown, "given twice");
-      } else if (std::ranges::find(known, name) == known.end()) {
-        const auto near = base::nearest(name, known);
-        std::string allowed;
-        for (const auto key : known) allowed += (allowed.empty() ? "" : ", ") + std::string(key);
-        problem(
-            line_of(entry.first), shown,
-            near.empty() ? "unknown key; allowed: " + allowed : "unknown key; did you mean " + std::string(near) + "?");
-      } else {
-        out.emplace_back(name, entry.second);
-      }
-    }
-    return out;
-  }
-
-  std::optional<std::string> text(const std::string& key, const YAML::Node& node, std::size_t max_bytes) {
-    if (!node.IsScalar() || base::trim(node.Scalar()).empty()) {
-      problem(line_of(node), key, "found " + kind_of(node) + "; allowed: a text");
-      return std::nullopt;
-    }
-    if (node.Scalar().size() > max_bytes) {
-      problem(line_of(node), key, "longer than " + std::to_string(max_bytes) + " bytes");
-      return std::nullopt;
-    }
-    return node.Scalar();
-  }
-
-  std::vector<std::string> list(const std::string& key, const YAML::Node& node) {
-    std::vector<std::string> items;
-    if (!node.IsSequence()) {
-      problem(line_of(node), key, "found " + kind_of(node) + "; allowed: a list of texts");
-      return items;
-    }
-    if (node.size() > max_list_items) {
-      problem(line_of(node), key, "more than " + std::to_string(max_list_items) + " items");
-      return items;
-    }
-    for (const auto& item : node) {
-      if (auto value = text(key, item, max_item_bytes)) items.push_back(std::move(*value));
-    }
-    return items;
-  }
-
   std::optional<nanoseconds> duration(const std::string& key, const YAML::Node& node, nanoseconds least,
                                       nanoseconds most, std::string_view allowed) {
     const auto value = node.IsScalar() ? base::parse_duration(node.Scalar()) : fail(Errc::invalid_input, "");
@@ -186,7 +83,7 @@ class Parser {
       if (auto value = text(name, node, max_bytes)) into = std::move(*value);
     };
     if (name == "id") {
-      if (node.IsScalar() && valid_id(node.Scalar()))
+      if (node.IsScalar() && valid_rule_id(node.Scalar()))
         rule_.id = node.Scalar();
       else
         problem(line_of(node), name,
@@ -226,11 +123,9 @@ class Parser {
   }
 
   void read_status(const YAML::Node& node) {
-    for (const auto status : {RuleStatus::draft, RuleStatus::active, RuleStatus::disabled, RuleStatus::archived}) {
-      if (node.IsScalar() && node.Scalar() == to_string(status)) {
-        rule_.status = status;
-        return;
-      }
+    if (const auto status = node.IsScalar() ? parse_rule_status(node.Scalar()) : std::nullopt) {
+      rule_.status = *status;
+      return;
     }
     problem(line_of(node), "status", "found " + kind_of(node) + "; allowed: draft, active, disabled, archived");
   }
@@ -372,12 +267,9 @@ class Parser {
     }
   }
 
-  const std::string_view text_;
-  const std::string& file_;
   Rule rule_;
   std::shared_ptr<const sql::Compiled> compiled_;
   unsigned except_line_ = 0;
-  std::vector<RuleProblem> problems_;
 };
 
 }  // namespace

@@ -276,6 +276,120 @@ TEST_F(LoadRules, AnUnchangedFileKeepsItsCompiledStatement) {
   EXPECT_NE(before.rules[1].compiled, after.rules[1].compiled);
 }
 
+constexpr const char* excused = R"(exceptions:
+  - rule: x
+    except:
+      - name = 'backup'
+      - nosuch = 1
+    reason: the nightly backup
+  - rule: gone
+    except: [name = 'a']
+)";
+
+TEST_F(LoadRules, ExceptionsLieApartFromTheirRules) {
+  write("a/x.yaml", rule("x"));
+  const auto plain = load();
+  write("b/local.exceptions.yaml", "exceptions:\n  - rule: x\n    except: [name = 'backup']\n");
+  write("b/more.exceptions.yml", "exceptions: [{rule: x, except: [name = 'other']}]\n");
+  const auto set = load(&plain);
+  ASSERT_EQ(set.rules.size(), 1U);
+  EXPECT_TRUE(set.unhealthy.empty());
+  const auto& loaded = set.rules.front();
+  EXPECT_EQ(loaded.rule.local_except, (std::vector<std::string>{"name = 'backup'", "name = 'other'"}));
+  EXPECT_NE(loaded.compiled->sql().find("'backup'"), std::string::npos) << loaded.compiled->sql();
+  EXPECT_NE(loaded.rule.version, plain.rules.front().rule.version) << "so that the change is seen";
+  // The package is updated: the exceptions stay.
+  write("a/x.yaml", rule("x", "updated"));
+  const auto updated = load(&set);
+  EXPECT_EQ(titles(updated), std::vector<std::string>{"x=updated"});
+  EXPECT_EQ(updated.rules.front().rule.local_except.size(), 2U);
+  const auto same = load(&updated);
+  EXPECT_EQ(same.rules.front().compiled, updated.rules.front().compiled) << "nothing is compiled again";
+  std::filesystem::remove(root_ + "/b/local.exceptions.yaml");
+  std::filesystem::remove(root_ + "/b/more.exceptions.yml");
+  const auto without_any = load(&same);
+  EXPECT_EQ(without_any.rules.front().compiled->sql(), plain.rules.front().compiled->sql());
+}
+
+TEST_F(LoadRules, AnExceptionThatDoesNotFitIsNamedAndLeftOut) {
+  write("a/x.yaml", rule("x"));
+  write("b/local.exceptions.yaml", excused);
+  const auto set = load();
+  EXPECT_EQ(set.rules.front().rule.local_except, std::vector<std::string>{"name = 'backup'"});
+  ASSERT_EQ(set.unhealthy.size(), 1U);
+  EXPECT_EQ(set.unhealthy[0].id, "local.exceptions");
+  ASSERT_EQ(set.unhealthy[0].problems.size(), 2U);
+  EXPECT_EQ(to_string(set.unhealthy[0].problems[0]),
+            root_ + "/b/local.exceptions.yaml:8: exceptions[1].rule: there is no rule 'gone'");
+  const auto text = to_string(set.unhealthy[0].problems[1]);
+  EXPECT_TRUE(text.starts_with(root_ + "/b/local.exceptions.yaml:4: exceptions[0].except[1]: ")) << text;
+  EXPECT_TRUE(text.ends_with("; rule x runs without it")) << text;
+}
+
+TEST_F(LoadRules, ABrokenExceptionsFileKeepsItsLastGoodVersion) {
+  write("a/x.yaml", rule("x"));
+  write("b/local.exceptions.yaml", "exceptions: [{rule: x, except: [name = 'backup']}]\n");
+  const auto good = load();
+  write("b/local.exceptions.yaml", "exceptions: [{rule: x\n");
+  const auto broken = load(&good);
+  EXPECT_EQ(broken.rules.front().rule.local_except.size(), 1U);
+  ASSERT_EQ(broken.unhealthy.size(), 1U);
+  EXPECT_TRUE(broken.unhealthy[0].last_good_kept);
+  EXPECT_EQ(load(&broken).rules.front().rule.local_except.size(), 1U);
+}
+
+TEST(ParseExceptions, NamesEveryMistake) {
+  const auto problems = [](const std::string& yaml) {
+    std::vector<std::string> texts;
+    const auto parsed = parse_exceptions(yaml, "e.yaml");
+    if (parsed) return texts;
+    for (const auto& problem : parsed.error()) texts.push_back(to_string(problem));
+    return texts;
+  };
+  EXPECT_EQ(problems("exception: []\n").front(), "e.yaml:1: exception: unknown key; did you mean exceptions?");
+  EXPECT_EQ(problems("{}\n"),
+            std::vector<std::string>{"e.yaml:1: exceptions: missing; a list of maps with rule and except"});
+  EXPECT_EQ(problems("exceptions:\n  - rule: Bad Id\n    reasn: x\n"),
+            (std::vector<std::string>{"e.yaml:2: exceptions[0].rule: found 'Bad Id'; allowed: a rule's id",
+                                      "e.yaml:2: exceptions[0].except: missing; a list of SQL conditions",
+                                      "e.yaml:3: exceptions[0].reasn: unknown key; did you mean reason?"}));
+  EXPECT_TRUE(problems("exceptions: []\n").empty());
+}
+
+TEST_F(LoadRules, OverridesWinOverFilesAndSurviveTheirUpdates) {
+  write("a/x.yaml", rule("x"));
+  write("a/y.yaml", rule("y") + "status: disabled\n");
+  store::RuleOverride off, on, loud;
+  off.rule_id = "x";
+  off.status = "disabled";
+  off.severity = store::Severity::critical;
+  on.rule_id = "y";
+  on.status = "active";
+  loud.rule_id = "nobody";
+  loud.severity = store::Severity::high;
+  const std::vector<store::RuleOverride> overrides = {loud, off, on};
+  const auto load_with = [&](const RuleSet* previous, const std::vector<store::RuleOverride>& these) {
+    return load_rules({root_ + "/a"}, previous, these);
+  };
+  const auto set = load_with(nullptr, overrides);
+  ASSERT_EQ(set.rules.size(), 2U);
+  EXPECT_EQ(set.rules[0].rule.status, RuleStatus::disabled);
+  EXPECT_EQ(set.rules[0].rule.severity, store::Severity::critical);
+  EXPECT_EQ(set.rules[0].rule.file_status, RuleStatus::active);
+  EXPECT_EQ(set.rules[0].rule.file_severity, store::Severity::low);
+  EXPECT_EQ(set.rules[1].rule.status, RuleStatus::active);
+  EXPECT_TRUE(set.unhealthy.empty()) << "an override of a rule that is not there waits for it";
+  write("a/x.yaml", rule("x", "updated"));
+  const auto updated = load_with(&set, overrides);
+  EXPECT_EQ(updated.rules[0].rule.title, "updated");
+  EXPECT_EQ(updated.rules[0].rule.status, RuleStatus::disabled);
+  const auto again = load_with(&updated, {});
+  EXPECT_EQ(again.rules[0].rule.status, RuleStatus::active);
+  EXPECT_EQ(again.rules[0].rule.severity, store::Severity::low);
+  EXPECT_EQ(again.rules[0].compiled, updated.rules[0].compiled);
+  EXPECT_NE(again.rules[0].rule.version, updated.rules[0].rule.version);
+}
+
 TEST_F(LoadRules, TheBundledRulesAreAllGood) {
   const auto set = load_rules({std::string(DAEMONEYE_SOURCE_DIR) + "/rules"});
   for (const auto& broken : set.unhealthy) {

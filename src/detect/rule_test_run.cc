@@ -29,29 +29,32 @@ bool uses_now(const LoadedRule& rule) {
 // Adds up runs; counts rows and stops at the limit.
 class Total {
  public:
-  Total(const sql::RunOptions& options, const std::function<bool(const sql::Row&)>& each)
+  Total(const sql::RunOptions& options, const std::function<bool(const sql::Row&, Timestamp)>& each)
       : options_(options), each_(each), begin_(base::SteadyClock::now()) {}
 
-  bool row(const sql::Row& row) {
+  bool row(const sql::Row& row, Timestamp moment) {
     if (ended_) return false;
-    if (options_.row_limit != 0 && stats_.rows == options_.row_limit) {
-      stats_.more = true;
+    if (options_.row_limit != 0 && stats_.run.rows == options_.row_limit) {
+      stats_.run.more = true;
       ended_ = true;
       return false;
     }
-    ++stats_.rows;
-    ended_ = !each_(row);
+    ++stats_.run.rows;
+    ended_ = !each_(row, moment);
     return !ended_;
   }
+  void shown(std::size_t events) { stats_.events += events; }
+  void ran() { ++stats_.runs; }
   void add(const sql::RunStats& run) {
+    stats_.evaluating += run.elapsed;
     for (const auto& reason : run.completeness.reasons) {
-      auto& reasons = stats_.completeness.reasons;
+      auto& reasons = stats_.run.completeness.reasons;
       if (std::ranges::find(reasons, reason) == reasons.end()) reasons.push_back(reason);
     }
-    stats_.scan.blocks_read += run.scan.blocks_read;
-    stats_.scan.blocks_skipped += run.scan.blocks_skipped;
-    stats_.scan.tail_batches_read += run.scan.tail_batches_read;
-    stats_.scan.rows += run.scan.rows;
+    stats_.run.scan.blocks_read += run.scan.blocks_read;
+    stats_.run.scan.blocks_skipped += run.scan.blocks_skipped;
+    stats_.run.scan.tail_batches_read += run.scan.tail_batches_read;
+    stats_.run.scan.rows += run.scan.rows;
   }
   [[nodiscard]] bool ended() const { return ended_; }
   Result<void> check() const {
@@ -59,16 +62,16 @@ class Total {
     if (options_.deadline.expired()) return fail(Errc::timeout, "the rule's test ran out of time; narrow its range");
     return {};
   }
-  sql::RunStats finish() {
-    stats_.elapsed = base::SteadyClock::now() - begin_;
+  TestStats finish() {
+    stats_.run.elapsed = base::SteadyClock::now() - begin_;
     return std::move(stats_);
   }
 
  private:
   const sql::RunOptions& options_;
-  const std::function<bool(const sql::Row&)>& each_;
+  const std::function<bool(const sql::Row&, Timestamp)>& each_;
   const base::SteadyClock::time_point begin_;
-  sql::RunStats stats_;
+  TestStats stats_;
   bool ended_ = false;
 };
 
@@ -80,8 +83,11 @@ Result<void> show(sql::Connection& connection, const LoadedRule& rule, const std
   run.deadline = options.deadline;
   run.stop = options.stop;
   run.now = now;
-  auto stats =
-      connection.run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId) { return total.row(row); });
+  total.shown(rows.size());
+  auto stats = connection.run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
+    const auto found = std::ranges::lower_bound(rows, driving, {}, &sql::DrivingRow::event_id);
+    return total.row(row, found != rows.end() && found->event_id == driving ? found->event->time : now);
+  });
   connection.end_stream();
   if (!stats) return std::unexpected(std::move(stats).error());
   total.add(*stats);
@@ -137,7 +143,9 @@ Result<void> test_scheduled(sql::Connection& connection, const LoadedRule& rule,
     run.stop = options.stop;
     run.now = Timestamp{now};
     run.history = {Timestamp{now - window}, Timestamp{now}};
-    DE_TRY(const auto stats, connection.run(*rule.compiled, run, [&](const sql::Row& row) { return total.row(row); }));
+    total.ran();
+    DE_TRY(const auto stats,
+           connection.run(*rule.compiled, run, [&](const sql::Row& row) { return total.row(row, Timestamp{now}); }));
     total.add(stats);
     if (now >= to) break;
   }
@@ -146,8 +154,9 @@ Result<void> test_scheduled(sql::Connection& connection, const LoadedRule& rule,
 
 }  // namespace
 
-Result<sql::RunStats> test_rule(sql::Connection& connection, const LoadedRule& rule, const event::TimeRange& range,
-                                const sql::RunOptions& options, const std::function<bool(const sql::Row&)>& each) {
+Result<TestStats> test_rule(sql::Connection& connection, const LoadedRule& rule, const event::TimeRange& range,
+                            const sql::RunOptions& options,
+                            const std::function<bool(const sql::Row&, Timestamp)>& each) {
   Total total(options, each);
   if (rule.rule.evaluate)
     DE_CHECK(test_scheduled(connection, rule, range, options, total));
@@ -156,7 +165,7 @@ Result<sql::RunStats> test_rule(sql::Connection& connection, const LoadedRule& r
   auto stats = total.finish();
   DE_TRY(auto history, connection.reader().completeness(range, base::wall_now()));
   for (auto& reason : history.reasons) {
-    auto& reasons = stats.completeness.reasons;
+    auto& reasons = stats.run.completeness.reasons;
     if (std::ranges::find(reasons, reason) == reasons.end()) reasons.push_back(std::move(reason));
   }
   connection.forget(*rule.compiled);

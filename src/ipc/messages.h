@@ -98,6 +98,9 @@ enum class RequestKind : std::uint32_t {
   dead_letters = 35,
   follow_alerts =
       36,  // {"after":ROW,"wait_ms":N} -> {"last":ROW}, as soon as it is another, at the latest after wait_ms
+  // Rules, without their files; root or daemoneye-admin. {"do":"enable"|"disable"|"severity"|"reset","rules":[ids],
+  // "severity":WORD,"note":…} -> {"changed":[{"rule_id":…,"from":…,"to":…}],"refused":[{"rule_id":…,"why":…}]}
+  change_rules = 41,
 };
 std::string_view to_string(RequestKind kind);
 

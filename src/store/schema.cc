@@ -86,6 +86,12 @@ CREATE TABLE alert_changes(
   from_status TEXT NOT NULL, to_status TEXT NOT NULL, note TEXT);
 CREATE INDEX alert_changes_alert ON alert_changes(alert_id);
 )sql",
+      // What operators have changed of rules without editing their files.
+      R"sql(
+CREATE TABLE rule_overrides(
+  rule_id TEXT PRIMARY KEY, status TEXT, severity TEXT, actor TEXT NOT NULL, time INTEGER NOT NULL, note TEXT)
+  WITHOUT ROWID;
+)sql",
   };
   return steps;
 }
