@@ -87,9 +87,10 @@ Result<void> Agent::start() {
     });
   };
   DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
-  rule_admin_ = std::make_unique<RuleAdmin>(
-      *engine_, *writer_, settings.database.path,
-      [this](const std::string& action, const std::string& payload) { audit(action, payload); });
+  rule_admin_ = std::make_unique<RuleAdmin>(*engine_, *writer_, settings.database.path,
+                                            [this](const std::string& action, const std::string& payload) {
+                                              return audit(action, payload) && collector_->audit_durable();
+                                            });
 
   const auto state_folder = settings.database.path.substr(0, settings.database.path.rfind('/'));
   collector_ = std::make_unique<CollectorPeer>(

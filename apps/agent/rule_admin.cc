@@ -88,7 +88,10 @@ Result<std::string> RuleAdmin::change(uid_t by, const std::string& payload, Repl
     wanted.push_back(std::move(one));
   }
   if (!refused.empty()) return dump({{"changed", json::array()}, {"refused", std::move(refused)}});
-  audit_("rule_override", dump({{"by_uid", by}, {"changed", changed}, {"note", change.note}}));
+  if (!audit_("rule_override", dump({{"by_uid", by}, {"changed", changed}, {"note", change.note}}))) {
+    return fail(Errc::unavailable,
+                "it could not be kept for the audit ledger, so it was not done: see audit_requests in `health`");
+  }
   writer_.change(
       [wanted = std::move(wanted)](db::StatementCache& statements) -> Result<void> {
         for (const auto& one : wanted) DE_CHECK(store::write_rule_override(statements, one));

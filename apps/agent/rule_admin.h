@@ -15,7 +15,8 @@ namespace daemoneye::apps {
 class RuleAdmin {
  public:
   using Reply = std::function<void(Result<std::string>)>;  // once; from any thread
-  using Audit = std::function<void(const std::string& action, const std::string& payload)>;
+  // False: it could not be kept for the ledger, and then nothing is changed.
+  using Audit = std::function<bool(const std::string& action, const std::string& payload)>;
   // `engine` and `writer` outlive this.
   RuleAdmin(detect::Engine& engine, store::Writer& writer, std::string store_path, Audit audit);
 

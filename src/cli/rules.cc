@@ -1,4 +1,4 @@
-// rules list, show, validate: what watches, and whether it is healthy.
+// rules list and validate: what watches, and whether it is healthy.
 #include "cli/rules.h"
 
 #include <CLI/CLI.hpp>
@@ -7,7 +7,6 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "cli/explain.h"
 #include "detect/engine.h"
 #include "detect/rule.h"
 
@@ -44,45 +43,6 @@ Outcome<Exit> list_rules(Invocation& invocation) {
   if (!no_store || !invocation.options().database.empty()) return listed;
   invocation.err() << "notice: read from the rule folders: " << listed.error().message << '\n';
   return list_from_folders(invocation);
-}
-
-Outcome<Exit> show_rule(const std::string& name, Invocation& invocation) {
-  CLI_TRY(const auto loaded, find_rule(name, invocation));
-  const auto& rule = loaded.rule;
-  const auto text = [](const std::string& value) -> event::Value {
-    if (value.empty()) return std::monostate{};
-    return value;
-  };
-  const auto stream = rule.evaluate ? "scheduled" : "stream";
-  const auto given = hints_of(loaded);
-  const std::string hints = given.empty()                          ? std::string()
-                            : invocation.format() == Format::table ? hints_text(given)
-                                                                   : hints_json(given);
-  write_record(invocation, {{"rule_id"},        {"title"},  {"description"},  {"severity"},      {"status"},
-                            {"kind"},           {"tags"},   {"references"},   {"author"},        {"license"},
-                            {"falsepositives"}, {"except"}, {"local_except"}, {"file_severity"}, {"file_status"},
-                            {"dedup_by"},       {"file"},   {"version"},      {"hints"},         {"sql"}},
-               {text(rule.id),
-                text(rule.title),
-                text(rule.description),
-                std::string(to_string(rule.severity)),
-                std::string(to_string(rule.status)),
-                std::string(stream),
-                text(joined(rule.tags)),
-                text(joined(rule.references)),
-                text(rule.author),
-                text(rule.license),
-                text(joined(rule.falsepositives)),
-                text(joined(rule.except)),
-                text(joined(rule.local_except)),
-                text(rule.file_severity ? std::string(to_string(*rule.file_severity)) : ""),
-                text(rule.file_status ? std::string(to_string(*rule.file_status)) : ""),
-                text(joined(rule.dedup_by)),
-                text(rule.file),
-                text(rule.version),
-                text(hints),
-                text(rule.sql)});
-  return Exit::done;
 }
 
 Outcome<Exit> validate_rules(const std::vector<std::string>& paths, Invocation& invocation) {
@@ -142,11 +102,7 @@ void add_rules(CLI::App& app, Action& chosen) {
   rules->require_subcommand(1);
   add_verb(*rules, "list", "List the rules and their state")->callback([&chosen] { chosen = list_rules; });
 
-  auto* show = add_verb(*rules, "show", "Show one rule");
-  const auto shown = std::make_shared<std::string>();  // shared: the parser fills what the action reads
-  show->add_option("RULE", *shown, "A rule's id, or a file")->required();
-  show->callback(
-      [shown, &chosen] { chosen = [shown](Invocation& invocation) { return show_rule(*shown, invocation); }; });
+  add_rule_show(*rules, chosen);
 
   auto* validate = add_verb(*rules, "validate", "Check rule files, without agent and store");
   const auto paths = std::make_shared<std::vector<std::string>>();

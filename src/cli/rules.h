@@ -10,6 +10,7 @@
 namespace daemoneye::cli {
 
 void add_rule_changes(CLI::App& rules, Action& chosen);  // enable, disable, severity, reset, delete
+void add_rule_show(CLI::App& rules, Action& chosen);     // show
 void add_rule_test(CLI::App& rules, Action& chosen);     // test
 
 void add_rule_transfer(CLI::App& rules, Action& chosen);  // import, export

@@ -65,9 +65,9 @@ std::expected<LoadedRule, std::vector<RuleProblem>> compile_rule(std::string_vie
 
 struct LoadedRule {
   Rule rule;
-  std::shared_ptr<const sql::Compiled> compiled;  // shared: a reload may drop it while it is being evaluated
-  std::shared_ptr<const sql::Compiled> packaged;  // without the local exceptions; the same one when there are none
-  std::string digest;                             // of the file, SHA-256 in hexadecimal
+  std::shared_ptr<const sql::Compiled> compiled;       // shared: a reload may drop it while it is being evaluated
+  std::shared_ptr<const sql::Compiled> packaged = {};  // without the local exceptions; the same one when there are none
+  std::string digest = {};                             // of the file, SHA-256 in hexadecimal
 };
 
 // A file NAME.exceptions.yaml in a rule folder: conditions that excuse rows of rules that are not edited for it.

@@ -258,7 +258,7 @@ class RowMaker {
     if (row.empty()) return row;
     auto at = std::next(row.begin(), static_cast<long>(random_() % row.size()));
     std::string& text = at->second;
-    const bool number = at->first == "ProcessId" || at->first == "ParentProcessId";
+    const bool number = at->first.ends_with("Id");
     switch (random_() % 6) {
       case 0: row.erase(at); break;
       case 1: text = number ? "1" : ""; break;

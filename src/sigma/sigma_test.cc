@@ -92,6 +92,7 @@ class Rows {
       if (field == "ParentImage") event.parent_executable_path = value;
       if (field == "ParentCommandLine") event.parent_command_line = value;
       if (field == "ProcessId") event.process.key.pid = static_cast<event::Pid>(std::stol(value));
+      if (field == "LogonId") event.process.uid = static_cast<std::uint32_t>(std::stoul(value));
       if (field == "ParentProcessId") event.process.ppid = static_cast<event::Pid>(std::stol(value));
     }
     return event;
@@ -112,13 +113,14 @@ Fields fields_of(const YAML::Node& map) {
 
 // Whether the rule asks for the pid itself; without that each row has one that no rule asks for.
 bool usable(const Fields& row) {
-  for (const char* field : {"ProcessId", "ParentProcessId"}) {
+  for (const char* field : {"ProcessId", "ParentProcessId", "LogonId"}) {
     const auto found = row.find(field);
     if (found == row.end()) continue;
     std::uint32_t value = 0;
     const auto& text = found->second;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() || value == 0 || value > 4'000'000) return false;
+    if (error != std::errc() || end != text.data() + text.size() || value > 4'000'000) return false;
+    if (value == 0 && std::string_view(field) != "LogonId") return false;
   }
   for (const auto& [field, value] : row) {
     if (value.find('\0') != std::string::npos) return false;

@@ -1,5 +1,6 @@
 """Rules: changed by operators without their files, excused by exceptions, imported, tried on history."""
 
+import hashlib
 import json
 import os
 
@@ -96,3 +97,153 @@ def scenario_rules_are_excused_by_a_file_of_their_own():
         check(health["state"] == "degraded" and "exceptions[0].except[0]" in health["reason"], f"{health}")
         pid = exact_arguments("true", f"{marker}-quiet-again", executable="/bin/true")
         wait_for("an alert again", lambda: alert_of(instance, pid, "marked"))
+
+
+SIGMA = """title: Marked by Sigma
+id: 5F0E1C1A-0000-4000-8000-000000000001
+status: test
+author: Somebody
+logsource:
+    product: linux
+    category: process_creation
+detection:
+    selection:
+        Image|endswith: '/TRUE'
+        CommandLine|contains: '{marker}'
+    filter_main:
+        CommandLine|endswith: '-quiet'
+    condition: selection and not 1 of filter_*
+level: high
+"""
+
+LOOKS_AHEAD = """title: Looks ahead
+id: 5f0e1c1a-0000-4000-8000-000000000002
+logsource: {product: linux, category: process_creation}
+detection: {s: {CommandLine|re: 'a(?=b)'}, condition: s}
+"""
+
+
+def digests(folder):
+    """Of every file below, so that a change of any is seen."""
+    found = {}
+    for base, _, files in os.walk(folder):
+        for name in files:
+            with open(os.path.join(base, name), "rb") as file:
+                found[os.path.join(base, name)] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def scenario_rules_sigma_rules_are_imported_and_fire():
+    """A dry run writes nothing; what is refused is told with its reason; what comes over raises alerts at once."""
+    marker = f"sigma-{os.getpid()}"
+    with daemon(rules={}, settings={"app.scan_interval_ms": 1000}) as instance:
+        folder = os.path.join(instance.folder, "sigma", "deep")
+        os.makedirs(folder)
+        write(os.path.join(folder, "a.yml"), SIGMA.format(marker=marker))
+        write(os.path.join(folder, "b.yml"), LOOKS_AHEAD)
+        write(os.path.join(folder, "notes.txt"), "not a rule")
+        instance.start()
+        source = os.path.dirname(folder)
+        before = digests(instance.rules)
+        dry = instance.cli("--format", "json", "rules", "import", "--sigma", source, "--dry-run")
+        summary = dry.json()
+        check(dry.code == 3 and summary["dry_run"], f"some are refused: {dry.code} {dry.err}")
+        check([one["id"] for one in summary["imported"]] == ["5f0e1c1a-0000-4000-8000-000000000001"], f"{summary}")
+        refused = summary["refused"][0]
+        check(refused["file"].endswith("b.yml") and refused["id"].endswith("2") and "look-around" in refused["reason"],
+              f"{refused}")
+        check(digests(instance.rules) == before, "a dry run writes nothing")
+
+        instance.cli("rules", "import", "--sigma", source)
+        rule = "5f0e1c1a-0000-4000-8000-000000000001"
+        wait_for("the rule", lambda: rule_row(instance, rule))
+        quiet = exact_arguments("true", f"{marker}-quiet", executable="/bin/true")
+        loud = exact_arguments("true", f"{marker}-loud", executable="/bin/true")
+        alert = wait_for("its alert", lambda: alert_of(instance, loud, rule))
+        check(alert == [{"severity": "high", "title": "Marked by Sigma"}], f"{alert}")
+        check(not alert_of(instance, quiet, rule), "the filter holds")
+        again = instance.cli("rules", "import", "--sigma", os.path.join(folder, "a.yml"))
+        check(again.code == 0, f"the same again changes nothing: {again.err}")
+        write(os.path.join(folder, "a.yml"), SIGMA.format(marker=marker).replace("level: high", "level: low"))
+        other = instance.cli("rules", "import", "--sigma", os.path.join(folder, "a.yml"))
+        check(other.code == 2 and "--replace" in other.out, f"another one is not written over it: {other.out}")
+        check(instance.cli("rules", "import", "--sigma", "--replace", os.path.join(folder, "a.yml")).code == 0, "asked to")
+        wait_for("the other severity", lambda: rule_row(instance, rule)["severity"] == "low")
+
+
+def scenario_rules_are_created_moved_and_tried_on_history():
+    """create from flags and from answers, export and import, show, and test over the store and over a recording,
+    which writes nothing."""
+    marker = f"made-{os.getpid()}"
+    sql = (f"SELECT e.process_key, e.pid, e.name, e.command_line FROM process_events e WHERE e.kind = 'exec' "
+           f"AND e.name = 'true' AND e.command_line LIKE '%{marker}%'")
+    with daemon(rules={}, settings={"app.scan_interval_ms": 1000}) as instance:
+        instance.start()
+        pids = [exact_arguments("true", f"{marker}-{number}", executable="/bin/true") for number in range(3)]
+        wait_for("the events", lambda: len(instance.query(
+            f"SELECT pid FROM process_events WHERE kind = 'exec' AND command_line LIKE '%{marker}%'")) == 3)
+
+        flags = ["rules", "create", "--id", "made", "--title", "{{name}} was marked", "--tag", "test.made", "--sql", sql,
+                 "--dedup-by", "process_key", "--dedup-for", "10m", "--status", "draft"]
+        dry = instance.cli(*flags, "--dry-run")
+        check(dry.code == 0 and "id: made" in dry.out and not os.listdir(instance.rules), f"{dry.out}{dry.err}")
+        check(instance.cli(*flags).code == 0, "written")
+        check(instance.cli(*flags).code == 2, "not written over")
+        wrong = instance.cli("rules", "create", "--id", "wrong", "--title", "x", "--sql", "SELECT nam FROM processes")
+        check(wrong.code == 2 and "did you mean name?" in wrong.err, wrong.err)
+        lacking = instance.cli("rules", "create", "--id", "wrong")
+        check(lacking.code == 2 and "--interactive" in lacking.err, lacking.err)
+        answers = f"Bad Id\nasked\nAsked for\nhigh\n\nSELECT nam FROM processes;\n{sql};\ny\n"
+        asked = instance.cli("rules", "create", "--interactive", stdin=answers)
+        check(asked.code == 0 and "did you mean name?" in asked.err, f"{asked.code} {asked.err}")
+        with open(os.path.join(instance.rules, "asked.yaml"), encoding="utf-8") as file:
+            check("severity: high" in file.read(), "as it was answered")
+
+        shown = instance.cli("--format", "json", "rules", "show", "made").json()["rows"][0]
+        check(shown["kind"] == "stream" and "true" in shown["literals"] and "kind" in shown["push_down"]
+              and "SELECT" in shown["derived_sql"], f"{shown}")
+        wait_for("its statistics", lambda: "evaluation_seconds_count" in (instance.cli(
+            "--format", "json", "rules", "show", "asked").json()["rows"][0]["statistics"] or ""))
+
+        tested = instance.cli("rules", "test", "made")
+        check(tested.code in (0, 3) and all(str(pid) in tested.out for pid in pids), f"{tested.out}{tested.err}")
+        check("3 rows would have matched" in tested.err and "estimated cost" in tested.err, tested.err)
+        summary = instance.cli("--format", "json", "rules", "test", "made", "--summary").json()["rows"][0]
+        check(summary["matches"] == 3 and sum(json.loads(summary["days"]).values()) == 3 and summary["events"] >= 3,
+              f"{summary}")
+        check(instance.cli("--format", "json", "rules", "test", "made", "--since", "2020-01-01T00:00:00Z", "--until",
+                           "2020-01-02T00:00:00Z").json()["rows"] == [], "nothing in another window")
+        check(not instance.query("SELECT alert_id FROM alerts WHERE rule_id = 'made'"), "a draft and a test raise nothing")
+
+        out = os.path.join(instance.folder, "exported.yaml")
+        exported = instance.cli("rules", "export", "made", "asked")
+        check(exported.code == 0 and exported.out.count("\n---\n") == 1, exported.out)
+        write(out, exported.out)
+        elsewhere = os.path.join(instance.folder, "elsewhere")
+        check(instance.cli("rules", "import", out, "--into", elsewhere).code == 0, "both come back")
+        for name in ("made.yaml", "asked.yaml"):
+            with open(os.path.join(elsewhere, name), encoding="utf-8") as new, \
+                    open(os.path.join(instance.rules, name), encoding="utf-8") as old:
+                check(new.read() == old.read(), f"{name} is as it was")
+        check(instance.cli("rules", "delete", "made", "--yes").code == 0, "deleted")
+        check(not os.path.exists(os.path.join(instance.rules, "made.yaml")), "its file is gone")
+
+        recording = write(os.path.join(instance.folder, "events.jsonl"), "".join(
+            json.dumps({"time": f"2026-01-0{day}T12:00:00Z", "kind": "exec", "pid": 100 + day, "name": "true",
+                        "arguments": ["true", marker]}) + "\n" for day in (1, 1, 2)))
+        database = os.path.join(instance.folder, "imported.redb")
+        imported = instance.cli("import", recording, "--into", database)
+        check(imported.code == 0, imported.err)
+        content = lambda: {name: digest for name, digest in digests(instance.folder).items()  # noqa: E731
+                           if "imported.redb" in name and not name.endswith("-shm")}
+        before = content()
+        file = os.path.join(elsewhere, "made.yaml")
+        summary = instance.cli("--format", "json", "--db", database, "rules", "test", file, "--summary").json()["rows"][0]
+        check(json.loads(summary["days"]) == {"2026-01-01": 2, "2026-01-02": 1}, f"{summary}")
+        check(before and content() == before, f"a test writes nothing: {before} {content()}")
