@@ -3,6 +3,7 @@
 #include <istream>
 #include <iterator>
 #include <ostream>
+#include <utility>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -17,7 +18,7 @@ struct Draft {
   std::string id, title, severity, status = "active", description, author, sql, every, window, dedup_for;
   std::vector<std::string> tags, references, falsepositives, except, dedup_by;
   std::string into;
-  bool dry_run = false, interactive = false, yes = false, replace = false;
+  bool dry_run = false, interactive = false, yes = false, replace = false, description_asked = false;
 };
 
 std::string yaml_of(const Draft& draft) {
@@ -74,14 +75,15 @@ Outcome<bool> ask_missing(Draft& draft, Invocation& invocation) {
   const auto fill = [&](std::string& into, const std::string& what, const std::string& usual) -> Outcome<bool> {
     while (into.empty()) {
       CLI_TRY(into, ask(what, usual, invocation));
-      if (into.empty() && usual.empty() && what.ends_with("(may be empty)")) return true;
     }
     return true;
   };
   CLI_TRY([[maybe_unused]] bool done, fill(draft.id, "id (a-z, 0-9, -)", ""));
   CLI_TRY(done, fill(draft.title, "title, with {{column}} for a value of the row", ""));
   CLI_TRY(done, fill(draft.severity, "severity (low, medium, high, critical)", "medium"));
-  CLI_TRY(done, fill(draft.description, "description (may be empty)", ""));
+  if (draft.description.empty() && !std::exchange(draft.description_asked, true)) {
+    CLI_TRY(draft.description, ask("description (may be empty)", "", invocation));
+  }
   if (draft.sql.empty()) {
     CLI_TRY(draft.sql, ask_sql(invocation));
   }
@@ -94,7 +96,10 @@ void forget_wrong(Draft& draft, const std::vector<detect::RuleProblem>& problems
     if (problem.key == "id") draft.id.clear();
     if (problem.key == "title") draft.title.clear();
     if (problem.key == "severity") draft.severity.clear();
-    if (problem.key == "description") draft.description.clear();
+    if (problem.key == "description") {
+      draft.description.clear();
+      draft.description_asked = false;
+    }
     if (problem.key == "sql" || problem.key.starts_with("except")) draft.sql.clear();
   }
 }

@@ -187,7 +187,7 @@ def scenario_rules_are_created_moved_and_tried_on_history():
         instance.start()
         pids = [exact_arguments("true", f"{marker}-{number}", executable="/bin/true") for number in range(3)]
         wait_for("the events", lambda: len(instance.query(
-            f"SELECT pid FROM process_events WHERE kind = 'exec' AND command_line LIKE '%{marker}%'")) == 3)
+            f"SELECT pid FROM process_events WHERE kind = 'exec' AND name = 'true' AND command_line LIKE '%{marker}%'")) == 3)
 
         flags = ["rules", "create", "--id", "made", "--title", "{{name}} was marked", "--tag", "test.made", "--sql", sql,
                  "--dedup-by", "process_key", "--dedup-for", "10m", "--status", "draft"]
@@ -199,7 +199,7 @@ def scenario_rules_are_created_moved_and_tried_on_history():
         check(wrong.code == 2 and "did you mean name?" in wrong.err, wrong.err)
         lacking = instance.cli("rules", "create", "--id", "wrong")
         check(lacking.code == 2 and "--interactive" in lacking.err, lacking.err)
-        answers = f"Bad Id\nasked\nAsked for\nhigh\n\nSELECT nam FROM processes;\n{sql};\ny\n"
+        answers = f"Bad Id\nAsked for\nhigh\n\nSELECT nam FROM processes;\nasked\n{sql};\ny\n"
         asked = instance.cli("rules", "create", "--interactive", stdin=answers)
         check(asked.code == 0 and "did you mean name?" in asked.err, f"{asked.code} {asked.err}")
         with open(os.path.join(instance.rules, "asked.yaml"), encoding="utf-8") as file:
