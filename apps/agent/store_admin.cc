@@ -68,6 +68,11 @@ void tell_state(ComponentHealth& health, const store::Writer::State& state, cons
             "check tells of damage): " +
                 state.sealing_error);
   }
+  if (!state.checkpoint_error.empty()) {
+    degrade(health, HealthState::failed,
+            "events are stored in the write-ahead log (" + std::to_string(state.wal_bytes / (1024 * 1024)) +
+                " MiB), which cannot go into the file: " + state.checkpoint_error);
+  }
   if (!state.housekeeping_error.empty()) {
     degrade(health, HealthState::degraded, "housekeeping fails, and retention with it: " + state.housekeeping_error);
   }
@@ -109,6 +114,7 @@ void probe_reading(ComponentHealth& health, store::ReaderPool& readers) {
     degrade(health, HealthState::failed, "cannot be opened for reading: " + reader.error().message);
     return;
   }
+  reader->keep_from_others();
   health.details["open_ms"] = number(milliseconds_since(opening));
   const auto reading = base::SteadyClock::now();
   auto stats = (*reader)->stats();

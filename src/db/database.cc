@@ -117,6 +117,24 @@ Database::~Database() {
   sqlite3_close_v2(handle_);
 }
 
+Database::Checkpointed Database::checkpoint(Checkpoint kind) {
+  const bool truncate = kind == Checkpoint::truncate;
+  Checkpointed result;
+  if (truncate) sqlite3_busy_timeout(handle_, 0);
+  const int code =
+      sqlite3_wal_checkpoint_v2(handle_, nullptr, truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE,
+                                &result.frames, &result.moved);
+  const int primary = code & 0xff;
+  result.done = code == SQLITE_OK;
+  if (result.done) {
+    if (result.moved > 0 || result.frames <= 0) checkpoint_error_.clear();
+  } else if (primary != SQLITE_BUSY && primary != SQLITE_LOCKED) {
+    checkpoint_error_ = last_error(handle_, path_).message;
+  }
+  if (truncate) sqlite3_busy_timeout(handle_, static_cast<int>(busy_timeout_ms_));
+  return result;
+}
+
 Result<std::unique_ptr<Database>> Database::open(const std::string& path, const Options& options) {
   const bool read_only = options.mode == Mode::read_only;
   struct stat status{};
@@ -139,6 +157,7 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, const 
     if (raw != nullptr && sqlite3_system_errno(raw) == EACCES) error.code = Errc::permission_denied;
     return std::unexpected(std::move(error));
   }
+  database->busy_timeout_ms_ = options.busy_timeout_ms;
   sqlite3_busy_timeout(raw, static_cast<int>(options.busy_timeout_ms));
   configure_handle(raw, read_only);
 

@@ -80,6 +80,16 @@ class Database {
   enum class Verb : std::uint8_t { begin, begin_immediate, commit };
   Result<void> execute(Verb verb);
   Result<Statement> prepare(std::string_view sql);
+  // Moves the WAL into the file: `passive` what no reader is in the way of, `truncate` all of it or nothing; neither
+  // waits for anybody. Readers in the way are no failure.
+  enum class Checkpoint : std::uint8_t { passive, truncate };
+  struct Checkpointed {
+    bool done = false;          // as far as readers let it
+    int frames = 0, moved = 0;  // in the WAL; of them now in the file as well
+  };
+  Checkpointed checkpoint(Checkpoint kind);
+  // Why the last one failed, and none since has moved anything; empty: none did.
+  [[nodiscard]] const std::string& checkpoint_error() const { return checkpoint_error_; }
   [[nodiscard]] std::int64_t last_insert_rowid() const;
   [[nodiscard]] std::int64_t changes() const;
   [[nodiscard]] sqlite3* raw() const { return handle_; }
@@ -89,6 +99,8 @@ class Database {
   Database(sqlite3* handle, std::string path);
   sqlite3* handle_ = nullptr;
   std::string path_;
+  std::string checkpoint_error_;
+  std::uint32_t busy_timeout_ms_ = 0;
   std::array<std::optional<Statement>, 3> verbs_;
 };
 

@@ -34,7 +34,11 @@ class ChecksumFile final : public VfsFile {
     if (code != SQLITE_OK || !is_database_) return code;
     const std::string_view bytes(static_cast<const char*>(out), static_cast<std::size_t>(amount));
     learn(bytes, offset);
-    if (!is_page(bytes.size(), offset)) return code;
+    if (!is_page(bytes.size(), offset)) {
+      if (offset != 0 || !says_falsely_that_it_has_none(bytes)) return code;
+      damaged_page = 1;
+      return SQLITE_IOERR_DATA;
+    }
     char wanted[checksum_bytes];
     put(wanted, checksum_of(bytes, offset));
     if (std::memcmp(wanted, bytes.data() + bytes.size() - checksum_bytes, checksum_bytes) == 0) return code;
@@ -66,6 +70,16 @@ class ChecksumFile final : public VfsFile {
     std::size_t size = static_cast<std::size_t>(byte(page_size_at) << 8 | byte(page_size_at + 1));
     if (size == 1) size = 65536;
     page_size_ = byte(reserved_at) == page_reserved_bytes ? size : 0;
+  }
+  // One flipped bit of this byte would turn the checksums of all pages off.
+  [[nodiscard]] static bool says_falsely_that_it_has_none(std::string_view page) {
+    if (page.size() < 512 || page.substr(0, magic.size()) != magic || page[reserved_at] == page_reserved_bytes)
+      return false;
+    std::string restored(page.substr(0, page.size() - checksum_bytes));
+    restored[reserved_at] = page_reserved_bytes;
+    char wanted[checksum_bytes];
+    put(wanted, page_checksum(restored, 1));
+    return page.substr(page.size() - checksum_bytes) == std::string_view(wanted, checksum_bytes);
   }
   [[nodiscard]] bool is_page(std::size_t amount, sqlite3_int64 offset) const {
     return page_size_ >= 512 && amount == page_size_ && static_cast<std::uint64_t>(offset) % page_size_ == 0;

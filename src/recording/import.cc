@@ -98,24 +98,25 @@ class Sender {
     DE_CHECK(settle(max_in_flight - 1, Deadline::never()));
     const auto digest = event::batch_digest(canonical);
     {
-      const std::scoped_lock held(mutex_);
-      ++in_flight_;
+      const std::scoped_lock held(waiting_->mutex);
+      ++waiting_->batches;
     }
-    writer_.commit_batch(id_, std::move(canonical), digest, {}, [this](const Result<store::Commit>& result) {
-      const std::scoped_lock held(mutex_);
-      --in_flight_;
-      if (!result && !error_) error_ = result.error();
-      changed_.notify_one();
-    });
+    writer_.commit_batch(id_, std::move(canonical), digest, {},
+                         [waiting = waiting_](const Result<store::Commit>& result) {
+                           const std::scoped_lock held(waiting->mutex);
+                           --waiting->batches;
+                           if (!result && !waiting->error) waiting->error = result.error();
+                           waiting->changed.notify_one();
+                         });
     return {};
   }
   // Until no more than so many wait. The writer tries again for ever; here somebody is waiting for an answer.
   Result<void> settle(std::size_t most, Deadline deadline) {
-    std::unique_lock held(mutex_);
+    std::unique_lock held(waiting_->mutex);
     std::optional<base::SteadyClock::time_point> paused_since;
-    while (in_flight_ > most && !error_) {
+    while (waiting_->batches > most && !waiting_->error) {
       if (deadline.expired()) return fail(Errc::timeout, "the batches are not committed in time");
-      changed_.wait_for(held, 100ms);
+      waiting_->changed.wait_for(held, 100ms);
       const auto state = writer_.state();
       const auto now = base::SteadyClock::now();
       if (!state.paused)
@@ -125,19 +126,23 @@ class Sender {
       else if (now - *paused_since > writer_patience)
         return fail(Errc::io, "writing fails: " + state.reason);
     }
-    if (error_) return std::unexpected(*error_);
+    if (waiting_->error) return std::unexpected(*waiting_->error);
     return {};
   }
 
  private:
+  // Of the callbacks as well: an import that gives up leaves batches behind, which the writer ends when it closes.
+  struct Waiting {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::size_t batches = 0;
+    std::optional<Error> error;
+  };
   store::Writer& writer_;
   event::BatchId id_;
   std::string events_;
   std::size_t count_ = 0;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::size_t in_flight_ = 0;
-  std::optional<Error> error_;
+  const std::shared_ptr<Waiting> waiting_ = std::make_shared<Waiting>();
 };
 
 // The lines of one input after the other; the buffer grows to the longest line and no further.

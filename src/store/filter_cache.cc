@@ -32,9 +32,15 @@ void FilterCache::keep(std::int64_t block, event::EventId first_event, const Blo
     const auto& filter = header.filters[static_cast<std::size_t>(condition.column)];
     if (!is_equality(condition) || !filter) continue;
     const std::size_t size = filter->bits().size() + bytes_of_entry;
-    // What is full stays: scans go the same way each time, and would drive out what they need next.
+    const Key key{block, first_event, condition.column};
+    if (filters_.contains(key)) continue;
+    while (bytes_ + size > max_bytes && !filters_.empty() && filters_.begin()->first < key) {
+      bytes_ -= filters_.begin()->second.bits().size() + bytes_of_entry;
+      filters_.erase(filters_.begin());
+    }
     if (bytes_ + size > max_bytes) return;
-    if (filters_.emplace(Key{block, first_event, condition.column}, *filter).second) bytes_ += size;
+    filters_.emplace(key, *filter);
+    bytes_ += size;
   }
 }
 

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string_view>
-#include <unordered_map>
 
 #include "store/block_header.h"
 
@@ -20,7 +21,8 @@ class FilterCache {
   // False when no row of the block can meet the conditions, as far as is known without its header.
   [[nodiscard]] bool may_match(std::int64_t block, event::EventId first_event,
                                std::span<const predicate::Condition> conditions) const;
-  // Keeps the filters of the conditions' columns, while there is room.
+  // Keeps the filters of the conditions' columns. Without room the newest blocks' stay: they are asked for most, and
+  // retention takes the oldest blocks away.
   void keep(std::int64_t block, event::EventId first_event, const BlockHeader& header,
             std::span<const predicate::Condition> conditions);
 
@@ -29,16 +31,9 @@ class FilterCache {
     std::int64_t block;
     event::EventId first_event;
     event::Column column;
-    bool operator==(const Key&) const = default;
+    auto operator<=>(const Key&) const = default;
   };
-  struct Hash {
-    std::size_t operator()(const Key& key) const {
-      const auto mixed = static_cast<std::uint64_t>(key.block) * 0x9e3779b97f4a7c15ULL ^
-                         static_cast<std::uint64_t>(key.first_event) << 6 ^ static_cast<std::uint64_t>(key.column);
-      return static_cast<std::size_t>(mixed ^ mixed >> 29);
-    }
-  };
-  std::unordered_map<Key, MembershipFilter, Hash> filters_;
+  std::map<Key, MembershipFilter> filters_;
   std::size_t bytes_ = 0;
 };
 

@@ -63,9 +63,10 @@ Result<void> Ingest::load() {
   DE_TRY(auto* select,
          statements_.get("SELECT (SELECT value FROM meta WHERE key='next_event'), "
                          "(SELECT max(last_event) + 1 FROM blocks), max(first_event + events), max(batch_no) + 1, "
-                         "sum(events), count(*), sum(length(canonical)) FROM tail"));
+                         "sum(events) FILTER (WHERE batch_no>?1), count(*) FILTER (WHERE batch_no>?1), "
+                         "sum(length(canonical)) FILTER (WHERE batch_no>?1) FROM tail"));
   const db::StatementReset reset(*select);
-  DE_CHECK(select->step());
+  DE_CHECK(select->bind(1, left_out_).step());
   next_event_ = std::max({std::int64_t{1}, select->integer(0), select->integer(1), select->integer(2)});
   next_batch_ = std::max<std::int64_t>(1, select->integer(3));
   tail_events_ = static_cast<std::size_t>(select->integer(4));
@@ -142,7 +143,7 @@ Result<void> Ingest::write_tail(const IncomingBatch& batch, const EpochState& ep
   }
   insert->bind_blob_static(9, ended).bind_blob_static(10, blob);
   DE_CHECK(insert->run());
-  tail_bytes_ += blob.size();
+  tail_bytes_ += batch.canonical.size();
   return {};
 }
 

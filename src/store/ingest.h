@@ -51,6 +51,8 @@ class Ingest {
   // The tail has grown to a block's size.
   [[nodiscard]] bool wants_seal(std::uint32_t block_events) const;
   [[nodiscard]] std::size_t tail_batches() const { return tail_batches_; }
+  // Batches up to this number are damaged and stay in the tail for ever.
+  [[nodiscard]] std::int64_t left_out() const { return left_out_; }
   // Turns what the tail holds into a block, a step at a time, so that batches can be committed in between: the columns,
   // their compression, and the only one that writes, a transaction of its own. What comes in between is for the next.
   enum class SealStep : std::uint8_t { nothing_to_seal, more, sealed };
@@ -81,6 +83,13 @@ class Ingest {
     std::int64_t id = 0;
     std::vector<std::pair<std::int64_t, std::string>> chunks;  // compressed, by id
   };
+  struct TailBatch {
+    std::int64_t number = 0;
+    BatchEntry entry;
+    bool is_well_formed = false;
+  };
+  Result<std::vector<TailBatch>> list_tail();
+  Result<void> read_tail(const TailBatch& batch, std::string& bytes, event::BatchView& decoded);
   Result<void> rebuild_block();
   Result<void> drop_damaged(std::int64_t batch_no, const std::string& why);
   Result<void> compress(Sealing& sealing);
@@ -92,7 +101,10 @@ class Ingest {
   event::EventId next_event_ = 1;
   std::int64_t next_batch_ = 1;
   std::unique_ptr<BlockBuilder> builder_;  // absent: must be rebuilt from the tail
-  std::optional<Sealing> sealing_;         // a block whose batches are still in the tail
+  bool rebuilt_all_ = true;                // builder_ has all that the tail has
+  // Batches of the tail up to this number are damaged so that they cannot even be removed.
+  std::int64_t left_out_ = 0;
+  std::optional<Sealing> sealing_;  // a block whose batches are still in the tail
   std::size_t tail_events_ = 0, tail_batches_ = 0, tail_bytes_ = 0;
   std::vector<Pending> pending_;
   std::uint64_t sealed_blocks_ = 0;

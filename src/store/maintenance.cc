@@ -1,7 +1,5 @@
 #include "store/maintenance.h"
 
-#include <sqlite3.h>
-
 #include <algorithm>
 
 #include "store/store_file.h"
@@ -68,7 +66,7 @@ Result<bool> Maintenance::compact() {
   DE_CHECK(statements_.database().execute("PRAGMA incremental_vacuum(" + std::to_string(pages_a_step) + ")"));
   // The file becomes shorter when the WAL goes into it.
   if (++steps_ % steps_a_checkpoint == 0) {
-    sqlite3_wal_checkpoint_v2(statements_.database().raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    statements_.database().checkpoint(db::Database::Checkpoint::passive);
   }
   return true;
 }
@@ -106,10 +104,7 @@ Result<void> Maintenance::finish() {
   }
   if (request_.kind == MaintenanceRequest::Kind::compact) {
     // To the end, if no reader is in the way: nobody is waited for.
-    auto* handle = statements_.database().raw();
-    sqlite3_busy_timeout(handle, 0);
-    sqlite3_wal_checkpoint_v2(handle, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
-    sqlite3_busy_timeout(handle, writer_busy_ms);
+    statements_.database().checkpoint(db::Database::Checkpoint::truncate);
     const auto after = file_size(statements_.database().path());
     state_.bytes_freed = file_before_ - std::min(file_before_, after);
   }

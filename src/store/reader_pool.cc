@@ -28,6 +28,7 @@ ReaderPool::ReaderPool(std::string path, std::size_t capacity)
 
 // One that was used before, or null: there is a place for one more.
 Result<std::unique_ptr<Reader>> ReaderPool::wait_for_place(Deadline deadline, bool may_be_used) {
+  Idle surplus;  // closed after the lock is given up
   std::unique_lock held(mutex_);
   if (on_loan_ >= capacity_) ++waits_;
   if (!returned_.wait_until(held, deadline.point(), [&] { return on_loan_ < capacity_; })) {
@@ -36,7 +37,13 @@ Result<std::unique_ptr<Reader>> ReaderPool::wait_for_place(Deadline deadline, bo
                                           " connections for reading are in use, and none came back in time");
   }
   ++on_loan_;
-  if (!may_be_used || idle_.empty()) return nullptr;
+  if (!may_be_used || idle_.empty()) {
+    if (on_loan_ + idle_.size() > capacity_) {
+      surplus = std::move(idle_.front());
+      idle_.erase(idle_.begin());
+    }
+    return nullptr;
+  }
   auto reader = std::move(idle_.back().reader);
   idle_.pop_back();
   return reader;

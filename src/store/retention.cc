@@ -1,7 +1,5 @@
 #include "store/retention.h"
 
-#include <sqlite3.h>
-
 #include <algorithm>
 
 #include "observe/log.h"
@@ -38,14 +36,34 @@ Result<Retention::Size> Retention::size() {
 Result<bool> Retention::wants_seal(Timestamp now) {
   if (tail_only_) return true;
   if (limits_.days == 0) return false;
-  DE_TRY(auto* select, statements_.get("SELECT min(last_time) FROM tail"));
+  DE_TRY(auto* select, statements_.get("SELECT min(last_time) FROM tail WHERE batch_no>?"));
   const db::StatementReset reset(*select);
-  DE_CHECK(select->step());
+  DE_CHECK(select->bind(1, tail_from_).step());
   return !select->is_null(0) && select->integer(0) < now.ns - std::int64_t{limits_.days} * ns_per_day;
 }
 
-Result<bool> Retention::step(Timestamp now) {
+Timestamp Retention::believed(Timestamp now) {
+  const auto steady = base::SteadyClock::now();
+  if (clock_read_) {
+    const Timestamp expected{clock_.ns + std::chrono::nanoseconds(steady - *clock_read_).count()};
+    if (now.ns - expected.ns > std::chrono::nanoseconds(clock_may_gain).count()) {
+      if (!clock_doubted_) {
+        clock_doubted_ = steady;
+        observe::log(observe::Level::warn, "store", "the clock has jumped; nothing is removed by its age for an hour",
+                     {{"from", base::to_iso(expected)}, {"to", base::to_iso(now)}});
+      }
+      if (steady - *clock_doubted_ < clock_believed_after) return expected;
+    }
+  }
+  clock_ = now;
+  clock_read_ = steady;
+  clock_doubted_.reset();
+  return now;
+}
+
+Result<bool> Retention::step(Timestamp wall) {
   tail_only_ = false;
+  const Timestamp now = believed(wall);
   if (limits_.days != 0) {
     const Timestamp cutoff{now.ns - std::int64_t{limits_.days} * ns_per_day};
     DE_TRY(const bool block, remove_block(cutoff, {}));
@@ -60,9 +78,8 @@ Result<bool> Retention::step(Timestamp now) {
   DE_TRY(auto now_used, size());
   if (now_used.used > limits_.max_bytes && now_used.wal > 0 && !wal_pinned_) {
     // What is in the WAL may be in the file twice. Nobody is waited for.
-    sqlite3_busy_timeout(statements_.database().raw(), 0);
-    sqlite3_wal_checkpoint_v2(statements_.database().raw(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
-    sqlite3_busy_timeout(statements_.database().raw(), writer_busy_ms);
+    statements_.database().checkpoint(db::Database::Checkpoint::truncate);
+    if (!statements_.database().checkpoint_error().empty()) return false;
     DE_TRY(now_used, size());
   }
   if (now_used.used <= limits_.max_bytes) return false;
@@ -75,11 +92,12 @@ Result<bool> Retention::make_room() {
   std::optional<Timestamp> oldest_event;
   bool block = false, tail = false;
   {
-    DE_TRY(auto* select, statements_.get("SELECT EXISTS (SELECT 1 FROM blocks), EXISTS (SELECT 1 FROM tail), "
-                                         "(SELECT coalesce(first_time, 0) FROM blocks ORDER BY block_id LIMIT 1), "
-                                         "(SELECT min(first_time) FROM tail)"));
+    DE_TRY(auto* select,
+           statements_.get("SELECT EXISTS (SELECT 1 FROM blocks), EXISTS (SELECT 1 FROM tail WHERE batch_no>?1), "
+                           "(SELECT coalesce(first_time, 0) FROM blocks ORDER BY block_id LIMIT 1), "
+                           "(SELECT min(first_time) FROM tail WHERE batch_no>?1)"));
     const db::StatementReset reset(*select);
-    DE_CHECK(select->step());
+    DE_CHECK(select->bind(1, tail_from_).step());
     block = select->integer(0) != 0;
     tail = select->integer(1) != 0;
     const int of_whom = block ? 2 : 3;
@@ -97,14 +115,16 @@ Result<bool> Retention::remove_block(const std::optional<Timestamp>& cutoff, std
                                      event::EventId last_event) {
   OldBlock block;
   {
-    // Blocks lie in the order of commit: by age an old one behind a younger one waits for its turn.
+    // Blocks lie in the order of commit: by age an old one behind a younger one waits for its turn. But one from the
+    // future (a clock was wrong) would let all the others wait for as long.
     DE_TRY(auto* select,
-           statements_.get("SELECT block_id, events, batches, first_time, last_time FROM blocks WHERE (?1 OR "
-                           "coalesce(last_time, 0)<?2) AND last_event<=?3 ORDER BY block_id LIMIT 1"));
+           statements_.get("SELECT block_id, events, batches, first_time, last_time FROM blocks WHERE "
+                           "(?1 IS NULL OR coalesce(last_time, 0)<?1) AND last_event<=?2 ORDER BY block_id LIMIT 1"));
     const db::StatementReset reset(*select);
-    const bool any = !cutoff || reason.empty();
-    DE_TRY(const bool row,
-           select->bind(1, std::int64_t{any}).bind(2, cutoff.value_or(Timestamp{}).ns).bind(3, last_event).step());
+    auto before = cutoff;
+    if (cutoff && reason.empty()) before = Timestamp{clock_.ns + std::chrono::nanoseconds(clock_may_gain).count()};
+    if (before) select->bind(1, before->ns);
+    DE_TRY(const bool row, select->bind(2, last_event).step());
     if (!row) return false;
     block.id = select->integer(0);
     block.events = select->integer(1);

@@ -2,6 +2,7 @@
 // transactions. Writer's thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -14,8 +15,6 @@
 
 namespace daemoneye::store {
 
-inline constexpr int writer_busy_ms = 5000;  // as db::Database sets it; where it is lowered, it is put back
-
 class Retention {
  public:
   struct Limits {
@@ -25,8 +24,10 @@ class Retention {
   };
   Retention(db::StatementCache& statements, Limits limits) : statements_(statements), limits_(limits) {}
 
-  // One small step; true when there may be more to do at once.
+  // One small step; true when there may be more to do at once. A `now` that runs ahead of the time that has passed
+  // since the last step is not believed for a while: history would be gone before a wrong clock is put right.
   Result<bool> step(Timestamp now);
+  static constexpr std::chrono::hours clock_may_gain{24}, clock_believed_after{1};
   // The oldest event of the tail is older than allowed, or nothing but the tail is left to make room: it must be sealed
   // to go.
   Result<bool> wants_seal(Timestamp now);
@@ -34,6 +35,8 @@ class Retention {
   Result<bool> vacuum_step();
   // A reader keeps the WAL from being reset: no history is given up for its sake, since that would only make it grow.
   void set_wal_pinned(bool pinned) { wal_pinned_ = pinned; }
+  // Batches of the tail up to this number cannot be removed.
+  void set_left_out(std::int64_t batch) { tail_from_ = batch; }
   [[nodiscard]] bool over_size() const { return over_size_; }  // at the last step, and nothing left that may go
 
   // Why events are gone before their time; they leave a row of `gaps` with this reason, so that answers say so.
@@ -65,6 +68,7 @@ class Retention {
     std::int64_t id = 0, events = 0, batches = 0;
     std::optional<Timestamp> first, last;
   };
+  Timestamp believed(Timestamp now);
   Result<Size> size();
   Result<bool> make_room();
   Result<void> erase(const OldBlock& block, std::string_view reason, bool with_chunks);
@@ -78,6 +82,9 @@ class Retention {
   Removed removed_;
   std::uint64_t damages_ = 0;
   std::string damage_;
+  std::int64_t tail_from_ = 0;
+  Timestamp clock_;  // what was believed last, and when that was
+  std::optional<base::SteadyClock::time_point> clock_read_, clock_doubted_;
   bool wal_pinned_ = false, over_size_ = false, tail_only_ = false;
 };
 

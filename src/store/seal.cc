@@ -1,4 +1,5 @@
 // From the tail to a block.
+#include <algorithm>
 #include <utility>
 
 #include "observe/log.h"
@@ -11,7 +12,8 @@ Result<Ingest::SealStep> Ingest::seal_step() {
     if (!builder_) DE_CHECK(rebuild_block());
     if (builder_->batches() == 0) return SealStep::nothing_to_seal;
     sealing_.emplace(builder_->finish(), tail_bytes_);
-    builder_ = std::make_unique<BlockBuilder>();
+    // What a rebuilt one had no room for is rebuilt again.
+    builder_ = std::exchange(rebuilt_all_, true) ? std::make_unique<BlockBuilder>() : nullptr;
     return SealStep::more;
   }
   if (sealing_->chunks.empty()) {
@@ -36,48 +38,74 @@ Result<bool> Ingest::seal() {
   }
 }
 
-// After a restart or a failed seal. A tail batch that cannot be read is left out, and the hole becomes a gap: what
-// comes before it is sealed first, since the events of a block are numbered without holes.
-Result<void> Ingest::rebuild_block() {
+// Which batches wait in the tail, without their bytes: of a row whose other pages are damaged this much can be read.
+Result<std::vector<Ingest::TailBatch>> Ingest::list_tail() {
+  DE_TRY(auto* select, statements_.get("SELECT batch_no, epoch_id, sequence, digest, events FROM tail WHERE batch_no>? "
+                                       "ORDER BY batch_no"));
+  const db::StatementReset reset(*select);
+  select->bind(1, left_out_);
+  std::vector<TailBatch> batches;
   while (true) {
-    auto builder = std::make_unique<BlockBuilder>();
-    std::int64_t damaged = 0;
-    std::string why;
-    event::BatchView batch;
-    {
-      DE_TRY(auto* select, statements_.get("SELECT batch_no, epoch_id, sequence, digest, events, canonical FROM tail "
-                                           "ORDER BY batch_no"));
-      const db::StatementReset reset(*select);
-      while (damaged == 0) {
-        DE_TRY(const bool row, select->step());
-        if (!row) break;
-        const std::int64_t batch_no = select->integer(0);
-        auto bytes = open_chunk(select->blob(5), batch_no);
-        const auto decoded = bytes ? event::decode_batch(*bytes, batch) : Result<void>(std::unexpected(bytes.error()));
-        BatchEntry entry{select->integer(1), static_cast<std::uint64_t>(select->integer(2)), 0, {}};
-        const auto digest = select->blob(3);
-        if (decoded && static_cast<std::int64_t>(batch.events.size()) == select->integer(4) &&
-            digest.size() == entry.digest.size()) {
-          std::copy(digest.begin(), digest.end(), entry.digest.begin());
-          entry.events = static_cast<std::uint32_t>(batch.events.size());
-          builder->add(entry, batch.events);
-        } else {
-          damaged = batch_no;
-          why = decoded ? "the row disagrees with the batch" : decoded.error().message;
-        }
-      }
-    }
-    if (damaged == 0) {
+    DE_TRY(const bool row, select->step());
+    if (!row) return batches;
+    TailBatch batch{select->integer(0), {select->integer(1), static_cast<std::uint64_t>(select->integer(2)), 0, {}}};
+    const auto digest = select->blob(3);
+    batch.is_well_formed = digest.size() == batch.entry.digest.size() && select->integer(4) >= 0;
+    if (batch.is_well_formed) std::copy(digest.begin(), digest.end(), batch.entry.digest.begin());
+    batch.entry.events = static_cast<std::uint32_t>(select->integer(4));
+    batches.push_back(batch);
+  }
+}
+
+// `decoded` looks into `bytes`.
+Result<void> Ingest::read_tail(const TailBatch& batch, std::string& bytes, event::BatchView& decoded) {
+  DE_TRY(auto* select, statements_.get("SELECT canonical FROM tail WHERE batch_no=?"));
+  const db::StatementReset reset(*select);
+  DE_TRY(const bool row, select->bind(1, batch.number).step());
+  if (!row) return fail(Errc::corrupt, "the row is not there");
+  DE_TRY(bytes, open_chunk(select->blob(0), batch.number));
+  const auto result = event::decode_batch(bytes, decoded);
+  if (!result) return fail(Errc::corrupt, result.error().message);
+  if (!batch.is_well_formed || decoded.events.size() != batch.entry.events) {
+    return fail(Errc::corrupt, "the row disagrees with the batch");
+  }
+  return {};
+}
+
+// After a restart or a failed seal: the next block out of what the tail holds, or as much of that as a block takes. A
+// batch that cannot be read is left out, and the hole becomes a gap: what comes before it is sealed first, since the
+// events of a block are numbered without holes.
+Result<void> Ingest::rebuild_block() {
+  rebuilt_all_ = false;
+  auto builder = std::make_unique<BlockBuilder>();
+  std::size_t bytes_taken = 0;
+  DE_TRY(const auto batches, list_tail());
+  for (const auto& batch : batches) {
+    if (builder->events() >= max_rebuilt_events || builder->batches() >= max_tail_batches ||
+        bytes_taken >= max_tail_bytes) {
       builder_ = std::move(builder);
       return {};
     }
-    if (builder->batches() > 0) {
-      Sealing sealing{builder->finish(), 0, 0, {}};
-      DE_CHECK(compress(sealing));
-      DE_CHECK(write_block(sealing));
+    std::string bytes;
+    event::BatchView decoded;
+    if (const auto read = read_tail(batch, bytes, decoded); !read) {
+      if (read.error().code != Errc::corrupt) return std::unexpected(read.error());
+      if (builder->batches() > 0) {
+        Sealing sealing{builder->finish(), bytes_taken, 0, {}};
+        DE_CHECK(compress(sealing));
+        DE_CHECK(write_block(sealing));
+        builder = std::make_unique<BlockBuilder>();
+        bytes_taken = 0;
+      }
+      DE_CHECK(drop_damaged(batch.number, read.error().message));
+      continue;
     }
-    DE_CHECK(drop_damaged(damaged, why));
+    builder->add(batch.entry, decoded.events);
+    bytes_taken += bytes.size();
   }
+  rebuilt_all_ = true;
+  builder_ = std::move(builder);
+  return {};
 }
 
 Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why) {
@@ -105,9 +133,14 @@ Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why)
   DE_CHECK(keep->bind(1, batch_no).run());
   DE_TRY(auto* next, statements_.get("UPDATE meta SET value=max(value, ?) WHERE key='next_event'"));
   DE_CHECK(next->bind(1, next_event_).run());
-  DE_TRY(auto* remove, statements_.get("DELETE FROM tail WHERE batch_no=?"));
-  DE_CHECK(remove->bind(1, batch_no).run());
   DE_CHECK(transaction.commit());
+  // Of its own, since it cannot be removed where a page of the row itself is damaged: then it stays, and is passed
+  // over.
+  DE_TRY(auto* remove, statements_.get("DELETE FROM tail WHERE batch_no=?"));
+  if (const auto removed = remove->bind(1, batch_no).run(); !removed) {
+    if (removed.error().code != Errc::corrupt) return std::unexpected(removed.error());
+    left_out_ = batch_no;
+  }
   tail_events_ -= std::min<std::size_t>(tail_events_, gap.count.value_or(0));
   tail_batches_ -= std::min<std::size_t>(tail_batches_, 1);
   if (tail_batches_ == 0) tail_bytes_ = 0;
@@ -116,6 +149,12 @@ Result<void> Ingest::drop_damaged(std::int64_t batch_no, const std::string& why)
 
 // Nobody else adds blocks, so that the number is still free when it is written.
 Result<void> Ingest::compress(Sealing& sealing) {
+  // Nothing is taken from the tail for a block that readers would refuse.
+  const auto& block = sealing.block;
+  if (block.events > max_block_events || block.batches.size() > max_block_batches ||
+      std::ranges::any_of(block.chunks, [](const auto& chunk) { return chunk.second.size() > max_chunk_bytes; })) {
+    return fail(Errc::internal, "seal: a block larger than may be read");
+  }
   {
     // Beyond the chunks as well: a damaged block may have left some.
     DE_TRY(auto* select, statements_.get("SELECT max((SELECT coalesce(max(block_id), 0) FROM blocks), "
@@ -138,9 +177,10 @@ Result<void> Ingest::write_block(const Sealing& sealing) {
   DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
   std::int64_t first_batch = 0, first_event = 0;
   {
-    DE_TRY(auto* select, statements_.get("SELECT batch_no, first_event FROM tail ORDER BY batch_no LIMIT 1"));
+    DE_TRY(auto* select, statements_.get("SELECT batch_no, first_event FROM tail WHERE batch_no>? ORDER BY batch_no "
+                                         "LIMIT 1"));
     const db::StatementReset reset(*select);
-    DE_TRY(const bool row, select->step());
+    DE_TRY(const bool row, select->bind(1, left_out_).step());
     if (!row) return fail(Errc::internal, "seal: the tail is empty");
     first_batch = select->integer(0);
     first_event = select->integer(1);
@@ -158,8 +198,8 @@ Result<void> Ingest::write_block(const Sealing& sealing) {
   DE_CHECK(insert->bind(8, bytes).run());
 
   const auto last_batch = first_batch + static_cast<std::int64_t>(block.batches.size()) - 1;
-  DE_TRY(auto* remove, statements_.get("DELETE FROM tail WHERE batch_no<=?"));
-  DE_CHECK(remove->bind(1, last_batch).run());
+  DE_TRY(auto* remove, statements_.get("DELETE FROM tail WHERE batch_no>=? AND batch_no<=?"));
+  DE_CHECK(remove->bind(1, first_batch).bind(2, last_batch).run());
   if (statements_.database().changes() != static_cast<std::int64_t>(block.batches.size())) {
     return fail(Errc::internal, "seal: the tail does not hold the batches of the block");
   }

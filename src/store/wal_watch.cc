@@ -55,11 +55,10 @@ std::vector<SnapshotHolder> snapshot_holders(const std::string& locks, dev_t dev
 
 void WalWatch::look() {
   state_.wal_bytes = file_size(database_.path() + "-wal");
-  int frames = 0, moved = 0;
   bool pinned = false;
   if (state_.wal_bytes > normal_bytes) {
-    const int code = sqlite3_wal_checkpoint_v2(database_.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
-    pinned = code == SQLITE_OK && moved < frames;
+    const auto checkpoint = database_.checkpoint(db::Database::Checkpoint::passive);
+    pinned = checkpoint.done && checkpoint.moved < checkpoint.frames;
   }
   if (!pinned) {
     since_.reset();

@@ -125,7 +125,18 @@ void Writer::replace_rules(std::vector<RuleRow> rules, std::function<void(Result
   impl_->submit(RulesOperation{std::move(rules), {}, std::move(done)});
 }
 
-void Writer::probe(std::function<void(Result<void>)> done) { impl_->submit(ProbeOperation{{}, std::move(done)}); }
+void Writer::probe(std::function<void(Result<void>)> done) {
+  if (impl_->probing->exchange(true)) {
+    done(fail(Errc::unavailable, "an earlier question of this kind has no answer yet"));
+    return;
+  }
+  ProbeOperation operation{{}, [done = std::move(done), probing = impl_->probing](Result<void> result) {
+                             *probing = false;
+                             done(std::move(result));
+                           }};
+  // Whoever asks must not wait for room.
+  if (!impl_->try_submit(operation)) operation.done(fail(Errc::unavailable, "too much waits to be written"));
+}
 
 Result<std::uint64_t> Writer::start_maintenance(const MaintenanceRequest& request) {
   std::uint64_t id = 0;
@@ -164,6 +175,13 @@ Writer::State Writer::state() const {
   auto state = impl_->state;
   if (impl_->pinned_since) {
     state.wal_pinned_s = std::chrono::duration<double>(SteadyClock::now() - *impl_->pinned_since).count();
+  }
+  if (const auto since = impl_->committing_since;
+      since && !state.paused && SteadyClock::now() - *since > hanging_after) {
+    state.paused = true;
+    state.reason =
+        "a commit is under way for " +
+        std::to_string(std::chrono::duration_cast<std::chrono::seconds>(SteadyClock::now() - *since).count()) + " s";
   }
   const auto count = std::min(impl_->commits_measured, measured_commits);
   if (count > 0) {
@@ -204,9 +222,7 @@ void Writer::close(Deadline deadline) {
   impl_->statements.reset();
   if (impl_->database) {
     // SQLite does it only for the last connection of all, and readers of this process may still have theirs.
-    auto* handle = impl_->database->raw();
-    sqlite3_busy_timeout(handle, 0);
-    sqlite3_wal_checkpoint_v2(handle, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+    impl_->database->checkpoint(db::Database::Checkpoint::truncate);
   }
   impl_->database.reset();
   impl_->lock.reset();

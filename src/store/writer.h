@@ -143,6 +143,7 @@ class Writer {
     std::uint64_t retention_events_by_size = 0;  // of those: removed before their time, to keep to max_size_mb
     std::string retention_damage;                // the last that removing met; until the next start
     std::string sealing_error;                   // why events stay in the tail; empty when the last block was sealed
+    std::string checkpoint_error;                // why the WAL does not go into the file; empty: it does
     std::string housekeeping_error;              // why it ended early the last time
     bool over_size = false;                      // larger than allowed, and nothing left that may go
     double commit_p50_ms = 0, commit_p99_ms = 0;

@@ -90,9 +90,22 @@ Result<void> Writer::Impl::write_collectors(const std::map<std::string, Collecto
   return {};
 }
 
+// While the WAL cannot go into the file nothing is removed either: then the bound on the size holds what comes in.
+Result<void> Writer::Impl::check_room() {
+  const auto most = std::uint64_t{options.max_size_mb} * 1024 * 1024;
+  if (database->checkpoint_error().empty() || most == 0) return {};
+  if (file_size(options.path) + file_size(options.path + "-wal") < most) return {};
+  database->checkpoint(db::Database::Checkpoint::passive);
+  tell_checkpoints();
+  if (database->checkpoint_error().empty()) return {};
+  return fail(Errc::io, "database.max_size_mb is reached, and the write-ahead log cannot go into the file: " +
+                            database->checkpoint_error());
+}
+
 // One attempt at one transaction. `failed`: the operation that the error belongs to; group.size() when to none.
 Result<void> Writer::Impl::try_group(std::vector<Operation>& group, std::size_t& failed) {
   failed = group.size();
+  DE_CHECK(check_room());
   if (!ingest->loaded()) DE_CHECK(ingest->load());
   DE_TRY(auto transaction, db::Transaction::begin(*database));
   const auto begin = SteadyClock::now();
@@ -138,8 +151,14 @@ void Writer::Impl::commit_group(std::vector<Operation> group) {
   base::Backoff backoff(first_retry, last_retry, reinterpret_cast<std::uintptr_t>(this), first_retry);
   while (true) {
     const auto begin = SteadyClock::now();
+    const auto under_way = [&](std::optional<SteadyClock::time_point> since) {
+      const std::scoped_lock held(mutex);
+      committing_since = since;
+    };
     std::size_t failed = 0;
+    under_way(begin);
     const auto tried = try_group(group, failed);
+    under_way(std::nullopt);
     if (tried) {
       resume();
       after_commit(group, SteadyClock::now() - begin);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -24,6 +25,7 @@ using base::SteadyClock;
 
 inline constexpr auto first_optimize = std::chrono::minutes(10);
 inline constexpr std::size_t measured_commits = 512;
+inline constexpr auto hanging_after = std::chrono::seconds(5);  // a commit that takes longer is told as a pause
 // Frames in the WAL (a page each) from which on it goes into the file: when nothing waits, and in any case.
 inline constexpr int checkpoint_frames = 1000, checkpoint_frames_at_most = 1400;
 inline constexpr auto first_retry = std::chrono::milliseconds(20), last_retry = std::chrono::milliseconds(2000);
@@ -88,6 +90,8 @@ struct Writer::Impl {
   mutable std::mutex mutex;
   std::condition_variable work, room, idle;
   std::deque<Operation> queue;
+  std::optional<SteadyClock::time_point> committing_since;  // of the attempt that is under way
+  const std::shared_ptr<std::atomic<bool>> probing = std::make_shared<std::atomic<bool>>(false);
   bool deliveries_waited = false;  // outcomes of deliveries were put back for others
   bool busy = false, closing = false, give_up = false, drain_wanted = false;
   SteadyClock::time_point give_up_at = SteadyClock::time_point::max();
@@ -115,11 +119,13 @@ struct Writer::Impl {
 
   Result<void> open();
   void submit(Operation operation);
+  bool try_submit(ProbeOperation& operation);  // false, and nothing is taken: there is no room, or it closes
   void run();
   std::vector<Operation> take_group();
   void commit_group(std::vector<Operation> group);
   Result<void> try_group(std::vector<Operation>& group, std::size_t& failed);
   Result<void> apply(Operation& operation, Timestamp now);
+  Result<void> check_room();
   Result<void> write_collectors(const std::map<std::string, Collector>& copy);
   bool pause(const Error& error, base::Backoff& backoff);
   void resume();
@@ -130,6 +136,7 @@ struct Writer::Impl {
   void housekeeping();
   void maintenance_step();
   void watch_wal();
+  void tell_checkpoints();
   void count_removed(const Retention::Removed& before);
   void after_commit(const std::vector<Operation>& group, std::chrono::nanoseconds took);
   void update_sizes();

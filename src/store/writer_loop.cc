@@ -43,12 +43,24 @@ void Writer::Impl::submit(Operation operation) {
   work.notify_one();
 }
 
+bool Writer::Impl::try_submit(ProbeOperation& operation) {
+  {
+    const std::scoped_lock held(mutex);
+    if (closing || queue.size() >= options.queue_capacity) return false;
+    if (queue.empty()) watermark_since = SteadyClock::now();
+    queue.emplace_back(std::move(operation));
+  }
+  work.notify_one();
+  return true;
+}
+
 SteadyClock::time_point Writer::Impl::work_due() const {
   const auto now = SteadyClock::time_point::min();
   if (closing || drain_wanted || (collectors_dirty && collectors_urgent)) return now;
   if (maintenance_state.running) return now;
   auto due = next_housekeeping;
-  if (pinned_since || state.wal_bytes > WalWatch::normal_bytes) due = std::min(due, next_wal_look);
+  if (pinned_since || !state.checkpoint_error.empty() || state.wal_bytes > WalWatch::normal_bytes)
+    due = std::min(due, next_wal_look);
   if (collectors_dirty) due = std::min(due, collectors_written + heartbeat_flush);
   if (std::all_of(queue.begin(), queue.end(), is_watermark_alone)) {
     if (!queue.empty()) due = std::min(due, watermark_since + watermark_flush);
@@ -155,9 +167,23 @@ void Writer::Impl::checkpoint_if_due() {
     const std::scoped_lock held(mutex);
     if (!std::all_of(queue.begin(), queue.end(), is_watermark_alone)) return;
   }
-  sqlite3_wal_checkpoint_v2(database->raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  database->checkpoint(db::Database::Checkpoint::passive);
+  tell_checkpoints();
   // The next commit begins the WAL anew, unless a reader still needs it.
   checkpoint_at = wal_frames + checkpoint_frames;
+}
+
+// What fails there is seen nowhere else: commits need the WAL only. It would grow without end, and it is no reason to
+// give up history, which would make it grow more.
+void Writer::Impl::tell_checkpoints() {
+  const auto& error = database->checkpoint_error();
+  retention->set_wal_pinned(wal_watch->state().pinned_since.has_value() || !error.empty());
+  const std::scoped_lock held(mutex);
+  if (state.checkpoint_error.empty() && !error.empty()) {
+    observe::log(Level::error, "store", "the write-ahead log cannot go into the file; it is tried again until it works",
+                 {{"reason", std::string_view(error)}});
+  }
+  state.checkpoint_error = error;
 }
 
 // `mutex` is held.
@@ -167,6 +193,7 @@ void Writer::Impl::count_sealed() {
 }
 
 Result<void> Writer::Impl::seal_for_retention(Timestamp now) {
+  retention->set_left_out(ingest->left_out());
   DE_TRY(const bool wanted, retention->wants_seal(now));
   if (!wanted) return {};
   if (!ingest->loaded()) DE_CHECK(ingest->load());
@@ -191,7 +218,7 @@ void Writer::Impl::housekeeping() {
       DE_CHECK(database->execute("PRAGMA analysis_limit=400; PRAGMA optimize"));
     }
     if (wal_watch->state().wal_bytes > worth_a_checkpoint) {
-      sqlite3_wal_checkpoint_v2(database->raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+      database->checkpoint(db::Database::Checkpoint::passive);
     }
     return false;
   }();
@@ -251,7 +278,7 @@ void Writer::Impl::watch_wal() {
   next_wal_look = SteadyClock::now() + WalWatch::look_every;
   wal_watch->look();
   const auto& seen = wal_watch->state();
-  retention->set_wal_pinned(seen.pinned_since.has_value());
+  tell_checkpoints();
   const std::scoped_lock held(mutex);
   if (seen.pinned_since && !pinned_since) {
     for (const auto& [pid, name] : seen.holders) {
@@ -268,6 +295,7 @@ void Writer::Impl::watch_wal() {
 }
 
 void Writer::Impl::update_sizes() {
+  tell_checkpoints();
   const auto file = file_size(options.path), wal = file_size(options.path + "-wal");
   const std::scoped_lock held(mutex);
   state.file_bytes = file;
