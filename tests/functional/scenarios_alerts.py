@@ -73,6 +73,25 @@ def actions(instance):
     return [(row["action"], row["payload"]) for row in rows]
 
 
+class Follower:
+    """`alerts follow`; its lines are taken while it runs."""
+
+    def __init__(self, instance, *arguments):
+        self.process = subprocess.Popen([os.path.join(BIN, "daemoneye-cli"), "--config", instance.config, "--format",
+                                         "jsonl", "alerts", "follow", *arguments], stdout=subprocess.PIPE, text=True)
+        self.seen = []
+        self.reader = threading.Thread(target=lambda: [self.seen.append(json.loads(l)) for l in self.process.stdout])
+        self.reader.start()
+
+    def ids(self):
+        return [alert["alert_id"] for alert in self.seen]
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        check(self.process.wait(20) in (0, 130, -signal.SIGINT), "it ends when interrupted")
+        self.reader.join()
+
+
 def broken_file_sink(instance):
     """A file sink whose folder can be taken away: appending fails, and works again when it is back."""
     folder = os.path.join(instance.folder, "alerts")
@@ -230,25 +249,17 @@ def scenario_alerts_are_followed_and_changed():
     with daemon(rules=rules(marker), settings=QUICK) as instance:
         instance.start()
         before = raise_alert(instance, marker, 0)
-        follower = subprocess.Popen([os.path.join(BIN, "daemoneye-cli"), "--config", instance.config, "--format", "jsonl",
-                                     "alerts", "follow", "--since", "1h", "--severity", "high,critical"],
-                                    stdout=subprocess.PIPE, text=True)
-        seen = []
-        # What was raised before comes first; then each as it comes. Lines are taken while it runs.
-        reader = threading.Thread(target=lambda: [seen.append(json.loads(line)) for line in follower.stdout])
-        reader.start()
-        wait_for("the alert from before", lambda: [a["alert_id"] for a in seen] == [before])
+        follower = Follower(instance, "--since", "1h", "--severity", "high,critical")
+        # What was raised before comes first; then each as it comes.
+        wait_for("the alert from before", lambda: follower.ids() == [before])
         after = raise_alert(instance, marker, 1)
-        wait_for("the new alert", lambda: [a["alert_id"] for a in seen] == [before, after])
-        check(seen[1]["tags"] == ["test.marked"], f"with its tags: {seen[1]}")
+        wait_for("the new alert", lambda: follower.ids() == [before, after])
+        check(follower.seen[1]["tags"] == ["test.marked"], f"with its tags: {follower.seen[1]}")
         check(instance.stop() == 0, "a clean stop ends with 0")
         instance.start()
         again = raise_alert(instance, marker, 2)
-        wait_for("the alert after a restart of the agent",
-                 lambda: [a["alert_id"] for a in seen] == [before, after, again])
-        follower.send_signal(signal.SIGINT)
-        check(follower.wait(20) in (0, 130, -signal.SIGINT), "it ends when interrupted")
-        reader.join()
+        wait_for("the alert after a restart of the agent", lambda: follower.ids() == [before, after, again])
+        follower.end()
 
         check(instance.cli("alerts", "ack", before, user="nobody").code == 4, "not for everyone")
         result = instance.cli("--format", "json", "alerts", "ack", before, "--note", "known job")
@@ -278,6 +289,27 @@ def scenario_alerts_are_followed_and_changed():
 
 
 scenario_alerts_are_followed_and_changed.needs_root = True
+
+
+def scenario_following_goes_on_after_a_purge():
+    """The rows of alerts are given anew after a purge: an alert in a row that was followed already is seen all the same."""
+    marker = f"purged-{os.getpid()}"
+    with daemon(rules=rules(marker), settings=QUICK) as instance:
+        instance.start()
+        first = raise_alert(instance, marker, 0)
+        follower = Follower(instance, "--since", "1h")
+        wait_for("the first alert", lambda: follower.ids() == [first])
+        wait_for("it is delivered", lambda: trail(instance, first, "stdout") == [(1, "delivered")])
+        follower.process.send_signal(signal.SIGSTOP)  # it looks away
+        check(instance.cli("db", "purge", "--all", "--yes").code == 0, "purged")
+        check(instance.query("SELECT count(*) AS n FROM alerts")[0]["n"] == 0, "the alert as well")
+        second = raise_alert(instance, marker, 1)
+        follower.process.send_signal(signal.SIGCONT)
+        wait_for("the second alert", lambda: follower.ids() == [first, second])
+        follower.end()
+
+
+scenario_following_goes_on_after_a_purge.needs_root = True
 
 
 def scenario_what_cannot_be_recorded_is_not_changed():
