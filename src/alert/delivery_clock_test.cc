@@ -147,6 +147,33 @@ TEST(Deliverer, AnAlertThatItsReceiverCannotDigestDoesNotKeepTheOthersWaiting) {
   EXPECT_TRUE(in_time(rig, [&] { return good == 20; })) << good << " of 20";
 }
 
+TEST(Deliverer, WhileTheClockRunsAFlappingSinkGetsEachAlertOnceOrItIsGivenUp) {
+  Rig rig;
+  rig.settings.breaker = {3, 1000};
+  rig.settings.max_age_ms = 600'000;
+  std::atomic<int> turn{0};
+  std::mutex mutex;
+  std::map<std::string, int> delivered;
+  rig.add("flaps", [&](const store::Alert& alert, const std::stop_token&) {
+    if (turn++ % 2 == 0) return refused();
+    const std::lock_guard lock(mutex);
+    ++delivered[alert.alert_id];
+    return RecordingSink::Outcome(DeliveryResult{});
+  });
+  rig.add("down", [](const store::Alert&, const std::stop_token&) { return refused(); });
+  rig.start();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 300; ++i) ids.push_back(std::to_string(i));
+  rig.raise(ids);
+  ASSERT_TRUE(in_time(rig, [&] { return rig.waiting("flaps") == 0 && rig.waiting("down") == 0; }));
+  const auto flaps = rig.state("flaps");
+  EXPECT_EQ(flaps.dead_letters + flaps.delivered, 300U) << flaps.dead_letters << " + " << flaps.delivered;
+  EXPECT_EQ(rig.state("down").dead_letters, 300U);
+  const std::lock_guard lock(mutex);
+  EXPECT_EQ(delivered.size(), flaps.delivered);
+  for (const auto& [id, times] : delivered) EXPECT_EQ(times, 1) << id;
+}
+
 TEST(Deliverer, TellsItsStateWhileOthersHoldEveryReader) {
   Rig rig;
   rig.add("a", [](const store::Alert&, const std::stop_token&) { return refused(true); });

@@ -2,7 +2,7 @@
 """Real receivers of alerts on loopback, each in a folder of its own, none of them privileged or installed as a service.
 
 As a program (for the unit tests of the sinks): peers.py KIND FOLDER starts one, prints what there is to know of it as one
-JSON line, and ends it when standard input ends. KIND: syslog, syslog-tls, https, smtp.
+JSON line, and ends it when standard input ends. KIND: syslog, syslog-tls, https, smtp, smtp-tls.
 """
 
 import base64
@@ -287,15 +287,16 @@ ScriptAlias /gzip {script}
 
 
 class Smtp(Peer):
-    """aiosmtpd: STARTTLS and a login required; refuses nobody@ for good and later@ for now."""
+    """aiosmtpd: STARTTLS (or TLS from the first byte) and a login required; refuses nobody@ for good and later@ for
+    now."""
 
-    def __init__(self, folder, certificates):
+    def __init__(self, folder, certificates, security="starttls"):
         self.folder = folder
         os.makedirs(folder, exist_ok=True)
         self.received_path = os.path.join(folder, "received.jsonl")
         self.port = free_port()
         self._start([DEBIAN_PYTHON, os.path.abspath(__file__), "run-smtp", str(self.port), certificates.server,
-                     certificates.server_key, self.received_path])
+                     certificates.server_key, self.received_path, security])
         self._ready(lambda: listens(self.port))
 
     def received(self):
@@ -308,8 +309,10 @@ class Smtp(Peer):
         return {"port": self.port, "received": self.received_path, "user": USER, "password": PASSWORD}
 
 
-def run_smtp(port, certificate, key, received):
+def run_smtp(port, certificate, key, received, security):
     import asyncio
+
+    starttls = security == "starttls"
 
     from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
@@ -323,7 +326,7 @@ def run_smtp(port, certificate, key, received):
             return "250 OK"
 
         async def handle_DATA(self, _server, session, envelope):
-            entry = {"from": envelope.mail_from, "to": envelope.rcpt_tos, "tls": session.ssl is not None,
+            entry = {"from": envelope.mail_from, "to": envelope.rcpt_tos, "tls": not starttls or session.ssl is not None,
                      "login": session.authenticated, "peer_port": session.peer[1],
                      "content": base64.b64encode(envelope.original_content).decode()}
             with open(received, "a", encoding="utf-8") as file:
@@ -340,9 +343,10 @@ def run_smtp(port, certificate, key, received):
     async def serve():
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: SMTP(Handler(), hostname="localhost", tls_context=context, require_starttls=True,
-                         auth_required=True, authenticator=authenticate, loop=loop),
-            "127.0.0.1", port)
+            lambda: SMTP(Handler(), hostname="localhost", tls_context=context if starttls else None,
+                         require_starttls=starttls, auth_require_tls=starttls, auth_required=True,
+                         authenticator=authenticate, loop=loop),
+            "127.0.0.1", port, ssl=None if starttls else context)
         await server.serve_forever()
 
     asyncio.run(serve())
@@ -359,6 +363,8 @@ def start(kind, folder):
         peer = Https(at, certificates)
     elif kind == "smtp":
         peer = Smtp(at, certificates)
+    elif kind == "smtp-tls":
+        peer = Smtp(at, certificates, "tls")
     else:
         raise SystemExit(f"unknown kind {kind}")
     return peer, certificates
@@ -366,7 +372,7 @@ def start(kind, folder):
 
 def main():
     if sys.argv[1] == "run-smtp":
-        run_smtp(int(sys.argv[2]), *sys.argv[3:6])
+        run_smtp(int(sys.argv[2]), *sys.argv[3:7])
         return
     peer, certificates = start(sys.argv[1], sys.argv[2])
     with peer:

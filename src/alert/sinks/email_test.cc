@@ -137,6 +137,20 @@ TEST(EmailSink, ReachesAServerByStarttlsWithALogin) {
   EXPECT_EQ(received.at(1).at("peer_port"), first.at("peer_port"));  // one connection
 }
 
+TEST(EmailSink, ReachesAServerThatSpeaksTlsFromTheFirstByte) {
+  const Peer peer("smtp-tls");
+  auto settings = starttls_settings(peer);
+  settings.options["security"] = "tls";
+  const auto sent = must_make(settings)->send(make_alert("x"), {});
+  ASSERT_TRUE(sent) << sent.error().message;
+  EXPECT_EQ(peer.wait_received(1).at(0).at("login"), true);
+  settings.options["ca_file"] = peer["other_ca"];
+  const auto unverified = must_make(settings)->send(make_alert("y"), {});
+  ASSERT_FALSE(unverified);
+  EXPECT_FALSE(unverified.error().permanent);
+  EXPECT_EQ(peer.received().size(), 1U);
+}
+
 TEST(EmailSink, A5xxIsPermanentAndA4xxIsNot) {
   const Peer peer("smtp");
   const auto never = must_make(starttls_settings(peer, "nobody@daemoneye.example"))->send(make_alert("x"), {});

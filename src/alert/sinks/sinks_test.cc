@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -41,6 +42,18 @@ TEST(FileSink, AppendsOneJsonObjectALineWithModeOf0640) {
   struct stat state{};
   ASSERT_EQ(::stat(path.c_str(), &state), 0);
   EXPECT_EQ(state.st_mode & 0777, 0640U);
+}
+
+TEST(FileSink, WaitsForTheDiskWhenAskedTo) {
+  TempFolder folder;
+  auto settings = file_settings(folder.file("alerts.jsonl"));
+  settings.options["fsync"] = "true";
+  auto sink = make_sink(settings);
+  ASSERT_TRUE(sink) << sink.error().message;
+  ASSERT_TRUE((*sink)->send(make_alert("one"), {}));
+  ASSERT_TRUE((*sink)->send(make_alert("two"), {}));
+  const auto text = read_all(folder.file("alerts.jsonl"));
+  EXPECT_EQ(std::ranges::count(text, '\n'), 2);
 }
 
 TEST(FileSink, EndsAHalfLineThatAKilledProgramLeft) {
