@@ -160,6 +160,15 @@ TEST(ParseRule, RefusesColumnsThatAreNotSelected) {
   EXPECT_TRUE(problems_of(without(whole_rule, "{{name}}", "{{command_line}}")).empty());
 }
 
+// yaml-cpp finds documents in these without end.
+TEST(ParseRule, RefusesWhatYamlCppWouldNeverEndToRead) {
+  for (const std::string yaml : {",", "id: a\nx:? y\", z}, condition: s}\n"}) {
+    const auto problems = problems_of(yaml);
+    EXPECT_FALSE(problems.empty()) << yaml;
+  }
+  EXPECT_NE(problems_of(",")[0].find("more than 100 documents"), std::string::npos);
+}
+
 TEST(ParseRule, RefusesAWindowShorterThanTheInterval) {
   const auto problems = problems_of(
       "id: a\ntitle: t\nseverity: low\nsql: SELECT count(*) AS n FROM process_events\nevaluate: {every: 10m, window: "

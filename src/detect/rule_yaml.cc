@@ -4,11 +4,13 @@
 #include <set>
 
 #include "base/text.h"
+#include "detect/yaml_load.h"
 
 namespace daemoneye::detect {
 namespace {
 
 constexpr std::size_t max_id_bytes = 64;
+constexpr std::size_t max_yaml_documents = 100;  // more than one is refused; the bound is for what never ends
 
 }  // namespace
 
@@ -45,7 +47,7 @@ std::vector<RuleProblem> YamlReader::take_problems() {
 
 std::optional<YAML::Node> YamlReader::load() {
   try {
-    auto documents = YAML::LoadAll(std::string(text_));
+    auto documents = load_yaml(text_, max_yaml_documents);
     if (documents.size() != 1 || !documents.front().IsMap()) {
       problem(1, "", documents.size() > 1 ? "more than one YAML document; one rule a file" : "not a YAML map of keys");
       return std::nullopt;

@@ -404,6 +404,7 @@ TEST(Sigma, HostileFilesAreBounded) {
   for (int i = 0; i < 100; ++i) wide += (i == 0 ? "" : ",") + std::string("*x");
   EXPECT_THAT(reason(wide + "]\n  condition: s\n"), HasSubstr("more than 20000 values"));
   EXPECT_THAT(reason(std::string(300'000, 'a')), HasSubstr("larger than"));
+  EXPECT_THAT(reason(","), HasSubstr("more than 100 documents"));
   EXPECT_FALSE(translate(std::string(50'000, '['), "x.yml").front());
   std::string deep = "a";
   for (int i = 0; i < 100; ++i) deep = "(" + deep + ")";

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "detect/rule.h"
+#include "detect/yaml_load.h"
 #include "detect/yaml_text.h"
 #include "sigma/condition.h"
 #include "sigma/refused.h"
@@ -245,14 +246,10 @@ std::vector<Outcome> translate(std::string_view text, const std::string& file, c
     return outcomes;
   }
   try {  // yaml-cpp ends at 500 levels of nesting
-    const auto documents = YAML::LoadAll(std::string(text));
+    const auto documents = detect::load_yaml(text, max_documents);
     if (documents.empty()) refuse(0, "an empty file");
     for (const auto& document : documents) {
       if (document.IsNull()) continue;  // a lone separator
-      if (outcomes.size() == max_documents) {
-        refuse(0, "more than " + std::to_string(max_documents) + " documents");
-        break;
-      }
       outcomes.push_back(translate_one(document, file, taxonomy));
     }
   } catch (const YAML::Exception& error) {

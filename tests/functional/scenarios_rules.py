@@ -127,7 +127,7 @@ def digests(folder):
     """Of every file below, so that a change of any is seen."""
     found = {}
     for base, _, files in os.walk(folder):
-        for name in files:
+        for name in (one for one in files if os.path.isfile(os.path.join(base, one))):
             with open(os.path.join(base, name), "rb") as file:
                 found[os.path.join(base, name)] = hashlib.sha256(file.read()).hexdigest()
     return found
@@ -237,11 +237,12 @@ def scenario_rules_are_created_moved_and_tried_on_history():
         recording = write(os.path.join(instance.folder, "events.jsonl"), "".join(
             json.dumps({"time": f"2026-01-0{day}T12:00:00Z", "kind": "exec", "pid": 100 + day, "name": "true",
                         "arguments": ["true", marker]}) + "\n" for day in (1, 1, 2)))
-        database = os.path.join(instance.folder, "imported.redb")
+        database = os.path.join(instance.folder, "import", "imported.redb")
+        os.mkdir(os.path.dirname(database))
         imported = instance.cli("import", recording, "--into", database)
         check(imported.code == 0, imported.err)
-        content = lambda: {name: digest for name, digest in digests(instance.folder).items()  # noqa: E731
-                           if "imported.redb" in name and not name.endswith("-shm")}
+        content = lambda: {name: digest for name, digest in digests(os.path.dirname(database)).items()  # noqa: E731
+                           if not name.endswith("-shm")}
         before = content()
         file = os.path.join(elsewhere, "made.yaml")
         summary = instance.cli("--format", "json", "--db", database, "rules", "test", file, "--summary").json()["rows"][0]
