@@ -255,14 +255,31 @@ ComponentHealth Agent::rules_health() const {
   health.details["alerts"] = std::to_string(state.alerts);
   health.details["merged"] = std::to_string(state.merged);
   health.details["evaluated_to_event"] = std::to_string(state.evaluated_to);
-  if (state.unhealthy > 0) {
-    std::string names;
-    for (const auto& rule : state.rules) {
-      if (rule.state == "healthy") continue;
-      names += (names.empty() ? "" : ", ") + rule.rule_id + " (" + rule.reason + ")";
+  std::uint64_t held_back = 0, left_out = 0;
+  std::string wrong, slow;
+  std::size_t wrong_ones = 0, slow_ones = 0;
+  const auto name = [](std::string& list, std::size_t& count, const std::string& one) {
+    constexpr std::size_t most_named = 20;
+    if (count < most_named) list += (count == 0 ? "" : ", ") + one;
+    if (count == most_named) list += ", …";
+    ++count;
+  };
+  for (const auto& rule : state.rules) {
+    held_back += rule.held_back;
+    left_out += rule.left_out;
+    if (rule.state == "slow") name(slow, slow_ones, rule.rule_id);
+    if (rule.state == "unhealthy" || rule.state == "suspended") {
+      name(wrong, wrong_ones, rule.rule_id + " (" + rule.reason + ")");
     }
-    degrade(health, HealthState::degraded, std::to_string(state.unhealthy) + " rules are not healthy: " + names);
   }
+  health.details["unfiltered"] = std::to_string(state.unfiltered);  // stream rules that are shown every row
+  health.details["held_back"] = std::to_string(held_back);          // matches counted on the alert of a rule's limit
+  health.details["runs_left_out"] = std::to_string(left_out);       // of scheduled rules
+  if (!slow.empty()) health.details["slow"] = slow;
+  if (state.unhealthy > 0) {
+    degrade(health, HealthState::degraded, std::to_string(state.unhealthy) + " rules are not healthy: " + wrong);
+  }
+  if (!state.slower.empty()) degrade(health, HealthState::degraded, state.slower);
   if (!state.problem.empty()) degrade(health, HealthState::failed, state.problem);
   if (state.active == 0) degrade(health, HealthState::degraded, "no rule is active: nothing is detected");
   return health;

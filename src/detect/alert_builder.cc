@@ -146,6 +146,30 @@ const std::vector<event::ProcessEvent>& AlertBuilder::lineage(const event::Proce
   return lineages_.emplace(key, *std::move(links)).first->second;
 }
 
+store::Alert AlertBuilder::summary(const LoadedRule& rule, std::uint64_t held, std::vector<event::EventId> evidence,
+                                   const event::Completeness& completeness, Timestamp now,
+                                   const RuleLimits& limits) const {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(limits.window()).count();
+  store::Alert alert;
+  alert.alert_id = base::to_hex(base::random_bytes(id_bytes));
+  alert.time = alert.last_seen = now;
+  alert.count = held;
+  alert.rule_id = rule.rule.id;
+  alert.severity = rule.rule.severity;
+  alert.tags = rule.rule.tags;
+  alert.title = "More alerts of " + rule.rule.id + " than " + std::to_string(limits.alerts()) + " in " +
+                std::to_string(seconds) + " s: the others are counted here";
+  alert.description = rule.rule.description;
+  alert.row_json = dump(Json{{"held_back", true}, {"limit", limits.alerts()}, {"window_seconds", seconds}});
+  alert.process_json = dump(Json{{"process", nullptr}, {"ancestors", Json::array()}});
+  alert.evidence = std::move(evidence);
+  alert.completeness = completeness;
+  alert.host = host_;
+  alert.agent_version = agent_version_;
+  alert.dedup_key = base::to_hex(base::sha256("held back\n" + rule.rule.id));
+  return alert;
+}
+
 store::Alert AlertBuilder::build(const LoadedRule& rule, const sql::Row& row, const StoredEvent* driving,
                                  const event::Completeness& completeness, Timestamp now) {
   const Values values(rule, row, driving);

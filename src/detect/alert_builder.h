@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "detect/rule.h"
+#include "detect/rule_limits.h"
 #include "detect/stored_events.h"
 #include "sql/connection.h"
 #include "store/alert.h"
@@ -23,6 +24,9 @@ class AlertBuilder {
   // A lineage that cannot be read is a reason in the alert's completeness, not an error.
   store::Alert build(const LoadedRule& rule, const sql::Row& row, const StoredEvent* driving,
                      const event::Completeness& completeness, Timestamp now);
+  // The one alert that counts `held` matches which a rule's limit holds back.
+  store::Alert summary(const LoadedRule& rule, std::uint64_t held, std::vector<event::EventId> evidence,
+                       const event::Completeness& completeness, Timestamp now, const RuleLimits& limits) const;
   // Forgets the lineages.
   void next_batch() { lineages_.clear(); }
 

@@ -78,6 +78,9 @@ class Rig {
     options.host = "testhost";
     options.agent_version = "0.1.0";
     options.dedup_window = std::chrono::milliseconds(0);
+    options.rule_alerts_a_minute = 0;
+    options.schedule_least_grace = std::chrono::nanoseconds(0);
+    options.schedule_pause = std::chrono::milliseconds(2);
     options.route = [](const store::Alert&) { return std::vector<store::Route>{"sink"}; };
     store::StoreOptions store_options;
     store_options.path = options.store_path;

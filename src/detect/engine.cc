@@ -278,6 +278,7 @@ struct Engine::Impl {
     schedule->use(set);
     std::lock_guard lock(mutex);
     search_problem = prefilter->problem();
+    unfiltered = prefilter->unfiltered().size();
     next_rules = {std::move(set), std::move(prefilter)};
     changed.notify_all();
   }
@@ -292,6 +293,7 @@ struct Engine::Impl {
   const EngineOptions options;
   store::Writer& writer;
   RuleBoard board;
+  RuleLimits limits{options.rule_alerts_a_minute, std::chrono::minutes(1)};
   std::shared_ptr<Raised> raised = std::make_shared<Raised>();
   std::unique_ptr<Evaluator> evaluator;  // the stream thread's
   std::unique_ptr<Schedule> schedule;
@@ -313,6 +315,7 @@ struct Engine::Impl {
   bool draining = false, stream_ended = false;
   event::EventId evaluated_to = 0;  // written by the stream thread alone
   std::string problem, watch_problem, search_problem;
+  std::size_t unfiltered = 0;  // rules that every row is shown to
   std::stop_source cancel;
 
   // The stream thread's own.
@@ -329,18 +332,25 @@ Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writ
   auto impl = std::make_unique<Impl>(std::move(options), writer);
   Impl& self = *impl;
   DE_TRY(auto connection, self.connect());
-  self.evaluator = std::make_unique<Evaluator>(std::move(connection), self.options, self.board);
-  DE_TRY(auto scheduled_connection, self.connect());
+  self.evaluator = std::make_unique<Evaluator>(std::move(connection), self.options, self.board, self.limits);
+  std::vector<std::unique_ptr<Evaluator>> workers;
+  for (std::size_t i = 0; i < self.options.schedule_workers; ++i) {
+    DE_TRY(auto own, self.connect());
+    workers.push_back(std::make_unique<Evaluator>(std::move(own), self.options, self.board, self.limits));
+  }
+  DE_TRY(auto marks, read_marks(self.evaluator->reader()));
   self.schedule = std::make_unique<Schedule>(
-      std::make_unique<Evaluator>(std::move(scheduled_connection), self.options, self.board), self.board,
-      [&self, &writer](std::vector<store::Writer::Raise> raises) {
+      std::move(workers), std::move(marks), self.board,
+      [&self, &writer](std::vector<store::Writer::Raise> raises, std::vector<RunMark> marks_) {
         std::vector<std::string> severities;
         for (const auto& raise : raises) severities.emplace_back(store::to_string(raise.alert.severity));
-        writer.raise(std::move(raises), std::nullopt,
-                     [raised = self.raised, severities](const Result<std::vector<store::RaiseResult>>& results) {
-                       raised->done(results, severities);
-                     });
-      });
+        write_runs(writer, std::move(raises), std::move(marks_),
+                   [raised = self.raised, severities](const Result<std::vector<store::RaiseResult>>& results) {
+                     raised->done(results, severities);
+                   });
+      },
+      Schedule::Options{.least_grace = self.options.schedule_least_grace,
+                        .catch_up_pause = self.options.schedule_pause});
   DE_TRY(self.evaluated_to, self.evaluator->reader().stream_watermark());
   self.saved_to = self.evaluated_to;
   // Before the first load, so that no change falls between.
@@ -406,9 +416,9 @@ Engine::State Engine::state() const {
   {
     std::lock_guard lock(impl_->mutex);
     state.evaluated_to = impl_->evaluated_to;
-    state.problem = !impl_->problem.empty()         ? impl_->problem
-                    : !impl_->watch_problem.empty() ? impl_->watch_problem
-                                                    : impl_->search_problem;
+    state.problem = !impl_->problem.empty() ? impl_->problem : impl_->watch_problem;
+    state.slower = impl_->search_problem;
+    state.unfiltered = impl_->unfiltered;
   }
   std::lock_guard lock(impl_->raised->mutex);
   state.alerts = impl_->raised->alerts;

@@ -18,6 +18,12 @@ struct EngineOptions {
   std::vector<std::string> rule_paths;
   std::chrono::milliseconds rule_timeout{30000};
   std::chrono::milliseconds dedup_window{300000};
+  std::uint64_t rule_memory = 24 * 1024 * 1024;  // of one evaluation
+  // New alerts a rule may raise in a minute; the matches beyond are counted on one alert. 0: no limit.
+  std::uint32_t rule_alerts_a_minute = 600;
+  std::size_t schedule_workers = 2;
+  std::chrono::nanoseconds schedule_least_grace{std::chrono::seconds(2)};   // after a scheduled rule's moment
+  std::chrono::nanoseconds schedule_pause{std::chrono::milliseconds(100)};  // between two runs that are late
   std::string host, agent_version;
   std::uint32_t queue_capacity = 256;  // committed batches that wait; a full queue is caught up from the store
   std::uint32_t chunk_events = 1024;   // evaluated at once while catching up; bounds memory
@@ -32,10 +38,10 @@ struct EngineOptions {
   std::function<void(const UnhealthyRule& refused, const RuleProblem& why)> on_refused;
 };
 
-// Three threads: detection (the stream), schedule (rules with `evaluate`), rules (watches the folders, compiles aside).
-// An alert is raised together with the stream watermark in one transaction, so every event is matched against every
-// rule exactly once, across reloads, stops and kills; what was not evaluated when the agent ended is caught up at the
-// next start. While catching up, `now` is the time of the newest event shown; else it is the time of the commit.
+// Threads: detection (the stream), the schedule's workers (rules with `evaluate`), rules (watches the folders, compiles
+// aside). An alert is raised together with the stream watermark in one transaction, so every event is matched against
+// every rule exactly once, across reloads, stops and kills; what was not evaluated when the agent ended is caught up at
+// the next start. While catching up, `now` is the time of the newest event shown; else it is the time of the commit.
 class Engine {
  public:
   // Loads the rules and starts the threads; the first thing they do is catch up from the stream watermark.
@@ -57,12 +63,16 @@ class Engine {
   struct RuleState {
     std::string rule_id, state, reason;
     std::uint64_t evaluations = 0, candidates = 0, matches = 0, timeouts = 0;  // candidates: rows it was shown
+    std::uint64_t left_out = 0;   // runs of a scheduled rule that were too long ago to be caught up
+    std::uint64_t held_back = 0;  // matches that its limit counted on one alert
     double p50_ms = 0, p99_ms = 0;
   };
   struct State {
     std::size_t active = 0, inactive = 0, unhealthy = 0;  // unhealthy ones may be active: a last good version
     event::EventId evaluated_to = 0;
-    std::string problem;  // detection as a whole stands still or may miss rule changes, and why; empty when well
+    std::string problem;         // detection as a whole stands still or may miss rule changes, and why; empty when well
+    std::string slower;          // why detection costs more than it need; empty when it does not
+    std::size_t unfiltered = 0;  // active stream rules that are shown every row
     std::uint64_t alerts = 0, merged = 0;
     std::vector<RuleState> rules;
   };

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 
 #include "detect/detect_test_util.h"
+#include "detect/rule_limits.h"
 
 namespace daemoneye::detect::testing {
 namespace {
@@ -229,6 +231,110 @@ TEST(Engine, AnInstanceIsShownToARuleOverProcessesWhenItStartsAndWhenANamedColum
       {exec, named, other, exit, event::make_gap_event({"events_lost", {1}, {2}, 1}, event::EventSource::ebpf, {3})});
   ASSERT_TRUE(rig.settled());
   EXPECT_EQ(rig.matches(), (Matches{"r:1", "r:2"}));
+}
+
+TEST(Engine, AProcessThatAnotherScanFindsAgainIsNotNew) {
+  Rig rig;
+  rig.write_rule("r", "SELECT p.pid, p.name FROM processes p WHERE p.name = 'x'");
+  rig.write_rule("each", "SELECT e.pid, e.name FROM process_events e WHERE e.kind = 'seen'");
+  rig.start();
+  auto started = make_exec(1, "x"), found = make_exec(2, "x");
+  auto again = started;
+  found.kind = again.kind = event::EventKind::seen;
+  rig.commit({started, found});
+  rig.commit({again, found});  // the collector was started again
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.matches(), (Matches{"each:2", "each:3", "each:4", "r:1", "r:2"}));
+}
+
+TEST(Engine, ARuleThatFloodsRaisesOneAlertForTheRest) {
+  Rig rig;
+  rig.options.rule_alerts_a_minute = 10;
+  rig.write_rule("flood", every_exec);
+  rig.write_rule("quiet", exec_of("y"));
+  rig.start();
+  std::vector<event::ProcessEvent> events;
+  for (event::Pid pid = 1; pid <= 150; ++pid) events.push_back(make_exec(pid, pid == 150 ? "y" : "x"));
+  rig.commit(std::move(events));
+  rig.commit({make_exec(1001, "x"), make_exec(1002, "x")});
+  ASSERT_TRUE(rig.settled());
+  const auto alerts = rig.alerts();
+  EXPECT_EQ(std::ranges::count(alerts, "quiet", &store::Alert::rule_id), 1);
+  ASSERT_EQ(std::ranges::count(alerts, "flood", &store::Alert::rule_id), 11);
+  const auto summary = std::ranges::find_if(alerts, [](const auto& alert) { return alert.count > 1; });
+  ASSERT_NE(summary, alerts.end());
+  EXPECT_EQ(summary->count, 142U);
+  EXPECT_EQ(summary->rule_id, "flood");
+  EXPECT_EQ(summary->evidence.size(), 100U);
+  EXPECT_EQ(summary->evidence.front(), 11);
+  EXPECT_NE(summary->title.find("10 in 60 s"), std::string::npos) << summary->title;
+  EXPECT_TRUE(nlohmann::json::parse(summary->row_json).at("held_back"));
+  EXPECT_EQ(rig.rule_state("flood").held_back, 142U);
+}
+
+TEST(RuleLimits, AMatchOfAnAlertThatWasRaisedIsCountedOnIt) {
+  RuleLimits limits(2, 1min);
+  const auto at = [](int second) { return Timestamp{test_epoch_ns + second * 1'000'000'000LL}; };
+  EXPECT_TRUE(limits.may_raise("r", "a", at(0)));
+  EXPECT_TRUE(limits.may_raise("r", "b", at(1)));
+  EXPECT_FALSE(limits.may_raise("r", "c", at(2)));
+  EXPECT_TRUE(limits.may_raise("r", "a", at(3)));
+  EXPECT_TRUE(limits.may_raise("other", "c", at(3)));
+  EXPECT_TRUE(limits.may_raise("r", "c", at(60)));
+  EXPECT_TRUE(limits.may_raise("r", "d", at(30)));  // the clock was put back
+}
+
+TEST(Engine, AThousandRulesAreReplacedUnderLoadWithoutMissingOrRepeatingAnEvent) {
+  Rig rig;
+  const auto write_all = [&](int version) {
+    for (int i = 0; i < 1000; ++i) {
+      rig.write_rule("rule-" + std::to_string(i), exec_of("nobody-" + std::to_string(i)),
+                     "author: version " + std::to_string(version) + "\n");
+    }
+    rig.write_rule("all", "SELECT e.pid, " + std::to_string(version) + " AS version FROM process_events e");
+  };
+  write_all(0);
+  std::atomic<int> in_force{-1};
+  rig.options.on_rules = [&](const RuleSet&, const RuleSet& now) {
+    const auto all = std::ranges::find(now.rules, "all", [](const LoadedRule& rule) { return rule.rule.id; });
+    if (all != now.rules.end()) in_force = all->rule.sql.at(all->rule.sql.find(" AS version") - 1) - '0';
+  };
+  rig.start();
+  ASSERT_EQ(rig.engine->state().active, 1001U);
+  event::Pid pid = 0;
+  {
+    const std::jthread load([&](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
+        ++pid;
+        rig.commit({make_exec(pid, "nobody-" + std::to_string(pid % 1500))});
+      }
+    });
+    for (int version = 1; version <= 2; ++version) {
+      write_all(version);
+      ASSERT_TRUE(eventually([&] { return in_force == version; }, 60s));
+    }
+  }
+  // Told of before it is taken over, between two batches.
+  std::set<std::string> versions;
+  ASSERT_TRUE(eventually(
+      [&] {
+        ++pid;
+        rig.commit({make_exec(pid, "nobody-" + std::to_string(pid % 1500))});
+        if (!rig.settled()) return false;
+        for (const auto& alert : rig.alerts()) {
+          if (alert.rule_id == "all") versions.insert(nlohmann::json::parse(alert.row_json).at("version").dump());
+        }
+        return versions.contains("2");
+      },
+      60s));
+  EXPECT_EQ(versions, (std::set<std::string>{"0", "1", "2"}));
+  Matches expected;
+  for (event::EventId id = 1; id <= rig.last_event; ++id) {
+    expected.push_back("all:" + std::to_string(id));
+    if (id % 1500 < 1000) expected.push_back("rule-" + std::to_string(id % 1500) + ":" + std::to_string(id));
+  }
+  std::ranges::sort(expected);
+  EXPECT_EQ(rig.matches(), expected);
 }
 
 TEST(Engine, AGapIsARowThatRulesCanMatch) {

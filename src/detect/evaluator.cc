@@ -6,12 +6,6 @@
 namespace daemoneye::detect {
 namespace {
 
-// Kept from a run until the snapshot's next use: alerts need lookups on the same connection.
-struct Match {
-  sql::Row row;
-  const StoredEvent* driving = nullptr;
-};
-
 // Ends the shared snapshot on every way out.
 class StreamScope {
  public:
@@ -32,14 +26,18 @@ void add_damage(event::Completeness& completeness, const std::vector<event::Inco
   }
 }
 
+constexpr std::size_t max_evidence = 100;  // event ids on the alert that stands for many
+
 std::chrono::nanoseconds since(base::SteadyClock::time_point begin) { return base::SteadyClock::now() - begin; }
 
 }  // namespace
 
-Evaluator::Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board)
+Evaluator::Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board,
+                     RuleLimits& limits)
     : connection_(std::move(connection)),
       options_(options),
       board_(board),
+      limits_(limits),
       builder_(*connection_, options.host, options.agent_version) {}
 
 void Evaluator::use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const Prefilter> prefilter) {
@@ -116,6 +114,7 @@ Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& 
   run.now = moment.now;
   run.row_limit = max_stream_rows;
   run.only_rows = rows;
+  run.memory_limit = options_.rule_memory;
   const auto begin = base::SteadyClock::now();
   auto stats = connection_->run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
     const auto stored = std::ranges::lower_bound(events.events, driving, {}, &StoredEvent::id);
@@ -124,6 +123,7 @@ Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& 
     return true;
   });
   const auto elapsed = since(begin);
+  if (stats) DE_CHECK(drop_known(rule, matches));
   if (!stats) {
     if (moment.stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
     // The store's failure is not the rule's: the events are shown again.
@@ -133,25 +133,61 @@ Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& 
   }
   board_.ran(rule.rule.id, elapsed, rows == nullptr ? events.events.size() : rows->size(), matches.size());
   add_damage(stats->completeness, events.damage);
-  for (const auto& match : matches) {
-    raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, stats->completeness, moment.raised)));
+  raise_all(rule, matches, stats->completeness, moment.raised, raises);
+  return {};
+}
+
+// A scan after a restart of the collector tells of every process that lives; a rule over `processes` sees an instance
+// when it is first found.
+Result<void> Evaluator::drop_known(const LoadedRule& rule, std::vector<Match>& matches) {
+  if (rule.compiled->driving()->table != "processes") return {};
+  for (auto match = matches.begin(); match != matches.end();) {
+    bool known = false;
+    if (match->driving != nullptr) {
+      DE_TRY(known, was_known(connection_->reader(), *match->driving));
+    }
+    match = known ? matches.erase(match) : std::next(match);
   }
   return {};
 }
 
-Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule& rule, Timestamp now,
+void Evaluator::raise_all(const LoadedRule& rule, const std::vector<Match>& matches,
+                          const event::Completeness& completeness, Timestamp raised,
+                          std::vector<store::Writer::Raise>& raises) {
+  std::vector<const Match*> held;
+  for (const auto& match : matches) {
+    if (limits_.may_raise(rule.rule.id, dedup_key(rule, match.row), raised))
+      raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, completeness, raised)));
+    else
+      held.push_back(&match);
+  }
+  if (held.empty()) return;
+  std::vector<event::EventId> evidence;
+  for (const auto* const match : held) {
+    if (match->driving != nullptr && evidence.size() < max_evidence) evidence.push_back(match->driving->id);
+  }
+  board_.held_back(rule.rule.id, held.size());
+  auto summary = raise(rule, builder_.summary(rule, held.size(), std::move(evidence), completeness, raised, limits_));
+  // As long as it goes on, it is one alert.
+  summary.dedup_window = std::chrono::ceil<std::chrono::milliseconds>(limits_.window() * 2);
+  raises.push_back(std::move(summary));
+}
+
+Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule& rule, Timestamp now, bool late,
                                                                std::stop_token stop) {
   std::vector<store::Writer::Raise> raises;
-  std::vector<sql::Row> rows;
+  std::vector<Match> matches;
   sql::RunOptions run;
   run.deadline = Deadline::after(options_.rule_timeout);
   run.stop = stop;
   run.now = now;
   run.row_limit = max_scheduled_rows;
-  run.history = {Timestamp{now.ns - rule.rule.evaluate->window.count()}, now};
+  run.memory_limit = options_.rule_memory;
+  // What lies on the border of two windows is in one of them.
+  run.history = {Timestamp{now.ns - rule.rule.evaluate->window.count() + 1}, now};
   const auto begin = base::SteadyClock::now();
   auto stats = connection_->run(*rule.compiled, run, [&](const sql::Row& row) {
-    rows.push_back(row);
+    matches.push_back({row, nullptr});
     return true;
   });
   const auto elapsed = since(begin);
@@ -160,12 +196,11 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule&
     board_.failed(rule.rule.id, elapsed, stats.error());
     return raises;
   }
-  board_.ran(rule.rule.id, elapsed, 0, rows.size());
+  board_.ran(rule.rule.id, elapsed, 0, matches.size());
   if (stats->more) stats->completeness.reasons.push_back({"limit_reached", max_scheduled_rows, {}, {}});
+  if (late) stats->completeness.reasons.push_back({"late", std::nullopt, now, base::wall_now()});
   builder_.next_batch();
-  for (const auto& row : rows) {
-    raises.push_back(raise(rule, builder_.build(rule, row, nullptr, stats->completeness, now)));
-  }
+  raise_all(rule, matches, stats->completeness, base::wall_now(), raises);
   return raises;
 }
 

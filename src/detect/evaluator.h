@@ -9,14 +9,16 @@
 #include "detect/engine.h"
 #include "detect/prefilter.h"
 #include "detect/rule_board.h"
+#include "detect/rule_limits.h"
 #include "detect/stored_events.h"
 
 namespace daemoneye::detect {
 
 class Evaluator {
  public:
-  // `options` and `board` outlive this.
-  Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board);
+  // `options`, `board` and `limits` outlive this.
+  Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board,
+            RuleLimits& limits);
 
   // From now on these rules; what was prepared for rules that are gone is dropped. `prefilter`: of the same set; null:
   // every row is shown to every stream rule, which gives the same and costs more.
@@ -32,12 +34,19 @@ class Evaluator {
   // Of one stream rule over one chunk of events: a join that multiplies must not fill the memory.
   static constexpr std::uint64_t max_stream_rows = 10'000;
   static constexpr std::uint64_t max_scheduled_rows = 1000;  // more: the alerts say limit_reached
-  Result<std::vector<store::Writer::Raise>> scheduled(const LoadedRule& rule, Timestamp now, std::stop_token stop);
+  // `late`: the run should have been before this one's time; its alerts say so.
+  Result<std::vector<store::Writer::Raise>> scheduled(const LoadedRule& rule, Timestamp now, bool late,
+                                                      std::stop_token stop);
 
   [[nodiscard]] const RuleSet& rules() const { return *rules_; }
   [[nodiscard]] store::Reader& reader() { return connection_->reader(); }
 
  private:
+  // Kept from a run until the snapshot's next use: alerts need lookups on the same connection.
+  struct Match {
+    sql::Row row;
+    const StoredEvent* driving = nullptr;
+  };
   struct Moment {
     Timestamp now, raised;
     std::stop_token stop;
@@ -45,11 +54,16 @@ class Evaluator {
   // One stream rule over those of the batch's rows; null: all of them.
   Result<void> stream_rule(const LoadedRule& rule, const StoredEvents& events, const std::vector<std::uint32_t>* rows,
                            const Moment& moment, std::vector<store::Writer::Raise>& raises);
+  Result<void> drop_known(const LoadedRule& rule, std::vector<Match>& matches);
+  // Alerts for what a rule matched, within its limit; what is beyond it in one.
+  void raise_all(const LoadedRule& rule, const std::vector<Match>& matches, const event::Completeness& completeness,
+                 Timestamp raised, std::vector<store::Writer::Raise>& raises);
   store::Writer::Raise raise(const LoadedRule& rule, store::Alert alert) const;
 
   std::unique_ptr<sql::Connection> connection_;
   const EngineOptions& options_;
   RuleBoard& board_;
+  RuleLimits& limits_;
   AlertBuilder builder_;
   std::shared_ptr<const RuleSet> rules_ = std::make_shared<const RuleSet>();
   std::shared_ptr<const Prefilter> prefilter_;

@@ -48,14 +48,17 @@ void RuleBoard::replace(const RuleSet& set, Timestamp now, bool fresh) {
       entry.matches = old.matches;
       entry.failures = old.failures;
       entry.timeouts = old.timeouts;
+      entry.left_out = old.left_out;
+      entry.held_back = old.held_back;
       if (!fresh && old.file_problem.empty()) {
         entry.row.state = old.row.state;
         entry.row.reason = old.row.reason;
         entry.clean_runs = old.clean_runs;
-        entry.timeouts_in_a_row = old.timeouts_in_a_row;
+        entry.excesses_in_a_row = old.excesses_in_a_row;
       }
     }
     entry.active = rule.status == RuleStatus::active;
+    entry.scheduled = rule.evaluate.has_value();
     label(entry);
     entries_.emplace(rule.id, std::move(entry));
   }
@@ -88,6 +91,8 @@ void RuleBoard::label(Entry& entry) {
   entry.shown = observe::counter("daemoneye_rule_candidates_total", "Rows that a stream rule was shown.", labels);
   entry.timed_out = observe::counter("daemoneye_rule_timeouts_total",
                                      "Evaluations that did not end within their time limit.", labels);
+  entry.held =
+      observe::counter("daemoneye_rule_held_back_total", "Matches that a rule's limit counted on one alert.", labels);
   entry.matched = observe::counter("daemoneye_rule_matches_total", "Rows that a rule matched.", labels);
   entry.failing = observe::counter("daemoneye_rule_failures_total", "Evaluations that failed or timed out.", labels);
 }
@@ -115,7 +120,7 @@ void RuleBoard::ran(const std::string& id, std::chrono::nanoseconds elapsed, std
   entry.candidates += candidates;
   entry.matches += matches;
   if (candidates > 0) entry.shown.add(static_cast<double>(candidates));
-  entry.timeouts_in_a_row = 0;
+  entry.excesses_in_a_row = 0;
   entry.latency.observe(std::chrono::duration<double>(elapsed).count());
   if (matches > 0) entry.matched.add(static_cast<double>(matches));
   if (elapsed > slow_run) {
@@ -141,26 +146,54 @@ void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, 
   entry.latency.observe(std::chrono::duration<double>(elapsed).count());
   entry.failing.add();
   const std::string count = " (" + std::to_string(entry.failures) + " evaluations failed; their rows were not matched)";
-  if (error.code != Errc::timeout) {
-    entry.timeouts_in_a_row = 0;
+  const bool over_time = error.code == Errc::timeout;
+  if (!over_time && error.code != Errc::limit_exceeded) {
+    entry.excesses_in_a_row = 0;
     set_state(entry, "unhealthy", base::printable(error.message) + count);
     return;
   }
-  ++entry.timeouts;
-  entry.timed_out.add();
-  if (++entry.timeouts_in_a_row < suspend_after) {
-    set_state(entry, "unhealthy", "over its time limit" + count);
-  } else {
-    set_state(entry, "suspended",
-              "over its time limit " + std::to_string(suspend_after) +
-                  " times in a row; not evaluated until its file changes or the rules are reloaded");
-    if (!entry.file_problem.empty()) {
-      // The last good version of a broken file: its own state is hidden behind the file's, so it is said there.
-      entry.row.state = "suspended";
-      entry.row.reason = "over its time limit; not evaluated; " + entry.file_problem;
-      changed_ = true;
-    }
+  const std::string what = over_time ? "over its time limit" : base::printable(error.message);
+  if (over_time) {
+    ++entry.timeouts;
+    entry.timed_out.add();
   }
+  if (++entry.excesses_in_a_row < suspend_after) {
+    set_state(entry, "unhealthy", what + (entry.scheduled ? "; runs less often" : "") + count);
+    return;
+  }
+  const std::string reason = what + " " + std::to_string(suspend_after) +
+                             " times in a row; not evaluated until its file changes or the rules are reloaded";
+  set_state(entry, "suspended", reason);
+  if (!entry.file_problem.empty()) {
+    // The last good version of a broken file: its own state is hidden behind the file's, so it is said there.
+    entry.row.state = "suspended";
+    entry.row.reason = what + "; not evaluated; " + entry.file_problem;
+    changed_ = true;
+  }
+}
+
+void RuleBoard::left_out(const std::string& id, std::uint64_t runs) {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  found->second.left_out += runs;
+  found->second.clean_runs = 0;
+  set_state(found->second, "unhealthy",
+            "too far behind: the windows of " + std::to_string(found->second.left_out) + " runs were not looked at");
+}
+
+void RuleBoard::held_back(const std::string& id, std::uint64_t matches) {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  found->second.held_back += matches;
+  found->second.held.add(static_cast<double>(matches));
+}
+
+unsigned RuleBoard::excesses_in_a_row(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  return found == entries_.end() ? 0 : found->second.excesses_in_a_row;
 }
 
 bool RuleBoard::suspended(const std::string& id) const {
@@ -191,8 +224,13 @@ void RuleBoard::describe(Engine::State& state) const {
     else if (entry.row.state == "healthy" || entry.row.state == "slow")
       ++state.inactive;
     if (entry.row.state == "unhealthy" || entry.row.state == "suspended") ++state.unhealthy;
-    state.rules.push_back({id, entry.row.state, entry.row.reason, entry.evaluations, entry.candidates, entry.matches,
-                           entry.timeouts, entry.latency.quantile(0.5) * ms, entry.latency.quantile(0.99) * ms});
+    Engine::RuleState rule{
+        id, entry.row.state, entry.row.reason, entry.evaluations, entry.candidates, entry.matches, entry.timeouts};
+    rule.left_out = entry.left_out;
+    rule.held_back = entry.held_back;
+    rule.p50_ms = entry.latency.quantile(0.5) * ms;
+    rule.p99_ms = entry.latency.quantile(0.99) * ms;
+    state.rules.push_back(std::move(rule));
   }
 }
 

@@ -2,7 +2,8 @@
 // schedule write, health and the table `detection_rules` read.
 //
 // healthy -> slow: a run took over 100 ms. healthy -> unhealthy: a run failed. After `recovery_runs` clean runs in a
-// row both are healthy again. unhealthy -> suspended: `suspend_after` runs in a row hit the time limit; a suspended
+// row both are healthy again. unhealthy -> suspended: `suspend_after` runs in a row
+// were over their time or memory, a scheduled rule having run less and less often before; a suspended
 // rule is not run until its file changes or the rules are reloaded by hand. A broken file is unhealthy until it is
 // mended, also while its last good version runs.
 #pragma once
@@ -32,7 +33,12 @@ class RuleBoard {
   // `candidates`: rows that a stream rule was shown.
   void ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t candidates, std::uint64_t matches);
   void failed(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error);
+  // Runs of a scheduled rule whose windows nobody looks at; matches that its limit held back.
+  void left_out(const std::string& id, std::uint64_t runs);
+  void held_back(const std::string& id, std::uint64_t matches);
   [[nodiscard]] bool suspended(const std::string& id) const;
+  // How many runs on end were over their time or memory: a scheduled rule then runs less often.
+  [[nodiscard]] unsigned excesses_in_a_row(const std::string& id) const;
 
   [[nodiscard]] std::vector<store::RuleRow> rows() const;
   // True once after each change of a rule's state.
@@ -45,10 +51,11 @@ class RuleBoard {
     store::RuleRow row;        // state and reason as they are now
     std::string file_problem;  // of a broken file; wins over what runs show
     bool active = false;       // is evaluated
-    std::uint64_t evaluations = 0, candidates = 0, matches = 0, failures = 0, timeouts = 0;
-    unsigned clean_runs = 0, timeouts_in_a_row = 0;
+    std::uint64_t evaluations = 0, candidates = 0, matches = 0, failures = 0, timeouts = 0, left_out = 0, held_back = 0;
+    unsigned clean_runs = 0, excesses_in_a_row = 0;
+    bool scheduled = false;
     observe::Histogram latency;
-    observe::Counter shown, matched, failing, timed_out;
+    observe::Counter shown, matched, failing, timed_out, held;
   };
   void set_state(Entry& entry, std::string state, std::string reason);
   void label(Entry& entry);

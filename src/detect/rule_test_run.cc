@@ -84,10 +84,21 @@ Result<void> show(sql::Connection& connection, const LoadedRule& rule, const std
   run.stop = options.stop;
   run.now = now;
   total.shown(rows.size());
+  const bool of_processes = rule.compiled->driving()->table == "processes";
+  std::vector<std::pair<sql::Row, event::EventId>> sights;  // of processes: whether they were known is asked afterwards
   auto stats = connection.run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
+    if (of_processes) {
+      sights.emplace_back(row, driving);
+      return true;
+    }
     const auto found = std::ranges::lower_bound(rows, driving, {}, &sql::DrivingRow::event_id);
     return total.row(row, found != rows.end() && found->event_id == driving ? found->event->time : now);
   });
+  for (const auto& [row, driving] : sights) {
+    const auto found = std::ranges::lower_bound(rows, driving, {}, &sql::DrivingRow::event_id);
+    DE_TRY(const bool known, was_known(connection.reader(), {driving, *found->event}));
+    if (!known && !total.row(row, found->event->time)) break;
+  }
   connection.end_stream();
   if (!stats) return std::unexpected(std::move(stats).error());
   total.add(*stats);

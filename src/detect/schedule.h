@@ -1,7 +1,8 @@
-// Rules with `evaluate`: each runs every `every` over the last `window`. One thread, one rule at a time; the first run
-// of a rule is put somewhere within its first interval, so that rules that came together do not run together. Runs
-// that were missed while the agent was down or busy are not repeated: the next one looks back over its whole window,
-// and what it finds again is counted on the alert that is there (dedup).
+// Rules with `evaluate`: each runs at its own moments, `every` apart, over the `window` before the moment. The moments
+// are fixed points in time, placed by the rule's id so that rules do not run together, and the same after a restart. A
+// run begins `grace` after its moment, so that events that came late are in it. Up to which moment a rule has run is
+// kept in the store, with its alerts in one transaction: what was missed while the agent was down or busy is caught up,
+// the oldest first, a bounded number of runs, whose alerts say `late`. docs/adr/0019 says why so.
 #pragma once
 
 #include <condition_variable>
@@ -9,7 +10,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,36 +18,82 @@
 
 namespace daemoneye::detect {
 
+// Up to which moment a version of a rule has run.
+struct RunMark {
+  std::string rule_id, version;
+  Timestamp evaluated_to;
+};
+Result<std::vector<RunMark>> read_marks(store::Reader& reader);
+// Together, in one transaction.
+void write_runs(store::Writer& writer, std::vector<store::Writer::Raise> raises, std::vector<RunMark> marks,
+                std::function<void(Result<std::vector<store::RaiseResult>>)> done);
+
+// When a rule runs: arithmetic only.
+struct Moments {
+  std::chrono::nanoseconds every{0}, window{0}, phase{0};
+  static Moments of(const LoadedRule& rule);
+  [[nodiscard]] Timestamp after(Timestamp time) const;  // the first moment later than that
+  // Those to be caught up when it has run up to `done` and the newest that is due is `newest`: every one when they are
+  // few; else so far apart that none of the time between is left out; and of what is still too much, the newest part.
+  static constexpr std::int64_t max_caught_up = 100;
+  struct CatchUp {
+    Timestamp next;             // the moment to run at
+    std::int64_t left_out = 0;  // moments whose windows nobody looks at
+    std::int64_t behind = 0;    // moments that are due, `next` among them
+  };
+  [[nodiscard]] CatchUp next(Timestamp done, Timestamp newest) const;
+};
+
 class Schedule {
  public:
-  using RaiseAlerts = std::function<void(std::vector<store::Writer::Raise>)>;
-  Schedule(std::unique_ptr<Evaluator> evaluator, RuleBoard& board, RaiseAlerts raise);
+  struct Options {
+    std::size_t workers = 2;
+    std::chrono::nanoseconds least_grace{std::chrono::seconds(2)}, most_grace{std::chrono::seconds(30)};
+    std::chrono::nanoseconds catch_up_pause{std::chrono::milliseconds(100)};  // between two runs that are late
+    std::chrono::nanoseconds flush{std::chrono::seconds(10)};  // marks without alerts are written at most so often
+  };
+  using Write = std::function<void(std::vector<store::Writer::Raise>, std::vector<RunMark>)>;
+  // A worker for each evaluator.
+  Schedule(std::vector<std::unique_ptr<Evaluator>> evaluators, std::vector<RunMark> marks, RuleBoard& board,
+           Write write, Options options);
   ~Schedule();
 
   void use(std::shared_ptr<const RuleSet> rules);  // any thread
   void start();
-  void stop();  // cancels a run under way; any thread
+  void stop();  // cancels the runs under way; any thread
   void join();
 
  private:
   struct Slot {
-    base::SteadyClock::time_point next;
+    Moments moments;
     std::string version;
+    Timestamp done;        // up to where it has run, or need not
+    Timestamp not_before;  // of a run that is late, or of a rule that was slowed
+    bool running = false, unsaved = false;
+    bool slowed = false;  // what it is behind because of that is not caught up
   };
-  void run();
-  void plan(const RuleSet& rules);
+  using Slots = std::map<std::string, Slot>;
+  void work(Evaluator& evaluator);
+  void plan(Timestamp now);
+  Slots::iterator due(Timestamp now, Timestamp& wake);
+  void run(Evaluator& evaluator, Slots::iterator slot, std::unique_lock<std::mutex>& lock);
+  [[nodiscard]] std::chrono::nanoseconds grace(const Moments& moments) const;
+  [[nodiscard]] std::vector<RunMark> take_unsaved();
 
-  std::unique_ptr<Evaluator> evaluator_;
+  std::vector<std::unique_ptr<Evaluator>> evaluators_;
   RuleBoard& board_;
-  const RaiseAlerts raise_;
-  std::map<std::string, Slot> slots_;  // by rule id; the thread's own
-  std::mt19937_64 random_{std::random_device{}()};
+  const Write write_;
+  const Options options_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::shared_ptr<const RuleSet> next_rules_;
+  std::shared_ptr<const RuleSet> rules_;
+  std::uint64_t generation_ = 0;          // of rules_
+  Slots slots_;                           // by rule id
+  std::map<std::string, RunMark> marks_;  // of rules that are not scheduled now, too
+  base::SteadyClock::time_point last_flush_;
   std::stop_source stop_;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace daemoneye::detect

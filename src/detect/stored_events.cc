@@ -49,6 +49,25 @@ bool concerns(const sql::Compiled& statement, const event::ProcessEvent& event) 
   return std::ranges::any_of(detail.items(), [&](const auto& item) { return named.contains(item.key()); });
 }
 
+Result<bool> was_known(store::Reader& reader, const StoredEvent& stored) {
+  const auto& process = stored.event.process;
+  if (stored.event.kind != event::EventKind::seen || stored.id <= 1) return false;
+  store::ScanRequest request;
+  request.last_event = stored.id - 1;
+  // Nothing of it can be older than itself; the start time is reckoned from the boot time, which may be corrected.
+  constexpr std::int64_t correction_ns = 60'000'000'000;
+  if (process.start_time) request.time.from = Timestamp{process.start_time->ns - correction_ns};
+  request.conditions = {
+      {event::Column::process_key, predicate::Operator::equal, {event::to_string(process.key)}, false},
+      {event::Column::kind,
+       predicate::Operator::in,
+       {std::string(to_string(event::EventKind::exec)), std::string(to_string(event::EventKind::seen))},
+       false}};
+  request.newest_first = true;
+  DE_TRY(auto scan, reader.scan(request));
+  return scan->next();
+}
+
 std::vector<sql::DrivingRow> driving_rows(const std::vector<StoredEvent>& events) {
   std::vector<sql::DrivingRow> rows;
   rows.reserve(events.size());

@@ -27,6 +27,9 @@ Result<StoredEvents> read_events(store::Reader& reader, event::EventId first, ev
 // `processes` sees an instance when it starts or is first found, and again when a column that it names has changed.
 bool concerns(const sql::Compiled& statement, const event::ProcessEvent& event);
 
+// Whether this is the sight of a process that the store knew before: a scan finds what an earlier one found.
+Result<bool> was_known(store::Reader& reader, const StoredEvent& event);
+
 // As the SQL connection wants them; points into `events`.
 std::vector<sql::DrivingRow> driving_rows(const std::vector<StoredEvent>& events);
 
