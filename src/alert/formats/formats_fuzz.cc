@@ -1,4 +1,5 @@
-// An alert of any bytes in every format: JSON parses, and what is one line stays one.
+// An alert of any bytes in every format: JSON parses, and what is one line stays one. Row and lineage are JSON that we
+// wrote ourselves, with values of any bytes; where a damaged store holds something else it still is one line.
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -26,6 +27,10 @@ const alert::Formatter& formatter(const std::string& format) {
   return found->second;
 }
 
+std::string ours(const nlohmann::json& document) {
+  return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -44,8 +49,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   alert.tags = {next(), next()};
   alert.name = next();
   alert.executable_path = next();
-  alert.row_json = next();
-  alert.process_json = next();
+  const std::string row = next(), lineage = next();
+  alert.row_json = ours({{row, lineage}, {"pid", 7}});
+  alert.process_json = ours({{"process", {{"name", row}}}, {"ancestors", {{{"name", lineage}, {"pid", 1}}}}});
   alert.command_line = std::string(rest);  // line ends and all
   alert.description = *alert.command_line;
   alert.host = *alert.name;
@@ -53,6 +59,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto text = formatter(format)(alert);
     if (text.find('\n') != std::string::npos) std::abort();
     if (!nlohmann::json::accept(text)) std::abort();
+  }
+  auto damaged = alert;
+  damaged.row_json = row;
+  damaged.process_json = lineage;
+  for (const char* format : {"json", "ecs", "ocsf", "cef"}) {
+    if (formatter(format)(damaged).find('\n') != std::string::npos) std::abort();
   }
   if (formatter("cef")(alert).find_first_of("\r\n") != std::string::npos) std::abort();
   if (formatter("text")(alert).find('\x1b') != std::string::npos) std::abort();

@@ -81,9 +81,8 @@ Result<void> check_private(const std::string& path) {
 Result<Secrets> Secrets::resolve(const config::SinkSettings& settings) {
   Secrets secrets;
   for (const auto& [key, reference] : settings.secrets) {
-    const auto problem = [&](Errc code, const std::string& text) {
-      return fail(code, "sink " + settings.name + ": secret " + base::printable(key) + ": " + text);
-    };
+    const std::string where = "sink " + settings.name + ": secret " + base::printable(key) + ": ";
+    const auto problem = [&where](Errc code, const std::string& text) { return fail(code, where + text); };
     auto value = read(reference);
     if (!value) return problem(value.error().code, value.error().message);
     if (value->empty()) return problem(Errc::invalid_input, "it is empty");
