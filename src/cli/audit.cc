@@ -1,5 +1,7 @@
 // audit: the ledger, read, verified and proven; proofs and checkpoints verified with the public key alone.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
 #include <ostream>
 #include <thread>
 
@@ -8,7 +10,9 @@
 #include "cli/audit_events.h"
 #include "cli/progress.h"
 #include "cli/verbs.h"
-#include "ledger/ledger.h"
+#include "ledger/format.h"
+#include "ledger/reader.h"
+#include "ledger/signed_head.h"
 
 namespace daemoneye::cli {
 namespace {
@@ -38,9 +42,65 @@ Outcome<T> read_named(const std::string& path, std::size_t max_bytes, Parse pars
   return std::move(*parsed);
 }
 
+// What procmond leaves beside a ledger: where one of these is and the ledger not, it was taken away.
+bool was_there(const config::Settings::Audit& audit) {
+  std::error_code error;
+  for (const auto& path : {audit.path + ".lock", audit.path + ".batches", ledger::segment_path(audit.path, 1),
+                           audit.key_path, audit.key_path + ".pub", ledger::signed_head_path(audit.key_path)}) {
+    if (std::filesystem::exists(path, error)) return true;
+  }
+  return false;
+}
+
+// A ledger that was taken away or made unreadable is a violation, and no ledger that is not there yet.
+Outcome<std::unique_ptr<ledger::LedgerReader>> open_to_verify(Invocation& invocation) {
+  auto reader = open_ledger(invocation);
+  if (reader) return reader;
+  CLI_TRY(const auto* loaded, invocation.loaded());
+  const auto& audit = loaded->settings.audit;
+  const auto opened = ledger::LedgerReader::open(audit.path);
+  if (opened) return reader;
+  const auto& error = opened.error();
+  const bool taken = error.code == Errc::not_found && was_there(audit);
+  const bool altered = error.code == Errc::invalid_input && error.message.contains("another kind of file");
+  if (!taken && !altered) return reader;
+  return std::unexpected(Failure(Exit::integrity, error.message,
+                                 {taken ? "there was a ledger: what belongs to one is still there"
+                                        : "the mark by which a ledger is known was altered, or the file replaced"}));
+}
+
 Outcome<ledger::PublicKey> read_key(const std::string& path) {
   return read_named<ledger::PublicKey>(path, max_key_file_bytes,
                                        [](const std::string& text) { return ledger::PublicKey::parse(text); });
+}
+
+// One a line, of any of the files.
+Outcome<std::vector<ledger::PublicKey>> read_keys(const std::vector<std::string>& paths) {
+  std::vector<ledger::PublicKey> all;
+  for (const auto& path : paths) {
+    CLI_TRY(auto keys,
+            read_named<std::vector<ledger::PublicKey>>(
+                path, max_key_file_bytes, [](const std::string& text) -> Result<std::vector<ledger::PublicKey>> {
+                  std::vector<ledger::PublicKey> found;
+                  for (const auto line : base::split(base::trim(text), '\n')) {
+                    DE_TRY(auto key, ledger::PublicKey::parse(line));
+                    found.push_back(std::move(key));
+                  }
+                  return found;
+                }));
+    all.insert(all.end(), keys.begin(), keys.end());
+  }
+  return all;
+}
+
+bool is_signed_by_any(const ledger::Note& note, const std::vector<ledger::PublicKey>& keys) {
+  return std::ranges::any_of(keys, [&](const ledger::PublicKey& key) { return note.is_signed_by(key); });
+}
+
+std::string ids_of(const std::vector<ledger::PublicKey>& keys) {
+  std::string ids;
+  for (const auto& key : keys) ids += (ids.empty() ? "" : ", ") + key.id();
+  return ids;
 }
 
 struct SignedCheckpoint {
@@ -48,11 +108,12 @@ struct SignedCheckpoint {
   ledger::Checkpoint checkpoint;
 };
 
-// All that stand in the file; at least one.
-Outcome<std::vector<SignedCheckpoint>> read_checkpoints(const std::string& path) {
-  return read_named<std::vector<SignedCheckpoint>>(
-      path, max_checkpoint_file_bytes, [](const std::string& bytes) -> Result<std::vector<SignedCheckpoint>> {
-        DE_TRY(auto notes, ledger::parse_notes(bytes));
+// All that stand in the file, but for what a full disk cut off; at least one.
+Outcome<std::vector<SignedCheckpoint>> read_checkpoints(const std::string& path, Invocation& invocation) {
+  std::size_t damaged = 0;
+  auto read = read_named<std::vector<SignedCheckpoint>>(
+      path, max_checkpoint_file_bytes, [&](const std::string& bytes) -> Result<std::vector<SignedCheckpoint>> {
+        DE_TRY(auto notes, ledger::parse_notes(bytes, &damaged));
         if (notes.empty()) return fail(Errc::invalid_input, "holds no checkpoint");
         std::vector<SignedCheckpoint> all;
         for (auto& note : notes) {
@@ -61,6 +122,10 @@ Outcome<std::vector<SignedCheckpoint>> read_checkpoints(const std::string& path)
         }
         return all;
       });
+  if (read && damaged > 0) {
+    invocation.err() << "note: " << path << ": " << damaged << " damaged checkpoints are left out\n";
+  }
+  return read;
 }
 
 struct VerifyRequest {
@@ -68,24 +133,62 @@ struct VerifyRequest {
   std::string key, against;
 };
 
+// What was kept elsewhere must have been signed by the keys of this ledger.
+std::optional<std::string> fault_of_kept(const std::vector<SignedCheckpoint>& kept,
+                                         const ledger::LedgerReader::Report& report, const VerifyRequest& request) {
+  auto keys = report.trusted;
+  if (request.key.empty()) {
+    for (const auto& text : report.keys) {
+      if (auto key = ledger::PublicKey::parse(text)) keys.push_back(std::move(*key));
+    }
+  }
+  for (const auto& [note, checkpoint] : kept) {
+    const auto what = request.against + ": the checkpoint of " + std::to_string(checkpoint.size) + " entries ";
+    if (!report.origin.empty() && checkpoint.origin != report.origin) {
+      return what + "is of the ledger '" + checkpoint.origin + "', and this is '" + report.origin +
+             "': the wrong file, or the ledger was begun anew";
+    }
+    if (!is_signed_by_any(note, keys)) {
+      return what + (request.key.empty() ? "is signed by no key that the ledger names"
+                                         : "is not signed by the key " + ids_of(keys) +
+                                               (keys.size() > 1 ? ", one handed over to by the other" : ""));
+    }
+  }
+  return std::nullopt;
+}
+
+// Nothing is wrong, and still not all is what the given key vouches for. What the collector has not come to sign yet
+// is a note only.
+std::optional<std::string> why_unsure(const ledger::LedgerReader::Report& report, std::uint32_t interval_s,
+                                      Invocation& invocation) {
+  if (!report.notices.empty()) return "the keys do not vouch for each other throughout: see the notes";
+  if (report.unsigned_entries == 0) return std::nullopt;
+  const auto what = "the last " + std::to_string(report.unsigned_entries) + " entries are not under a checkpoint";
+  constexpr std::int64_t ns_per_s = 1'000'000'000, late_s = 60;
+  const auto age = base::wall_now().ns - report.unsigned_since.value_or(Timestamp{}).ns;
+  if (age > (std::int64_t{2} * interval_s + late_s) * ns_per_s) {
+    return what + ", and no collector signs them: nothing but the ledger itself vouches for them";
+  }
+  invocation.err() << "note: " << what << " yet\n";
+  return std::nullopt;
+}
+
 Outcome<Exit> verify_ledger(const VerifyRequest& request, Invocation& invocation) {
   ledger::LedgerReader::VerifyOptions options;
   if (!request.key.empty()) {
     CLI_TRY(auto key, read_key(request.key));
     options.key = std::move(key);
   }
+  std::vector<SignedCheckpoint> kept;
   if (!request.against.empty()) {
-    CLI_TRY(auto kept, read_checkpoints(request.against));
-    for (auto& [note, checkpoint] : kept) {
-      if (options.key && !note.is_signed_by(*options.key)) {
-        return std::unexpected(Failure(Exit::integrity, request.against + ": a checkpoint of " +
-                                                            std::to_string(checkpoint.size) +
-                                                            " entries is not signed by the key " + options.key->id()));
-      }
-      options.against.push_back(std::move(note));
-    }
+    CLI_TRY(kept, read_checkpoints(request.against, invocation));
+    for (const auto& each : kept) options.against.push_back(each.note);
   }
-  CLI_TRY(const auto reader, open_ledger(invocation));
+  CLI_TRY(const auto* loaded, invocation.loaded());
+  const auto& audit = loaded->settings.audit;
+  options.checkpoint_interval = std::chrono::seconds(audit.checkpoint_interval_s);
+  options.checkpoint_entries = audit.checkpoint_entries;
+  CLI_TRY(const auto reader, open_to_verify(invocation));
   Progress progress(invocation, "verifying the ledger");
   options.progress = [&](std::uint64_t done, std::uint64_t total) { progress.show(done, total); };
   options.stop = [&] { return invocation.interrupted() || invocation.deadline().expired(); };
@@ -95,30 +198,41 @@ Outcome<Exit> verify_ledger(const VerifyRequest& request, Invocation& invocation
     if (report.error().code != Errc::cancelled) return std::unexpected(Failure(report.error()));
     return std::unexpected(Failure(Exit::failed, report.error().message, {"--timeout gives it more time"}));
   }
+  const auto wrong_anchor = report->first_bad ? std::nullopt : fault_of_kept(kept, *report, request);
   event::Value bad_sequence, bad_what, last_key;
   if (report->first_bad) {
     bad_sequence = static_cast<std::int64_t>(report->first_bad->sequence);
     bad_what = report->first_bad->what;
   }
+  if (wrong_anchor) bad_what = *wrong_anchor;
   if (!report->keys.empty()) last_key = report->keys.back();
-  if (!request.events || report->first_bad) {
-    write_record(
-        invocation,
-        {{"entries"},
-         {"root"},
-         {"verdict"},
-         {"first_bad_seq"},
-         {"first_bad"},
-         {"checkpoints"},
-         {"signed_until"},
-         {"key"}},
-        {static_cast<std::int64_t>(report->entries), base::to_hex(report->root),
-         std::string(report->first_bad ? "bad" : "intact"), bad_sequence, bad_what,
-         static_cast<std::int64_t>(report->checkpoints), static_cast<std::int64_t>(report->signed_until), last_key});
+  const bool bad = report->first_bad || wrong_anchor;
+  if (!request.events || bad) {
+    write_record(invocation,
+                 {{"entries"},
+                  {"root"},
+                  {"verdict"},
+                  {"first_bad_seq"},
+                  {"first_bad"},
+                  {"checkpoints"},
+                  {"signed_until"},
+                  {"key"},
+                  {"unsigned"}},
+                 {static_cast<std::int64_t>(report->entries), base::to_hex(report->root),
+                  std::string(bad ? "bad" : "intact"), bad_sequence, bad_what,
+                  static_cast<std::int64_t>(report->checkpoints), static_cast<std::int64_t>(report->signed_until),
+                  last_key, static_cast<std::int64_t>(report->unsigned_entries)});
   }
   for (const auto& notice : report->notices) invocation.err() << "note: " << base::printable(notice) << '\n';
-  if (!report->first_bad) return request.events ? verify_events(*reader, invocation) : Outcome<Exit>(Exit::done);
+  if (!bad) {
+    const auto unsure = options.key ? why_unsure(*report, audit.checkpoint_interval_s, invocation) : std::nullopt;
+    CLI_TRY(const auto exit, request.events ? verify_events(*reader, invocation) : Outcome<Exit>(Exit::done));
+    if (!unsure) return exit;
+    invocation.out().flush();
+    return std::unexpected(Failure(Exit::degraded, *unsure));
+  }
   invocation.out().flush();
+  if (wrong_anchor) return std::unexpected(Failure(Exit::integrity, base::printable(*wrong_anchor)));
   return std::unexpected(
       Failure(Exit::integrity, "entry " + std::to_string(report->first_bad->sequence) +
                                    " of the ledger is bad: " + base::printable(report->first_bad->what)));
@@ -187,31 +301,42 @@ Outcome<Exit> export_checkpoint(const std::string& out, Invocation& invocation) 
 }
 
 struct OfflineRequest {
-  std::string file, key, against, proof;
+  std::string file, against, proof;
+  std::vector<std::string> keys;  // of a ledger whose key was rotated more than one
 };
 
 std::unexpected<Failure> violated(const std::string& what) {
   return std::unexpected(Failure(Exit::integrity, base::printable(what)));
 }
 
-Outcome<SignedCheckpoint> read_anchor(const std::string& path, const ledger::PublicKey& key) {
-  CLI_TRY(auto kept, read_checkpoints(path));
-  if (!kept.back().note.is_signed_by(key)) {
-    return violated(path + ": its last checkpoint is not signed by the key " + key.id());
+Outcome<SignedCheckpoint> read_anchor(const std::string& path, const std::vector<ledger::PublicKey>& keys,
+                                      Invocation& invocation) {
+  CLI_TRY(auto kept, read_checkpoints(path, invocation));
+  if (!is_signed_by_any(kept.back().note, keys)) {
+    return violated(path + ": its last checkpoint is not signed by the key " + ids_of(keys));
   }
   return std::move(kept.back());
 }
 
+Result<ledger::Checkpoint> verify_proof(const ledger::Proof& proof, const std::vector<ledger::PublicKey>& keys) {
+  Result<ledger::Checkpoint> last = fail(Errc::invalid_input, "no key was given");
+  for (const auto& key : keys) {
+    last = ledger::verify_proof(proof, key);
+    if (last) break;
+  }
+  return last;
+}
+
 Outcome<Exit> verify_proof_file(const OfflineRequest& request, Invocation& invocation) {
-  CLI_TRY(const auto key, read_key(request.key));
+  CLI_TRY(const auto keys, read_keys(request.keys));
   CLI_TRY(const auto proof,
           read_named<ledger::Proof>(request.file, ledger::max_proof_bytes,
                                     [](const std::string& bytes) { return ledger::Proof::parse(bytes); }));
-  const auto checkpoint = ledger::verify_proof(proof, key);
+  const auto checkpoint = verify_proof(proof, keys);
   if (!checkpoint) return violated(request.file + ": " + checkpoint.error().message);
   const bool inclusion = proof.kind == ledger::Proof::Kind::inclusion;
   if (!request.against.empty()) {
-    CLI_TRY(const auto anchor, read_anchor(request.against, key));
+    CLI_TRY(const auto anchor, read_anchor(request.against, keys, invocation));
     if (anchor.checkpoint.origin != checkpoint->origin) return violated(request.against + ": is of another ledger");
     const std::uint64_t shown = inclusion ? checkpoint->size : proof.from;
     const auto& shown_root = inclusion ? checkpoint->root : proof.from_root;
@@ -241,13 +366,13 @@ Outcome<Exit> verify_proof_file(const OfflineRequest& request, Invocation& invoc
 }
 
 Outcome<Exit> verify_checkpoint_file(const OfflineRequest& request, Invocation& invocation) {
-  CLI_TRY(const auto key, read_key(request.key));
-  CLI_TRY(const auto all, read_checkpoints(request.file));
+  CLI_TRY(const auto keys, read_keys(request.keys));
+  CLI_TRY(const auto all, read_checkpoints(request.file, invocation));
   for (std::size_t i = 0; i < all.size(); ++i) {
     const auto& [note, checkpoint] = all[i];
-    if (!note.is_signed_by(key)) {
+    if (!is_signed_by_any(note, keys)) {
       return violated(request.file + ": the checkpoint of " + std::to_string(checkpoint.size) +
-                      " entries is not signed by the key " + key.id());
+                      " entries is not signed by the key " + ids_of(keys));
     }
     if (i == 0) continue;
     const auto& before = all[i - 1].checkpoint;
@@ -260,7 +385,7 @@ Outcome<Exit> verify_checkpoint_file(const OfflineRequest& request, Invocation& 
   const auto& newest = all.back().checkpoint;
   std::string consistency = "not asked for";
   if (!request.against.empty()) {
-    CLI_TRY(const auto anchor, read_anchor(request.against, key));
+    CLI_TRY(const auto anchor, read_anchor(request.against, keys, invocation));
     const auto& old = anchor.checkpoint;
     if (old.origin != newest.origin) return violated(request.against + ": is of another ledger");
     if (newest.size < old.size) {
@@ -275,7 +400,7 @@ Outcome<Exit> verify_checkpoint_file(const OfflineRequest& request, Invocation& 
       CLI_TRY(const auto proof,
               read_named<ledger::Proof>(request.proof, ledger::max_proof_bytes,
                                         [](const std::string& bytes) { return ledger::Proof::parse(bytes); }));
-      const auto shown = ledger::verify_proof(proof, key);
+      const auto shown = verify_proof(proof, keys);
       if (!shown) return violated(request.proof + ": " + shown.error().message);
       if (proof.kind != ledger::Proof::Kind::consistency || proof.from != old.size || *shown != newest) {
         return std::unexpected(Failure(Exit::usage, request.proof + ": is not a proof from " +
@@ -292,7 +417,7 @@ Outcome<Exit> verify_checkpoint_file(const OfflineRequest& request, Invocation& 
   write_record(invocation,
                {{"verdict"}, {"origin"}, {"size"}, {"root"}, {"key"}, {"checkpoints"}, {"goes_on_from_old"}},
                {std::string("valid"), newest.origin, static_cast<std::int64_t>(newest.size), base::to_hex(newest.root),
-                key.id(), static_cast<std::int64_t>(all.size()), consistency});
+                ids_of(keys), static_cast<std::int64_t>(all.size()), consistency});
   if (consistency != "unknown") return Exit::done;
   invocation.out().flush();
   return std::unexpected(
@@ -357,7 +482,10 @@ void add_offline(CLI::App& audit, Action& chosen) {
     auto* verb = add_verb(audit, name, help);
     const auto request = std::make_shared<OfflineRequest>();
     verb->add_option("file", request->file, "The file")->required()->type_name("FILE");
-    verb->add_option("--key", request->key, "The ledger's public key")->required()->type_name("FILE");
+    verb->add_option("--key", request->keys, "The ledger's public key; after a rotation the others, too")
+        ->required()
+        ->allow_extra_args(false)
+        ->type_name("FILE");
     verb->add_option("--against", request->against, "A checkpoint that was kept")->type_name("FILE");
     if (with_proof) {
       verb->add_option("--proof", request->proof, "Proof that one goes on from the other")->type_name("FILE");

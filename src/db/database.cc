@@ -9,6 +9,7 @@
 #include "db/account.h"
 #include "db/backup.h"
 #include "db/page_checksum.h"
+#include "db/sole_writer.h"
 #include "db/vfs.h"
 
 namespace daemoneye::db {
@@ -160,6 +161,7 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, const 
   database->busy_timeout_ms_ = options.busy_timeout_ms;
   sqlite3_busy_timeout(raw, static_cast<int>(options.busy_timeout_ms));
   configure_handle(raw, read_only);
+  if (!read_only) SoleWriter::adopt(raw);
 
   const bool is_new = !read_only && status.st_size == 0;
   if (is_new) DE_CHECK(prepare_new_file(*database, options));

@@ -22,6 +22,7 @@ namespace {
 
 constexpr mode_t folder_mode = 0750, file_mode = 0640;
 constexpr std::uint64_t max_kept_aside = 64 * 1024 * 1024;
+constexpr std::size_t max_tails_kept = 4;
 
 Result<std::optional<gid_t>> find_group(const std::string& name) {
   if (name.empty()) return std::nullopt;
@@ -140,6 +141,34 @@ Result<UniqueFd> Files::claim_file(const std::string& path) const {
   return fd;
 }
 
+void Files::give_beside(const std::string& path) const {
+  // By name: closing a descriptor would drop the locks that SQLite has on it.
+  for (const std::string suffix : {"-wal", "-shm"}) {
+    struct stat status{};
+    const auto name = name_of(path) + suffix;
+    if (!group_ || ::fstatat(folder_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    if (status.st_gid == *group_) continue;
+    if (::fchownat(folder_.get(), name.c_str(), static_cast<uid_t>(-1), *group_, AT_SYMLINK_NOFOLLOW) != 0) {
+      observe::log(observe::Level::warn, "ledger", "cannot give the ledger to its readers' group",
+                   {{"path", path + suffix}, {"error", fail_errno("fchownat", errno).error().message}});
+    }
+  }
+}
+
+// Of crash after crash the newest are kept.
+void Files::forget_old_tails() const {
+  std::vector<std::string> kept;
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder_path_, error)) {
+    const auto name = file.path().filename().string();
+    if (name.find(".torn-") != std::string::npos) kept.push_back(name);
+  }
+  std::ranges::sort(kept, {}, [](const std::string& name) { return name.substr(name.find(".torn-")); });
+  for (std::size_t i = 0; i + max_tails_kept <= kept.size(); ++i) {
+    static_cast<void>(::unlinkat(folder_.get(), kept[i].c_str(), 0));
+  }
+}
+
 Result<std::optional<Files::KeptAside>> Files::keep_torn_tail(const std::string& path) const {
   const auto wal = path + "-wal";
   DE_TRY(const auto tail, find_wal_tail(wal));
@@ -149,7 +178,13 @@ Result<std::optional<Files::KeptAside>> Files::keep_torn_tail(const std::string&
   if (::lseek(from.get(), static_cast<off_t>(tail.offset), SEEK_SET) < 0) return fail_errno(wal, errno);
   DE_TRY(const auto bytes, base::read_up_to(from.get(), std::min<std::uint64_t>(tail.bytes, max_kept_aside)));
   KeptAside kept{.path = path + ".torn-" + compact_time(), .bytes = tail.bytes};
-  DE_CHECK(base::write_file_atomic(kept.path, bytes, file_mode));
+  forget_old_tails();
+  if (auto written = base::write_file_atomic(kept.path, bytes, file_mode); !written) {
+    // What it holds was never acknowledged; a full disk must not keep the ledger from being opened for it.
+    observe::log(observe::Level::error, "ledger", "what a crash left could not be kept aside",
+                 {{"path", kept.path}, {"error", written.error().message}});
+    kept.path.clear();
+  }
   return kept;
 }
 

@@ -21,6 +21,8 @@ class Files {
 
   // A file of the folder, made (0640) where missing, with what SQLite keeps beside it: ours alone to write, no link.
   Result<UniqueFd> claim_file(const std::string& path) const;
+  // What SQLite has made beside a file by now, given to the group as well.
+  void give_beside(const std::string& path) const;
   // How many segments there are, at least 1: none is missing between the first and the last.
   [[nodiscard]] std::uint64_t segments() const { return segments_; }
 
@@ -32,6 +34,8 @@ class Files {
   [[nodiscard]] Result<std::optional<KeptAside>> keep_torn_tail(const std::string& path) const;
 
  private:
+  void forget_old_tails() const;
+
   UniqueFd folder_, lock_;
   std::string folder_path_;
   std::optional<gid_t> group_;

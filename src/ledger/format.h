@@ -26,7 +26,7 @@ inline constexpr std::uint64_t stored_leaves = std::uint64_t{1} << stored_level;
 inline constexpr std::string_view own_actor = "procmond";
 inline constexpr std::string_view batches_action = "batches", checkpoint_action = "checkpoint", key_action = "key",
                                   crash_action = "crash_recovery", epoch_action = "epoch",
-                                  acknowledged_action = "acknowledged";
+                                  acknowledged_action = "acknowledged", replaced_action = "ledger_replaced";
 
 // The payload of a "batches" entry: its JSON text in the leaf, 55 bytes or so in the file.
 struct SealedBatches {

@@ -9,12 +9,17 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json_depth.h"
+#include "base/text.h"
+#include "db/sole_writer.h"
 #include "db/statement_cache.h"
+#include "ledger/checkpoint_copy.h"
 #include "ledger/files.h"
 #include "ledger/format.h"
 #include "ledger/journal.h"
 #include "ledger/keys.h"
 #include "ledger/segment.h"
+#include "ledger/signed_head.h"
 #include "observe/log.h"
 
 namespace daemoneye::ledger {
@@ -29,17 +34,27 @@ constexpr std::uint64_t largest_sql_integer = std::numeric_limits<std::int64_t>:
 // Checked when the ledger is opened; everything is checked by LedgerReader::verify().
 constexpr std::uint64_t checked_at_open = 64;
 constexpr std::uint64_t row_bytes = 75;  // of an entry without its payload, about
+constexpr std::uint64_t retry_rotation_bytes = 64 * 1024;
+// Nobody else writes; what waits here keeps the collector from reading its events.
+constexpr std::uint32_t busy_timeout_ms = 100;
+
+std::unexpected<Error> too_long(std::size_t bytes) {
+  return fail(Errc::limit_exceeded,
+              "ledger: payload of " + std::to_string(bytes) + " bytes, at most " + std::to_string(max_payload_bytes));
+}
 
 // Keys sorted, no blanks: one text for equal objects.
 Result<std::string> canonical_object(const std::string& payload) {
-  if (payload.size() <= max_payload_bytes && is_canonical_json(payload)) return payload;
+  if (payload.size() > max_payload_bytes) return too_long(payload.size());
+  if (is_canonical_json(payload)) return payload;
+  // Parser and printer follow each level on the stack.
+  if (base::json_nests_deeper_than(payload, max_payload_depth)) {
+    return fail(Errc::invalid_input, "ledger: the payload nests deeper than " + std::to_string(max_payload_depth));
+  }
   const auto json = Json::parse(payload, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return fail(Errc::invalid_input, "ledger: the payload is not a JSON object");
-  auto text = json.dump();
-  if (text.size() > max_payload_bytes) {
-    return fail(Errc::limit_exceeded, "ledger: payload of " + std::to_string(text.size()) + " bytes, at most " +
-                                          std::to_string(max_payload_bytes));
-  }
+  auto text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > max_payload_bytes) return too_long(text.size());
   return text;
 }
 
@@ -89,6 +104,7 @@ struct Ledger::State {
   std::unique_ptr<db::Database> database;
   std::unique_ptr<db::StatementCache> statements;
   std::vector<FileIdentity> identities;  // of the database and its write-ahead log
+  std::optional<FileIdentity> journal_identity;
   SegmentStart start;
   Head head;
   Tip tip;
@@ -102,10 +118,13 @@ struct Ledger::State {
   std::optional<PrivateKey> key;
   std::uint64_t checkpointed = 0;
   base::SteadyClock::time_point checkpoint_tried = base::SteadyClock::now();
+  Timestamp checkpoint_tried_wall = base::wall_now();
   std::optional<Timestamp> checkpoint_time;
-  UniqueFd copy;
-  std::string copy_problem, checkpoint_problem;
+  CheckpointCopy copy;
+  std::string checkpoint_problem;
   std::string leaf;  // reused
+  std::uint64_t segment_full_at = 0;
+  bool maybe_begun = false;  // the next segment, by a commit that failed
   bool closed = false;
 
   Result<void> open_segment(std::uint64_t number);
@@ -116,12 +135,15 @@ struct Ledger::State {
   Result<void> recover(const std::optional<Files::KeptAside>& torn);
   Result<std::vector<BatchDigest>> batches_of_version_1();
   Result<void> open_key();
-  void open_copy();
+  Result<void> check_signed_past();
+  Result<void> keep_public_key();
+  Result<std::vector<FileIdentity>> identities_of(const std::string& path) const;
 
   Result<void> in_place() const;
   template <class Work>
   Result<void> commit(const Work& work);
-  Result<void> rotate();
+  Result<void> rotate(const std::string& path, std::unique_ptr<db::Database> made);
+  Result<void> rotate_when_possible();
   Result<void> insert(Tip& at, std::string_view actor, std::string_view action, std::string payload,
                       const std::string* packed = nullptr);
   Result<void> insert_ranges(Tip& at, const std::vector<BatchDigest>& batches, bool recovered,
@@ -138,6 +160,9 @@ Result<void> Ledger::State::in_place() const {
       return fail(Errc::corrupt, options.path + ": the ledger's file was replaced or removed while it was written");
     }
   }
+  if (journal_identity && !journal_identity->is_still_there()) {
+    return fail(Errc::corrupt, journal_path(options.path) + ": was replaced or removed while it was written");
+  }
   return {};
 }
 
@@ -145,7 +170,7 @@ Result<void> Ledger::State::in_place() const {
 template <class Work>
 Result<void> Ledger::State::commit(const Work& work) {
   DE_CHECK(in_place());
-  if (tip.bytes >= options.segment_bytes && tip.tree.size() > start.first) DE_CHECK(rotate());
+  if (tip.bytes >= segment_full_at && tip.tree.size() > start.first) DE_CHECK(rotate_when_possible());
   Tip next = tip;
   DE_TRY(auto transaction, db::Transaction::begin(*database));
   DE_CHECK(work(next));
@@ -225,8 +250,29 @@ Result<void> Ledger::State::insert_ranges(Tip& at, const std::vector<BatchDigest
   return {};
 }
 
+// Whoever may read the folder may hold a new file's first lock for a while: the segment goes on then, and is too long.
+Result<void> Ledger::State::rotate_when_possible() {
+  const auto path = segment_path(options.path, start.number + 1);
+  const auto prepared = [&]() -> Result<std::unique_ptr<db::Database>> {
+    const db::SoleWriter sole_writer;
+    DE_CHECK(files->claim_file(path));
+    DE_TRY(auto made, db::Database::open(path, {.mode = db::Database::Mode::create_or_write,
+                                                .busy_timeout_ms = busy_timeout_ms,
+                                                .application_id = application_id}));
+    DE_CHECK(db::migrate(*made, schema_steps()));
+    return made;
+  };
+  auto made = prepared();
+  if (made) return rotate(path, std::move(*made));
+  // One that may have been begun counts from then on: what went on in this one would be lost.
+  if (made.error().code != Errc::unavailable || maybe_begun) return std::unexpected(made.error());
+  segment_full_at = tip.bytes + retry_rotation_bytes;
+  observe::log(Level::warn, "ledger", "the next segment cannot be made yet", {{"error", made.error().message}});
+  return {};
+}
+
 // A new file goes on where this one ends. Until its first commit it does not count.
-Result<void> Ledger::State::rotate() {
+Result<void> Ledger::State::rotate(const std::string& path, std::unique_ptr<db::Database> made) {
   SegmentStart next{.number = start.number + 1,
                     .first = tip.tree.size(),
                     .previous_hash = tip.last_hash,
@@ -237,13 +283,9 @@ Result<void> Ledger::State::rotate() {
   const std::uint64_t blocks = next.first & ~(stored_leaves - 1);
   DE_TRY(next.tail, read_leaf_hashes(*database, start, blocks, next.first));
   next.peaks.assign(tip.tree.peaks().begin(), tip.tree.peaks().begin() + std::popcount(blocks));
-
-  const auto path = segment_path(options.path, next.number);
-  DE_CHECK(files->claim_file(path));
-  DE_TRY(auto made,
-         db::Database::open(path, {.mode = db::Database::Mode::create_or_write, .application_id = application_id}));
   auto made_statements = std::make_unique<db::StatementCache>(*made);
-  DE_CHECK(db::migrate(*made, schema_steps()));
+  files->give_beside(path);
+  DE_TRY(auto made_identities, identities_of(path));
   {
     DE_TRY(auto transaction, db::Transaction::begin(*made));
     DE_CHECK(made->execute("DROP TABLE IF EXISTS batch_journal"));
@@ -257,9 +299,12 @@ Result<void> Ledger::State::rotate() {
     auto headed = write_head(tip);
     std::swap(statements, made_statements);
     DE_CHECK(headed);
+    maybe_begun = true;
     DE_CHECK(transaction.commit());
   }
-  // From here on the new file is the ledger's end. The old one says so, that its loss may be noticed.
+  maybe_begun = false;
+  // From here on the new file is the ledger's end, and nothing may fail. The old one says so, that its loss may be
+  // noticed; when it cannot, the next start does.
   if (auto marked = database->execute("UPDATE head SET continued = 1"); !marked) {
     observe::log(Level::warn, "ledger", "a finished segment could not be marked", {{"error", marked.error().message}});
   }
@@ -268,13 +313,19 @@ Result<void> Ledger::State::rotate() {
   statements = std::move(made_statements);
   start = std::move(next);
   tip.bytes = 0;
-  identities.clear();
-  for (const auto* suffix : {"", "-wal"}) {
-    DE_TRY(auto identity, FileIdentity::of(path + suffix));
-    identities.push_back(std::move(identity));
-  }
+  segment_full_at = options.segment_bytes;
+  identities = std::move(made_identities);
   observe::log(Level::info, "ledger", "a new segment was begun", {{"path", path}, {"first", start.first}});
   return {};
+}
+
+Result<std::vector<FileIdentity>> Ledger::State::identities_of(const std::string& path) const {
+  std::vector<FileIdentity> found;
+  for (const auto* suffix : {"", "-wal"}) {
+    DE_TRY(auto identity, FileIdentity::of(path + suffix));
+    found.push_back(std::move(identity));
+  }
+  return found;
 }
 
 // For writing: what a crash left in a rollback journal is played back.
@@ -301,12 +352,17 @@ Result<void> Ledger::State::open_segment(std::uint64_t number) {
   DE_TRY(auto found, read_segment_start(*database));
   if (!found || found->number != number) return fail(Errc::corrupt, path + ": is another part of a ledger");
   start = std::move(*found);
-  identities.clear();
-  for (const auto* suffix : {"", "-wal"}) {
-    DE_TRY(auto identity, FileIdentity::of(path + suffix));
-    identities.push_back(std::move(identity));
-  }
-  return {};
+  files->give_beside(path);
+  DE_TRY(identities, identities_of(path));
+  segment_full_at = options.segment_bytes;
+  if (number == 0) return {};
+  // A crash between the next one's first commit and this mark would let the loss of all later ones pass unseen.
+  const auto before_path = segment_path(options.path, number - 1);
+  DE_CHECK(files->claim_file(before_path));
+  DE_TRY(const auto before, db::Database::open(before_path, {.mode = db::Database::Mode::create_or_write,
+                                                             .application_id = application_id}));
+  DE_TRY(const auto head_before, read_head(*before));
+  return head_before.continued ? Result<void>() : before->execute("UPDATE head SET continued = 1");
 }
 
 Result<void> Ledger::State::load() {
@@ -327,6 +383,29 @@ Result<void> Ledger::State::load() {
   tip.bytes = static_cast<std::uint64_t>(pages->integer(0));
   checkpointed = static_cast<std::uint64_t>(pages->integer(1));
   return {};
+}
+
+// Before anything of it is signed again. How it is another log than the one that was signed becomes an entry, which
+// verification tells as a fault: to refuse would leave the machine without a record.
+Result<void> Ledger::State::check_signed_past() {
+  if (options.key_path.empty()) return {};
+  std::optional<PublicKey> recorded, own;
+  if (auto parsed = PublicKey::parse(head.key)) recorded = std::move(*parsed);
+  DE_TRY(const auto found, read_key(options.key_path));
+  if (found) own = found->public_key();
+  DE_TRY(auto past, ledger::check_signed_past(options.path, tip.tree.size(), options.key_path, recorded, own));
+  if (past.tree && past.tree->root() != tip.tree.root()) {
+    return fail(Errc::corrupt, database->path() + ": a stored hash is not that of its entries");
+  }
+  if (past.replaced.empty()) return {};
+  const auto& last = *past.signed_head;
+  const auto payload =
+      Json{{"entries", tip.tree.size()},
+           {"how", past.replaced},
+           {"signed", {{"origin", last.origin}, {"root", base::to_hex(last.root)}, {"size", last.size}}}}
+          .dump();
+  observe::log(Level::error, "ledger", "this is not the ledger that was signed last", {{"details", payload}});
+  return commit([&](Tip& at) { return insert(at, own_actor, replaced_action, payload); });
 }
 
 Result<void> Ledger::State::check_last_entries() {
@@ -420,17 +499,20 @@ Result<void> Ledger::State::recover(const std::optional<Files::KeptAside>& torn)
   DE_TRY(auto journal_file, files->claim_file(path));
   DE_TRY(auto found, Journal::read(journal_file.get(), head.generation));
   DE_TRY(journal, Journal::open(std::move(journal_file), path));
+  DE_TRY(journal_identity, FileIdentity::of(path));
   DE_TRY(auto older, batches_of_version_1());
   found.batches.insert(found.batches.begin(), older.begin(), older.end());
-  const bool crashed = head.running || torn || !found.batches.empty() || found.torn > 0;
+  // Frames that were rolled back lie behind the last commit of a log that was closed in order, too.
+  const bool crashed = head.running || !found.batches.empty() || found.torn > 0;
   Json payload = {{"batches", found.batches.size()}};
   if (crashed) {
     payload["machine"] = head.boot.empty() || options.boot.empty() ? "unknown"
                          : head.boot == options.boot               ? "went on"
                                                                    : "was started anew";
-    if (torn) payload["torn_log"] = {{"bytes", torn->bytes}, {"kept_as", torn->path}};
+    if (torn && head.running) payload["torn_log"] = {{"bytes", torn->bytes}, {"kept_as", torn->path}};
     if (found.torn > 0) payload["torn_batches"] = found.torn;
   }
+  if (torn && !head.running) ::unlink(torn->path.c_str());  // rolled back, and no crash
   ++head.generation;
   head.running = true;
   head.boot = options.boot;
@@ -467,6 +549,7 @@ Result<void> Ledger::State::open_key() {
     ::unlink(next_path.c_str());
     ::unlink((next_path + ".pub").c_str());
   }
+  const bool was_there = found.has_value();
   if (!found) {
     if (start.origin.empty()) {
       start.origin = key_name_of(options.name.empty() ? "host" : options.name) + "/daemoneye/" +
@@ -482,25 +565,23 @@ Result<void> Ledger::State::open_key() {
                                          found->public_key().name() + "'; this one is '" + start.origin + "'");
   }
   key = std::move(found);
+  DE_CHECK(keep_public_key());
   if (head.key == key->public_key().text()) return {};
   const auto before = head.key;
   auto recorded = commit([&](Tip& at) -> Result<void> {
     DE_TRY(auto* row, statements->get("UPDATE segment SET origin = ?"));
     DE_CHECK(row->bind_text(1, start.origin).run());
-    return record_key(at, key->public_key(), before.empty() ? "first" : "replaced");
+    return record_key(at, key->public_key(), !before.empty() ? "replaced" : was_there ? "kept" : "first");
   });
   if (!recorded) head.key = before;
   return recorded;
 }
 
-// Kept open: where it lies may be out of reach once this process is confined.
-void Ledger::State::open_copy() {
-  if (options.checkpoint_copy.empty()) return;
-  copy.reset(::open(options.checkpoint_copy.c_str(),
-                    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0640));
-  if (copy) return;
-  copy_problem = fail_errno(options.checkpoint_copy, errno).error().message;
-  observe::log(Level::error, "ledger", "checkpoints are not copied", {{"error", copy_problem}});
+// A crash between the two renames of the first start, or a person, may have taken it.
+Result<void> Ledger::State::keep_public_key() {
+  const auto there = base::read_file(options.key_path + ".pub", 4096);
+  if (there && base::trim(*there) == key->public_key().text()) return {};
+  return write_key(options.key_path, *key);
 }
 
 Result<void> Ledger::State::insert_checkpoint(Tip& at, const std::vector<const PrivateKey*>& keys, std::string& note) {
@@ -518,20 +599,20 @@ void Ledger::State::hand_on(const std::string& note, std::uint64_t size) {
   checkpointed = size;
   checkpoint_time = base::wall_now();
   checkpoint_problem.clear();
-  observe::log(Level::info, "ledger", "checkpoint", {{"size", size}, {"note", note}});
-  if (!copy) return;
-  auto written = base::write_all(copy.get(), note);
-  if (written) ::fdatasync(copy.get());  // a pipe cannot, and need not
-  const auto before = std::exchange(copy_problem, written ? "" : written.error().message);
-  if (!written && before.empty()) {
-    observe::log(Level::error, "ledger", "a checkpoint was not copied", {{"error", copy_problem}});
+  if (auto kept = keep_signed_head(options.key_path, note); !kept) {
+    checkpoint_problem = "what was signed cannot be kept: " + kept.error().message;
+    observe::log(Level::error, "ledger", "what was signed cannot be kept beside the key",
+                 {{"error", kept.error().message}});
   }
+  observe::log(Level::info, "ledger", "checkpoint", {{"size", size}, {"note", note}});
+  copy.append(note);
 }
 
 Ledger::Ledger(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Ledger::~Ledger() = default;
 
 Result<std::unique_ptr<Ledger>> Ledger::open(const Options& options) {
+  const db::SoleWriter sole_writer;  // by the lock that Files has
   auto state = std::make_unique<State>();
   state->options = options;
   DE_TRY(auto files, Files::claim(options));
@@ -548,8 +629,10 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const Options& options) {
   DE_CHECK(state->open_segment(number));
   DE_CHECK(state->load());
   DE_CHECK(state->recover(torn));
+  DE_CHECK(state->check_signed_past());
   DE_CHECK(state->open_key());
-  state->open_copy();
+  state->copy = CheckpointCopy(options.checkpoint_copy);
+  DE_CHECK(state->database->execute("PRAGMA busy_timeout=" + std::to_string(busy_timeout_ms)));
   return std::unique_ptr<Ledger>(new Ledger(std::move(state)));
 }
 
@@ -628,6 +711,7 @@ Result<void> Ledger::seal_batches(std::optional<std::uint64_t> acknowledged) {
 Result<void> Ledger::checkpoint() {
   if (!state_->key) return {};
   state_->checkpoint_tried = base::SteadyClock::now();
+  state_->checkpoint_tried_wall = base::wall_now();
   const std::uint64_t size = state_->tip.tree.size();
   // The record of the last checkpoint alone is nothing new.
   if (size == 0 || (state_->checkpointed > 0 && size <= state_->checkpointed + 1)) return {};
@@ -647,15 +731,23 @@ Result<void> Ledger::checkpoint() {
 
 Result<void> Ledger::checkpoint_when_due() {
   const std::uint64_t since = state_->tip.tree.size() - std::min(state_->tip.tree.size(), state_->checkpointed);
-  const bool late = base::SteadyClock::now() - state_->checkpoint_tried >= state_->options.checkpoint_interval;
+  // A machine that slept wakes with entries that are older than the steady clock knows.
+  const bool late = base::SteadyClock::now() - state_->checkpoint_tried >= state_->options.checkpoint_interval ||
+                    base::wall_now().ns - state_->checkpoint_tried_wall.ns >=
+                        std::chrono::nanoseconds(state_->options.checkpoint_interval).count();
   return late || since >= state_->options.checkpoint_entries ? checkpoint() : Result<void>();
 }
 
 Result<std::string> Ledger::rotate_key() {
   if (!state_->key) return fail(Errc::unavailable, "the ledger has no key: audit.key_path is not set");
   auto& state = *state_;
-  DE_TRY(auto made, PrivateKey::generate(state.start.origin));
   const auto next_path = next_key_path(state.options.key_path);
+  // A rotation whose last step failed: the key in force lies in the place of the next one only.
+  DE_TRY(const auto on_disk, read_key(state.options.key_path));
+  if (!on_disk || on_disk->public_key() != state.key->public_key()) {
+    DE_CHECK(write_key(state.options.key_path, *state.key));
+  }
+  DE_TRY(auto made, PrivateKey::generate(state.start.origin));
   DE_CHECK(write_key(next_path, made));
   const auto before = state.head.key;
   std::string note;
@@ -703,7 +795,7 @@ Ledger::Status Ledger::status() const {
           .checkpointed = state_->checkpointed,
           .checkpoint_time = state_->checkpoint_time,
           .key_id = state_->key ? state_->key->public_key().id() : "",
-          .copy_problem = state_->copy_problem,
+          .copy_problem = state_->copy.problem(),
           .checkpoint_problem = state_->checkpoint_problem};
 }
 

@@ -30,6 +30,7 @@ struct NewEntry {
 };
 
 inline constexpr std::size_t max_actor_bytes = 256, max_action_bytes = 64, max_payload_bytes = 64 * 1024;
+inline constexpr int max_payload_depth = 64;  // of nested lists and objects
 // So many batches wait for their root at the most; more are not sent.
 inline constexpr std::size_t max_journaled_batches = 8192;
 

@@ -280,20 +280,32 @@ std::string key_name_of(std::string_view text) {
   return name.empty() ? "unnamed" : name;
 }
 
-Result<std::vector<Note>> parse_notes(std::string_view bytes) {
+Result<std::vector<Note>> parse_notes(std::string_view bytes, std::size_t* damaged) {
   std::vector<Note> notes;
   while (!bytes.empty()) {
+    if (damaged != nullptr && bytes.front() == '\n') {  // what keeps a note from one that was cut off
+      bytes.remove_prefix(1);
+      continue;
+    }
     // A note ends with the last of its signature lines.
     std::size_t end = bytes.find("\n\n");
-    if (end == std::string_view::npos) return fail(Errc::invalid_input, "not a signed note: no signatures");
-    end += 2;
+    if (end == std::string_view::npos && damaged == nullptr) {
+      return fail(Errc::invalid_input, "not a signed note: no signatures");
+    }
+    end = end == std::string_view::npos ? bytes.size() : end + 2;
     while (bytes.substr(end).starts_with(signature_prefix)) {
       const auto line_end = bytes.find('\n', end);
       end = line_end == std::string_view::npos ? bytes.size() : line_end + 1;
     }
-    DE_TRY(auto note, Note::parse(bytes.substr(0, end)));
-    notes.push_back(std::move(note));
+    auto note = Note::parse(bytes.substr(0, end));
+    if (note && damaged != nullptr && !Checkpoint::parse(note->text)) note = fail(Errc::invalid_input, "");
     bytes.remove_prefix(end);
+    if (note)
+      notes.push_back(std::move(*note));
+    else if (damaged != nullptr)
+      ++*damaged;
+    else
+      return std::unexpected(note.error());
   }
   return notes;
 }

@@ -87,7 +87,8 @@ struct Checkpoint {
 // A name that may stand in a key and as a checkpoint's origin, made from any text.
 std::string key_name_of(std::string_view text);
 
-// Notes that stand one after another in a file; invalid_input names the first that is none.
-Result<std::vector<Note>> parse_notes(std::string_view bytes);
+// Notes that stand one after another in a file; invalid_input names the first that is none. With `damaged` such are
+// counted and left out: what a full disk cut off must not take the others with it.
+Result<std::vector<Note>> parse_notes(std::string_view bytes, std::size_t* damaged = nullptr);
 
 }  // namespace daemoneye::ledger

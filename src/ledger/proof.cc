@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/bytes.h"
+#include "base/json_depth.h"
 #include "base/text.h"
 #include "ledger/ledger.h"
 #include "ledger/merkle.h"
@@ -14,6 +15,7 @@ namespace {
 using base::Sha256Digest;
 using Json = nlohmann::json;
 
+constexpr int max_proof_depth = 64;
 constexpr std::string_view json_format = "daemoneye-proof-1";
 constexpr std::string_view inclusion_head = "c2sp.org/tlog-proof@v1\n";
 constexpr std::string_view consistency_head = "daemoneye/consistency-proof@v1\n";
@@ -61,18 +63,9 @@ Result<void> check_entry(const Proof& proof) {
   return {};
 }
 
-// Deep nesting would be followed on the stack.
-bool nests_deeply(std::string_view bytes) {
-  int depth = 0;
-  for (const char c : bytes) {
-    if ((c == '{' || c == '[') && ++depth > 64) return true;
-    if ((c == '}' || c == ']') && depth > 0) --depth;
-  }
-  return false;
-}
-
 Result<Proof> parse_json(std::string_view bytes) {
-  if (nests_deeply(bytes)) return bad("nested too deeply");
+  // Deep nesting would be followed on the stack.
+  if (base::json_nests_deeper_than(bytes, max_proof_depth)) return bad("nested too deeply");
   const auto object = Json::parse(bytes, nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) return bad("no JSON object");
   DE_TRY(const auto format, text_of(object, "format", 64));

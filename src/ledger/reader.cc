@@ -135,6 +135,19 @@ Result<base::Sha256Digest> LedgerReader::root(std::uint64_t size) const {
   return root_at(size, [this](unsigned level, std::uint64_t number) { return state_->node(level, number); });
 }
 
+Result<MerkleTree> LedgerReader::tree(std::uint64_t size) const {
+  DE_CHECK(state_->refresh());
+  std::vector<base::Sha256Digest> peaks;
+  std::uint64_t begin = 0;
+  for (unsigned level = 64; level-- > 0;) {
+    if ((size >> level & 1) == 0) continue;
+    DE_TRY(const auto hash, state_->node(level, begin >> level));
+    peaks.push_back(hash);
+    begin += std::uint64_t{1} << level;
+  }
+  return MerkleTree::of(size, std::move(peaks));
+}
+
 namespace {
 
 Result<Checkpoint> checkpoint_in(const std::string& bytes) {

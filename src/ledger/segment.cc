@@ -1,5 +1,7 @@
 #include "ledger/segment.h"
 
+#include <sqlite3.h>
+
 #include <algorithm>
 #include <bit>
 #include <filesystem>
@@ -17,20 +19,30 @@ Result<Sha256Digest> digest_at(const db::Statement& row, int column, const char*
   return digest;
 }
 
+constexpr int max_field_bytes = 1024 * 1024;
+
+// Between making the file and its first commit. A crash there may leave a rollback journal, which only a writer may
+// play back: before the first commit there is no write-ahead log. What has tables is begun, whatever its mark says.
+bool is_not_begun(const std::string& path, const Error& error) {
+  if (error.code == Errc::not_found || std::filesystem::exists(path + "-journal")) return true;
+  if (error.code != Errc::invalid_input) return false;
+  const auto unmarked = db::Database::open(path, {.application_id = 0});
+  if (!unmarked) return false;
+  auto tables = (*unmarked)->prepare("SELECT count(*) FROM sqlite_schema");
+  const auto found = tables ? tables->step() : Result<bool>(false);
+  return found && *found && tables->integer(0) == 0;
+}
+
 std::uint64_t blocks_end(std::uint64_t size) { return size & ~(stored_leaves - 1); }
 
 }  // namespace
 
 Result<std::optional<Segment>> Segment::open(const std::string& path, std::uint64_t number) {
   auto database = db::Database::open(path, {.application_id = application_id});
-  // Between making the file and its first commit. A crash there may leave a rollback journal, which only a writer may
-  // play back: before the first commit there is no write-ahead log.
-  if (!database && number > 0 &&
-      (database.error().code == Errc::not_found || database.error().code == Errc::invalid_input ||
-       std::filesystem::exists(path + "-journal"))) {
-    return std::nullopt;
-  }
+  if (!database && number > 0 && is_not_begun(path, database.error())) return std::nullopt;
   if (!database) return std::unexpected(database.error());
+  // No field of an honest ledger is longer; what is would be copied before it could be looked at.
+  sqlite3_limit((*database)->raw(), SQLITE_LIMIT_LENGTH, max_field_bytes);
   std::int64_t version = 0;
   {
     DE_TRY(auto row, (*database)->prepare("PRAGMA user_version"));
@@ -40,6 +52,8 @@ Result<std::optional<Segment>> Segment::open(const std::string& path, std::uint6
   const auto known = static_cast<std::int64_t>(schema_steps().size());
   if (version > known) return fail(Errc::invalid_input, path + ": made by a newer version");
   if (version > 0 && version < known) {
+    DE_TRY(const auto forward, read_segment_start(**database));
+    if (forward) return fail(Errc::corrupt, path + ": says that it is of an earlier version, and is not");
     return fail(Errc::unavailable,
                 path + ": made by an earlier version; procmond brings it forward when it is started");
   }

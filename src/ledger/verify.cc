@@ -13,8 +13,12 @@ using base::Sha256Digest;
 using Bad = LedgerReader::Bad;
 using Report = LedgerReader::Report;
 
-constexpr std::uint64_t entries_a_look = 4096;  // at the clock and the stop
-constexpr std::size_t max_keys = 10'000, max_notices = 100;
+constexpr std::uint64_t entries_a_look = 4096;               // at the clock and the stop
+constexpr std::size_t max_keys = 10'000, max_notices = 100;  // that are reported
+// Between a start or stop and the checkpoint that goes with it the writer makes a few entries; so long is it about it.
+constexpr std::uint64_t entries_before_checkpoint = 8;
+constexpr std::uint64_t late_entries = 1000;
+constexpr std::int64_t late_ns = 60'000'000'000;
 
 // A read transaction: one snapshot of a segment; only reads, nothing to commit.
 class Snapshot {
@@ -43,22 +47,29 @@ class Signatures {
       return payload.is_object() && found != payload.end() && found->is_string() ? found->get<std::string>()
                                                                                  : std::string();
     };
-    auto key = PublicKey::parse(text("key"));
+    const auto key = PublicKey::parse(text("key"));
     if (!key) return "it names a key that is none";
-    if (report.keys.size() >= max_keys) return "too many keys";
-    report.keys.push_back(key->text());
-    if (text("how") == "rotated" && current_) {
+    if (text("id") != key->id()) return "its id is not that of its key";
+    const auto how = text("how");
+    const bool fits = current_ ? how == "rotated" || how == "replaced" : how == "first" || how == "kept";
+    if (!fits) return "it says '" + base::printable(how) + "' of a key where that cannot be";
+    if (text("replaces") != (current_ ? current_->text() : "")) return "it does not replace the key in force";
+    if (report.keys.size() < max_keys) report.keys.push_back(key->text());
+    if (how == "rotated") {
       previous_ = current_;
-    } else {
-      previous_.reset();
-      if (current_ && report.notices.size() < max_notices) {
-        report.notices.push_back("entry " + std::to_string(entry.sequence) +
-                                 ": the signing key was replaced without the old key's signature");
-      }
+    } else if (how == "replaced") {
+      if (trusted_ && *trusted_ == *current_) return "the given key was replaced without its signature";
+      notice(report, entry, "the signing key was replaced without the old key's signature");
+    } else if (how == "kept") {
+      notice(report, entry, "the signing key is older than the ledger: it may have signed another one before");
     }
-    current_ = std::move(*key);
+    current_ = *key;
     return {};
   }
+  // A new key is in force that the old one has not signed for yet.
+  [[nodiscard]] bool handing_over() const { return previous_.has_value(); }
+  [[nodiscard]] const std::optional<PublicKey>& current() const { return current_; }
+  [[nodiscard]] const std::string& origin() const { return origin_; }
 
   std::string on_checkpoint(const std::string& bytes, std::uint64_t size, const MerkleTree& tree, Report& report) {
     const auto note = Note::parse(bytes);
@@ -74,7 +85,10 @@ class Signatures {
     if (previous_ && !note->is_signed_by(*previous_)) {
       return "the new key " + current_->id() + " is not handed over to by the old key's signature";
     }
-    if (trusted_ && previous_ && *previous_ == *trusted_) trusted_ = *current_;
+    if (trusted_ && previous_ && *previous_ == *trusted_) {
+      trusted_ = *current_;
+      if (report.trusted.size() < max_keys) report.trusted.push_back(*current_);
+    }
     previous_.reset();
     ++report.checkpoints;
     if (!trusted_ || note->is_signed_by(*trusted_)) report.signed_until = size;
@@ -82,9 +96,54 @@ class Signatures {
   }
 
  private:
+  static void notice(Report& report, const StoredEntry& entry, const std::string& what) {
+    if (report.notices.size() >= max_notices) return;
+    report.notices.push_back("entry " + std::to_string(entry.sequence) + ": " + what);
+  }
+
   std::optional<PublicKey> current_, previous_;  // previous: has to sign the next checkpoint, too
   std::optional<PublicKey> trusted_;
   std::string origin_;
+};
+
+// The entries since the last checkpoint that counts. The writer signs at every start and stop, and by time and number:
+// what it has not signed by then it has not written.
+class UnsignedTail {
+ public:
+  void begin_anew() { *this = {}; }
+  void add(const StoredEntry& entry, std::chrono::nanoseconds interval) {
+    ++entries_;
+    if (!first_time_) first_time_ = entry.time;
+    last_time_ = entry.time;
+    if (!overdue_since_ && entry.time.ns - first_time_->ns > 2 * interval.count()) overdue_since_ = entry.time;
+    if (start_or_stop_) ++since_then_;
+    if (entry.actor == own_actor && (entry.action == "start" || entry.action == "stop") && !start_or_stop_) {
+      start_or_stop_ = entry.sequence;
+      what_ = entry.action;
+    }
+  }
+  [[nodiscard]] std::uint64_t entries() const { return entries_; }
+  [[nodiscard]] const std::optional<Timestamp>& first_time() const { return first_time_; }
+  // Empty: it may be what the writer has not come to sign yet.
+  [[nodiscard]] std::string fault(const LedgerReader::VerifyOptions& options, bool closed) const {
+    const std::chrono::nanoseconds interval = options.checkpoint_interval;
+    if (closed && entries_ > 0) return "the ledger was closed, and is not signed to its end";
+    if (start_or_stop_ && since_then_ > entries_before_checkpoint) {
+      return "after the collector's " + what_ + " at entry " + std::to_string(*start_or_stop_) + " nothing is signed";
+    }
+    if (entries_ > 2 * options.checkpoint_entries + late_entries) return "too many entries are not signed";
+    if (overdue_since_ && last_time_.ns - overdue_since_->ns > std::max(late_ns, interval.count())) {
+      return "entries of longer than checkpoints are apart are not signed";
+    }
+    return {};
+  }
+
+ private:
+  std::uint64_t entries_ = 0, since_then_ = 0;
+  std::optional<Timestamp> first_time_, overdue_since_;
+  Timestamp last_time_;
+  std::optional<std::uint64_t> start_or_stop_;
+  std::string what_;
 };
 
 }  // namespace
@@ -101,17 +160,28 @@ class Walk {
       DE_TRY(auto checkpoint, Checkpoint::parse(note.text));
       against_.emplace(checkpoint.size, std::make_pair(std::move(checkpoint), &note));
     }
-    for (auto& segment : reader_.segments) {
-      const auto walked = walk(segment, &segment == &reader_.newest());
-      // SQLite, too, finds damage: of its own pages.
-      if (!walked && walked.error().code == Errc::corrupt)
+    if (options_.key) report_.trusted.push_back(*options_.key);
+    // The writer may begin another one while we walk.
+    for (std::size_t i = 0; i < reader_.segments.size() && !report_.first_bad; ++i) {
+      const bool newest = i + 1 == reader_.segments.size();
+      const auto walked = walk(reader_.segments[i], newest);
+      // SQLite, too, finds damage: of its own pages, and what is longer than anything of ours.
+      if (!walked && (walked.error().code == Errc::corrupt || walked.error().code == Errc::limit_exceeded))
         bad(tree_.size(), walked.error().message);
       else
         DE_CHECK(walked);
-      if (report_.first_bad) break;
+      if (report_.first_bad || !newest || !continued_) continue;
+      continued_ = false;
+      DE_CHECK(reader_.refresh());
+      if (i + 1 == reader_.segments.size()) {
+        bad(tree_.size(), "missing: the ledger goes on in another segment, which is not there");
+      }
     }
     if (!report_.first_bad) after_all();
     report_.root = tree_.root();
+    report_.origin = signatures_.origin();
+    report_.unsigned_entries = tail_.entries();
+    report_.unsigned_since = tail_.first_time();
     return std::move(report_);
   }
 
@@ -127,8 +197,17 @@ class Walk {
                                    " entries, so the ledger was cut off or put back to an older copy");
     }
     if (options_.key && report_.signed_until == 0) {
-      bad(0, "no checkpoint is signed by the given key " + options_.key->id() + ", or by one that it handed over to");
+      return bad(
+          0, "no checkpoint is signed by the given key " + options_.key->id() + ", or by one that it handed over to");
     }
+    if (signatures_.handing_over()) {
+      return bad(tree_.size(), "missing: the checkpoint that hands over to the key of the entry before");
+    }
+    if (const auto fault = tail_.fault(options_, closed_); signatures_.current() && !fault.empty()) {
+      const auto first = report_.signed_until == 0 ? 0 : report_.signed_until + 1;
+      return bad(first, "it and those after it were not signed when they should have been: " + fault);
+    }
+    report_.first_bad = breach_;
   }
 
   // Checkpoints kept elsewhere that end where the walk is.
@@ -156,11 +235,22 @@ class Walk {
     return {};
   }
 
+  // Rows that are read by an index need not be those of the table.
+  Result<void> no_index(db::Database& database) {
+    DE_TRY(auto found, database.prepare("SELECT count(*) FROM sqlite_schema WHERE type = 'view' OR (type = 'index' AND "
+                                        "tbl_name IN ('entries', 'checkpoints', 'segment', 'head'))"));
+    DE_CHECK(found.step());
+    if (found.integer(0) != 0)
+      bad(tree_.size(), database.path() + " has an index or a view, which is none of the ledger's");
+    return {};
+  }
+
   Result<void> walk(Segment& segment, bool newest) {
     auto& database = segment.database();
     const Snapshot snapshot(database);
     DE_CHECK(snapshot.begun());
     DE_CHECK(begin(segment));
+    DE_CHECK(no_index(database));
     if (report_.first_bad) return {};
     DE_TRY(auto rows, database.prepare("SELECT " + std::string(entry_columns) + " FROM entries ORDER BY sequence"));
     DE_TRY(auto notes, database.prepare("SELECT size, note FROM checkpoints ORDER BY size"));
@@ -191,6 +281,11 @@ class Walk {
       return {};
     }
     DE_CHECK(no_more_subtrees(database));
+    if (const auto& origin = segment.start().origin; !origin.empty() && !report_.first_bad) {
+      const bool fits = (signatures_.origin().empty() || origin == signatures_.origin()) &&
+                        (!signatures_.current() || origin == signatures_.current()->name());
+      if (!fits) bad(tree_.size(), database.path() + " names another origin than its checkpoints and keys");
+    }
     return newest && !report_.first_bad ? head(database) : Result<void>();
   }
 
@@ -206,6 +301,7 @@ class Walk {
         bad(tree_.size(), "the checkpoint of the " + std::to_string(tree_.size()) + " entries before it: " + fault);
         return {};
       }
+      if (report_.signed_until == tree_.size()) tail_.begin_anew();
       expected_note_ = digest_of(note);
       noted_size_ = tree_.size();
       DE_TRY(has_note_, notes.step());
@@ -242,6 +338,9 @@ class Walk {
     if (report_.first_bad) return {};
     last_hash_ = entry_.hash;
     last_time_ = entry_.time;
+    // The record of the last checkpoint alone is nothing new.
+    const bool record = report_.signed_until > 0 && sequence == report_.signed_until;
+    if (!record) tail_.add(entry_, options_.checkpoint_interval);
     if (!against_.empty()) compare_kept();
     if (!report_.first_bad) report_.entries = tree_.size();
     return {};
@@ -257,6 +356,11 @@ class Walk {
       expected_note_.reset();
       if (!is_record) return "it is not the record of the checkpoint before it";
       return {};
+    }
+    if (signatures_.handing_over()) return "it is not the record of the checkpoint that hands over to the new key";
+    if (own && entry_.action == replaced_action && !breach_) {
+      breach_ = Bad{entry_.sequence, "here the collector found another ledger than the one it had signed: " +
+                                         std::string(entry_.payload)};
     }
     if (own && entry_.action == checkpoint_action) return "the checkpoint that it records is missing";
     if (own && entry_.action == key_action) return signatures_.on_key(entry_, report_);
@@ -299,8 +403,11 @@ class Walk {
       return {};
     }
     if (!head) return std::unexpected(head.error());
-    if (head->continued) {
-      bad(tree_.size(), "missing: the ledger goes on in another segment, which is not there");
+    continued_ = head->continued;
+    if (continued_) return {};
+    closed_ = !head->running;
+    if (const auto& current = signatures_.current(); head->key != (current ? current->text() : "")) {
+      bad(tree_.size(), "the head names another key than the last entry of a key does");
       return {};
     }
     if (tree_.size() < head->size) {
@@ -318,7 +425,10 @@ class Walk {
   LedgerReader::State& reader_;
   const LedgerReader::VerifyOptions& options_;
   Signatures signatures_;
+  UnsignedTail tail_;
   Report report_;
+  std::optional<Bad> breach_;  // what the writer itself found to be wrong
+  bool continued_ = false, closed_ = false;
   MerkleTree tree_;
   Sha256Digest last_hash_{};
   Timestamp last_time_{INT64_MIN};

@@ -123,9 +123,9 @@ List collector() {
   allow_values(list, SYS_socket, 0, {AF_UNIX});
   allow_values(list, SYS_setsockopt, 1, {SOL_SOCKET});
   // /proc, the user database, the ledger and the file beside it. Where, says Landlock.
-  allow(list, {SYS_openat, SYS_getdents64, SYS_lseek, SYS_pread64, SYS_pwrite64, SYS_fsync, SYS_fdatasync,
-               SYS_ftruncate, SYS_fallocate, SYS_flock, SYS_faccessat, SYS_faccessat2, SYS_unlinkat, SYS_renameat2,
-               SYS_fchmod, SYS_fchown, SYS_umask, SYS_getcwd, SYS_statfs});
+  allow(list, {SYS_openat,    SYS_getdents64, SYS_lseek,    SYS_pread64,   SYS_pwrite64,   SYS_fsync,    SYS_fdatasync,
+               SYS_ftruncate, SYS_fallocate,  SYS_flock,    SYS_faccessat, SYS_faccessat2, SYS_unlinkat, SYS_renameat2,
+               SYS_fchmod,    SYS_fchown,     SYS_fchownat, SYS_umask,     SYS_getcwd,     SYS_statfs});
 #ifdef SYS_open  // the old calls that newer processors never had
   allow(list, {SYS_open, SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_unlink, SYS_rename});
 #endif

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 
 import tlog
 from harness import Failure, check, daemon, wait_for
@@ -112,6 +113,20 @@ def scenario_audit_proofs_hold_elsewhere():
             check(entry == [{"actor": "uid:0 (asserted by agent)"}], f"who asked is recorded: {entry}")
             verify = instance.cli("audit", "verify", "--key", os.path.join(elsewhere, "key"))
             check(verify.code == 0, f"the old key hands over to the new one: {verify.err}")
+            handed_over = _checkpoint_of(instance, new_key)[1]
+            wait_for("one that the new key signs alone",
+                     lambda: _checkpoint_of(instance, new_key)[1] > handed_over)
+            after = os.path.join(elsewhere, "after")
+            check(instance.cli("audit", "checkpoint", "--out", after).code == 0, "exported")
+            os.chmod(after, 0o644)
+            verify = instance.cli("audit", "verify", "--key", os.path.join(elsewhere, "key"), "--against", after)
+            check(verify.code == 0, f"what the new key signed counts for who trusts the old one: {verify.err}")
+            check(offline("verify-checkpoint", after).code == 5, "but not where nobody shows the new key")
+            new_file = os.path.join(elsewhere, "new_key")
+            with open(new_file, "w", encoding="utf-8") as file:
+                file.write(new_key)
+            both = offline("verify-checkpoint", after, "--key", new_file)
+            check(both.code == 0, f"with both keys it is good: {both.code} {both.err}")
         check(instance.stop() == 0, "stops")
         verify = instance.cli("--format", "json", "audit", "verify")
         rows = verify.json()["rows"]
@@ -145,6 +160,83 @@ def scenario_audit_survives_kills_and_explains_events():
         check(instance.stop() == 0, "stops")
         row = instance.cli("--format", "json", "audit", "verify", "--events").json()["rows"][0]
         check(row["pending"] == 0 and row["wrong"] == 0, f"nothing is left open after a stop: {row}")
+
+
+# In a process that ends at once: what closes the file would copy its log back, without the pages' checksums.
+_TAMPER = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA wal_autocheckpoint = 0")
+for statement in sys.argv[2:]:
+    database.execute(statement)
+database.commit()
+os._exit(0)
+"""
+
+
+def scenario_audit_events_that_are_tampered_with_are_named():
+    """By one who may write the event store: a batch altered, taken away, cut off at the end, or put in."""
+    with daemon() as instance:
+        instance.start()
+        for _ in range(3):
+            subprocess.run(["/bin/true"], check=True)
+            count = "SELECT count(*) AS n FROM process_events"
+            before = instance.query(count)[0]["n"]
+            subprocess.run(["/bin/true"], check=True)
+            wait_for("it is stored", lambda n=before: instance.query(count)[0]["n"] > n)
+        check(instance.stop() == 0, "stops")
+        intact = instance.cli("--format", "json", "audit", "verify", "--events")
+        row = intact.json()["rows"][0]
+        check(intact.code == 0 and row["proven"] >= 3 and row["claimed"] == 0, f"proven: {intact.code} {row}")
+        store = os.path.join(instance.state, "events.redb")
+        kept = os.path.join(instance.folder, "kept")
+        os.mkdir(kept)
+        files = [store + suffix for suffix in ("", "-wal", "-shm") if os.path.exists(store + suffix)]
+        for file in files:
+            shutil.copy2(file, kept)
+        last = "batch_no = (SELECT max(batch_no) FROM tail)"
+        middle = "batch_no = (SELECT batch_no FROM tail WHERE events > 0 ORDER BY batch_no LIMIT 1 OFFSET 1)"
+        for what, statement in (("altered", f"UPDATE tail SET digest = zeroblob(32) WHERE {middle}"),
+                                ("missing", f"DELETE FROM tail WHERE {middle}"),
+                                ("missing", f"DELETE FROM tail WHERE {last}"),
+                                ("added", f"UPDATE tail SET sequence = sequence + 1000 WHERE {last}")):
+            subprocess.run([sys.executable, "-c", _TAMPER, store, statement], check=True)
+            found = instance.cli("audit", "verify", "--events")
+            check(found.code == 5 and what in found.err, f"{what} by {statement}: {found.code} {found.err}")
+            for file in files:
+                with open(file, "r+b") as target, open(os.path.join(kept, os.path.basename(file)), "rb") as source:
+                    target.truncate()
+                    shutil.copyfileobj(source, target)
+        check(instance.cli("audit", "verify", "--events").code == 0, "as it was, it is proven")
+
+
+def scenario_audit_a_ledger_that_is_taken_away_or_put_back_is_told():
+    """An empty folder or an older copy is neither verified as whole nor signed again as if nothing were."""
+    with daemon() as instance:
+        folder = os.path.dirname(instance.audit)
+        key = os.path.join(instance.folder, "key")
+        instance.start()
+        check(instance.stop() == 0, "stops")
+        shutil.copy(os.path.join(folder, "checkpoint.key.pub"), key)
+        older = os.path.join(instance.folder, "older")
+        shutil.copytree(folder, older)
+        instance.start()
+        check(instance.stop() == 0, "stops again")
+        check(instance.cli("audit", "verify", "--key", key).code == 0, "whole, and signed")
+        for name in os.listdir(folder):
+            if name.startswith("audit.redb") and not name.endswith(".lock"):
+                os.remove(os.path.join(folder, name))
+        taken = instance.cli("audit", "verify")
+        check(taken.code == 5, f"a ledger that is gone is no ledger that never was: {taken.code} {taken.err}")
+        for name in os.listdir(older):
+            if name.startswith("audit.redb"):
+                shutil.copy2(os.path.join(older, name), os.path.join(folder, name))
+                if os.geteuid() == 0:
+                    shutil.chown(os.path.join(folder, name), *_owner(folder))
+        instance.start()
+        check(instance.stop() == 0, "it goes on")
+        told = instance.cli("audit", "verify", "--key", key)
+        check(told.code == 5 and "put_back" in told.err, f"and says so: {told.code} {told.err}")
 
 
 def scenario_audit_requests_outlive_both_daemons():
