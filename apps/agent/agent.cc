@@ -21,9 +21,9 @@ using observe::HealthState;
 using observe::Level;
 
 constexpr std::chrono::seconds metrics_interval{15}, retention_interval{60};
-// Refusals of SQL in the ledger: at most this many a minute, the rest is counted.
-constexpr unsigned max_refusals_a_minute = 30;
-constexpr std::size_t max_refusal_bytes = 4096;
+// Refusals of SQL in the ledger: at most this many, of one user fewer; the rest is counted.
+constexpr unsigned max_refusals_a_minute = 30, max_refusals_of_one = 15, max_refusals_an_hour = 300;
+constexpr std::size_t max_refusal_bytes = 1024;
 
 void degrade(ComponentHealth& health, HealthState state, const std::string& reason) {
   health.state = std::max(health.state, state);
@@ -83,7 +83,7 @@ Result<void> Agent::start() {
                                      {"reason", sql::without_quoted(why.message)}}
                                     .dump(-1, ' ', false, json::error_handler_t::replace);
     loop_.post([this, payload] {
-      if (may_record_refusal()) collector_->audit("sql_refused", payload);
+      if (may_record_refusal(std::nullopt)) collector_->audit("sql_refused", payload);
     });
   };
   DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
@@ -120,7 +120,7 @@ Result<void> Agent::start() {
        .on_refusal =
            [this](uid_t by, const std::string& payload) {
              // Bounds the nesting, too, which the parser would follow on the stack when it prints.
-             if (!may_record_refusal() || payload.size() > max_refusal_bytes) return;
+             if (!may_record_refusal(by) || payload.size() > max_refusal_bytes) return;
              auto refusal = json::parse(payload, nullptr, false);
              if (!refusal.is_object()) return;
              refusal["by_uid"] = by;
@@ -193,14 +193,31 @@ void Agent::audit_retention(bool at_start) {
   retention_told_ = removed;
 }
 
-bool Agent::may_record_refusal() {
+bool Agent::may_record_refusal(std::optional<uid_t> by) {
   const auto now = base::SteadyClock::now();
-  if (now - refusals_since_ > std::chrono::minutes(1)) {
-    refusals_since_ = now;
-    refusals_ = 0;
+  if (now - refusals_.minute > std::chrono::minutes(1)) {
+    refusals_.minute = now;
+    refusals_.in_minute = 0;
+    refusals_.by_user.clear();
+    if (refusals_.unrecorded > 0) {
+      collector_->audit("sql_refused", json{{"more", std::exchange(refusals_.unrecorded, 0)}}.dump());
+    }
+  }
+  if (now - refusals_.hour > std::chrono::hours(1)) {
+    refusals_.hour = now;
+    refusals_.in_hour = 0;
   }
   observe::counter("daemoneye_sql_refused_total", "Statements that the SQL front door refused").add();
-  return ++refusals_ <= max_refusals_a_minute;
+  // One who has many refused must not keep the others' from being recorded.
+  const bool may = refusals_.in_minute < max_refusals_a_minute && refusals_.in_hour < max_refusals_an_hour &&
+                   (!by || ++refusals_.by_user[*by] <= max_refusals_of_one);
+  if (!may) {
+    ++refusals_.unrecorded;
+    return false;
+  }
+  ++refusals_.in_minute;
+  ++refusals_.in_hour;
+  return true;
 }
 
 void Agent::reload() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -46,7 +47,7 @@ class Agent {
   [[nodiscard]] observe::ComponentHealth agent_health() const;
   void publish_metrics();
   // Counts a refusal of the SQL front door; whether it may go into the ledger, which is not anybody's to fill.
-  bool may_record_refusal();
+  bool may_record_refusal(std::optional<uid_t> by);
 
   EventLoop& loop_;
   const config::Loaded& loaded_;
@@ -61,8 +62,12 @@ class Agent {
   std::unique_ptr<Operators> operators_;
   std::string set_aside_;  // the damaged store's file, when one was set aside at this start
   std::string textfile_error_;
-  base::SteadyClock::time_point refusals_since_{};
-  unsigned refusals_ = 0;
+  struct Refusals {
+    base::SteadyClock::time_point minute{}, hour{};
+    unsigned in_minute = 0, in_hour = 0;
+    std::map<uid_t, unsigned> by_user;  // in this minute
+    std::uint64_t unrecorded = 0;
+  } refusals_;
   std::uint64_t retention_told_ = 0;  // events removed, of which the ledger knows
 };
 

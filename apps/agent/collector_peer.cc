@@ -11,14 +11,26 @@ namespace daemoneye::apps {
 using observe::HealthState;
 using observe::Level;
 
+namespace {
+
+constexpr std::size_t max_unanswered_audit = 32;
+constexpr std::chrono::milliseconds audit_pause{1000};
+
+}  // namespace
+
 CollectorPeer::CollectorPeer(EventLoop& loop, store::Writer& writer, Options options)
     : loop_(loop),
       writer_(writer),
       options_(std::move(options)),
-      audit_queue_(AuditQueue::open(options_.audit_queue_path)),
-      here_(std::make_shared<bool>(true)) {}
+      audit_queue_(ipc::AuditQueue::open(options_.audit_queue_path)),
+      here_(std::make_shared<bool>(true)) {
+  audit_lost_ = audit_queue_.left_out();
+}
 
-CollectorPeer::~CollectorPeer() { *here_ = false; }
+CollectorPeer::~CollectorPeer() {
+  *here_ = false;
+  if (audit_pause_) loop_.remove_timer(*audit_pause_);
+}
 
 ipc::Connection::Handlers CollectorPeer::handlers() {
   return {.on_message = [this](ipc::Message message) { on_message(std::move(message)); },
@@ -88,15 +100,31 @@ void CollectorPeer::on_message(ipc::Message message) {
     }
     if (!beat->metrics_text.empty()) observe::set_foreign_metrics("procmond", beat->metrics_text);
   } else if (const auto* reply = std::get_if<ipc::Reply>(&message)) {
-    if (audit_queue_.answered(reply->id) && reply->error) {
-      ++audit_refused_;
-      observe::log(Level::error, "ledger", "audit entry was refused", {{"error", reply->message}});
-    } else if (reply->error) {
-      observe::log(Level::error, "ledger", "the collector refused a request", {{"error", reply->message}});
-    }
+    on_reply(*reply);
   } else {
     end("the collector sent a message that is not for an agent");
   }
+}
+
+void CollectorPeer::on_reply(const ipc::Reply& reply) {
+  // A full disk or too many requests at once are no reason to forget who did what.
+  const bool for_good = reply.error == Errc::invalid_input || reply.error == Errc::limit_exceeded;
+  if (reply.error && !for_good && audit_queue_.put_back(reply.id)) {
+    if (audit_pause_) return;
+    auto timer = loop_.add_timer(audit_pause, std::chrono::nanoseconds(0), [this] {
+      audit_pause_.reset();
+      send_waiting_audit();
+    });
+    if (timer) audit_pause_ = *timer;
+    return;
+  }
+  const bool ours = audit_queue_.answered(reply.id);
+  if (reply.error) {
+    audit_refused_ += ours ? 1 : 0;
+    observe::log(Level::error, "ledger", ours ? "audit entry was refused" : "the collector refused a request",
+                 {{"error", reply.message}});
+  }
+  if (ours) send_waiting_audit();
 }
 
 void CollectorPeer::on_hello(const ipc::Hello& hello) {
@@ -186,7 +214,8 @@ bool CollectorPeer::audit(const std::string& action, const std::string& payload_
 }
 
 void CollectorPeer::send_waiting_audit() {
-  while (connection_ && receiver_ && audit_queue_.waiting() > 0) {
+  while (connection_ && receiver_ && !audit_pause_ && audit_queue_.waiting() > 0 &&
+         audit_queue_.unanswered() < max_unanswered_audit) {
     ipc::Request request;
     request.id = next_request_++;
     request.kind = ipc::RequestKind::append_audit;

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/audit_queue.h"
 #include "base/event_loop.h"
+#include "ipc/audit_queue.h"
 #include "ipc/batch_stream.h"
 #include "ipc/connection.h"
 #include "observe/health.h"
@@ -55,6 +55,7 @@ class CollectorPeer {
   void end(const std::string& why);
   void send(const ipc::Message& message);
   void send_waiting_audit();
+  void on_reply(const ipc::Reply& reply);
 
   EventLoop& loop_;
   store::Writer& writer_;
@@ -66,8 +67,9 @@ class CollectorPeer {
   std::string last_end_;
   Timestamp alive_;  // until when the collector's record is known to be whole
   std::vector<observe::ComponentHealth> collector_health_;
-  AuditQueue audit_queue_;
+  ipc::AuditQueue audit_queue_;
   std::uint64_t next_request_ = 1, audit_lost_ = 0, audit_refused_ = 0;
+  std::optional<EventLoop::TimerId> audit_pause_;  // until the collector is asked again
   std::shared_ptr<bool> here_;
 };
 

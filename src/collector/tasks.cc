@@ -3,6 +3,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "base/json_depth.h"
 #include "base/text.h"
 #include "event/columns.h"
 #include "event/task.h"
@@ -16,8 +17,15 @@ using nlohmann::json;
 constexpr std::size_t max_recorded = 32;        // in one entry of the ledger; more are counted
 constexpr std::size_t max_recorded_text = 200;  // of a filter or path
 constexpr std::size_t processes_a_look = 32;    // at the clock
+constexpr std::size_t max_request_bytes = 96 * 1024;
+constexpr int max_request_depth = 64;  // what parses and prints JSON follows each level on the stack
+constexpr std::chrono::minutes held_back_interval{1};
 
 Result<json> parse_object(const std::string& text) {
+  if (text.size() > max_request_bytes || base::json_nests_deeper_than(text, max_request_depth)) {
+    return fail(Errc::limit_exceeded, "the request's payload has more than " + std::to_string(max_request_bytes) +
+                                          " bytes or " + std::to_string(max_request_depth) + " levels");
+  }
   auto value = json::parse(text, nullptr, false);
   if (!value.is_object()) return fail(Errc::invalid_input, "the request's payload is not a JSON object");
   return value;
@@ -219,17 +227,37 @@ void Tasks::end(std::uint64_t id, const Running& task, const Result<std::string>
   note(id, task.kind, outcome, took.count(), task.what);
 }
 
+bool Tasks::Allowance::take(double amount) {
+  const auto now = base::SteadyClock::now();
+  left = std::min(most, left + a_second * std::chrono::duration<double>(now - since).count());
+  since = now;
+  if (left < amount) return false;
+  left -= amount;
+  return true;
+}
+
+// unavailable: to be asked again later.
+Result<void> Tasks::allow(Allowance& kind, double amount, std::uint64_t& held_back) {
+  if (kind.take(amount)) return {};
+  ++held_back;
+  return fail(Errc::unavailable, "too many requests at once: the ledger takes them by and by");
+}
+
 Result<std::string> Tasks::append_audit(const std::string& payload) {
+  DE_CHECK(allow(audit_entries_, 1, audit_held_back_));
+  DE_CHECK(allow(audit_bytes_, static_cast<double>(payload.size()), audit_held_back_));
   DE_TRY(const json object, parse_object(payload));
   DE_TRY(const std::string actor, take_text(object, "actor", "agent"));
   DE_TRY(const std::string action, take_text(object, "action", ""));
   if (!is_agent_actor(actor))
     return fail(Errc::invalid_input, "actor '" + base::printable(actor) + "' is not the agent's to name");
-  const auto body = object.value("payload", json::object());
-  if (!body.is_object()) return fail(Errc::invalid_input, "request key 'payload' is not an object");
+  const auto found = object.find("payload");
+  if (found != object.end() && !found->is_object()) {
+    return fail(Errc::invalid_input, "request key 'payload' is not an object");
+  }
+  const std::string body = found == object.end() ? "{}" : found->dump(-1, ' ', false, json::error_handler_t::replace);
   // The collector's own words in the ledger cannot be spoken by the agent.
-  DE_TRY(const std::uint64_t sequence,
-         ledger_.append(actor, "agent." + action, body.dump(-1, ' ', false, json::error_handler_t::replace)));
+  DE_TRY(const std::uint64_t sequence, ledger_.append(actor, "agent." + action, body));
   return json{{"seq", sequence}}.dump();
 }
 
@@ -238,6 +266,7 @@ Result<std::string> Tasks::rotate_key(const std::string& payload) {
   DE_TRY(const std::string actor, take_text(object, "actor", "agent"));
   if (!is_agent_actor(actor))
     return fail(Errc::invalid_input, "actor '" + base::printable(actor) + "' is not the agent's to name");
+  DE_CHECK(allow(rotations_, 1, rotations_held_back_));
   // Who asked stands in the log before what was asked for.
   DE_CHECK(ledger_.append(actor, "agent.rotate_key", "{}"));
   DE_TRY(const auto key, ledger_.rotate_key());
@@ -349,9 +378,16 @@ void Tasks::note(std::uint64_t id, ipc::RequestKind kind, const Result<std::stri
 }
 
 std::optional<std::string> Tasks::take_record() {
-  if (recorded_ == 0) return std::nullopt;
+  const auto now = base::SteadyClock::now();
+  const bool tell = audit_held_back_ + rotations_held_back_ > 0 && now - held_back_told_ >= held_back_interval;
+  if (recorded_ == 0 && !tell) return std::nullopt;
   std::string record = "{\"tasks\":[" + std::exchange(record_, {}) + "]";
   if (unrecorded_ > 0) record += ",\"more\":" + std::to_string(unrecorded_);
+  if (tell) {
+    held_back_told_ = now;
+    record += ",\"held_back\":{\"append_audit\":" + std::to_string(std::exchange(audit_held_back_, 0)) +
+              ",\"rotate_key\":" + std::to_string(std::exchange(rotations_held_back_, 0)) + "}";
+  }
   recorded_ = unrecorded_ = 0;
   return record + "}";
 }

@@ -68,6 +68,13 @@ class Tasks {
     std::unique_ptr<Enumeration> enumeration;
   };
 
+  // Each is a durable write in the collector's only thread: an agent that was taken over could blind it with them.
+  struct Allowance {
+    double left, most, a_second;
+    base::SteadyClock::time_point since = base::SteadyClock::now();
+    bool take(double amount);
+  };
+  Result<void> allow(Allowance& kind, double amount, std::uint64_t& held_back);
   Result<std::string> append_audit(const std::string& payload);
   Result<std::string> rotate_key(const std::string& payload);
   Result<std::unique_ptr<Enumeration>> prepare(const std::string& payload) const;
@@ -91,6 +98,9 @@ class Tasks {
   Counters counters_;
   std::string record_;  // elements of a JSON list
   std::size_t recorded_ = 0, unrecorded_ = 0;
+  Allowance audit_entries_{200, 200, 10}, audit_bytes_{2e6, 2e6, 2e4}, rotations_{3, 3, 1.0 / 60};
+  std::uint64_t audit_held_back_ = 0, rotations_held_back_ = 0;
+  base::SteadyClock::time_point held_back_told_{};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted slices and answers look here first
 };
 

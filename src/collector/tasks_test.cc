@@ -242,5 +242,36 @@ TEST_F(TasksTest, TheAgentCannotSpeakInTheCollectorsName) {
   EXPECT_FALSE(operators.error) << operators.message;
 }
 
+// By an agent that was taken over: what is parsed and printed is followed on the stack.
+TEST_F(TasksTest, NestingAndLengthAreRefusedBeforeTheyAreParsed) {
+  const std::string nested = std::string(200'000, '[') + std::string(200'000, ']');
+  for (const auto& payload : {R"({"actor":"agent","action":"x","payload":{"a":)" + nested + "}}",
+                              R"({"actor":"agent","action":"x","payload":{"a":)" + nested.substr(199'900, 200) + "}}",
+                              R"({"actor":")" + std::string(200'000, 'x') + R"("})"}) {
+    for (const auto kind : {ipc::RequestKind::append_audit, ipc::RequestKind::rotate_key, ipc::RequestKind::enumerate,
+                            ipc::RequestKind::hash_path}) {
+      EXPECT_EQ(ask(kind, payload).error, Errc::limit_exceeded);
+    }
+  }
+}
+
+TEST_F(TasksTest, AnAgentThatAsksForTooMuchIsHeldBackAndThatIsRecorded) {
+  const auto before = ledger_->size();
+  std::size_t taken = 0;
+  ipc::Reply reply;
+  do {
+    reply = ask(ipc::RequestKind::append_audit, R"({"actor":"agent","action":"flood"})");
+    taken += reply.error ? 0 : 1;
+  } while (!reply.error && taken < 100'000);
+  EXPECT_EQ(reply.error, Errc::unavailable) << "to be asked again";
+  EXPECT_EQ(ledger_->size(), before + taken);
+  for (int i = 0; i < 10 && reply.error != Errc::invalid_input; ++i) {
+    reply = ask(ipc::RequestKind::rotate_key, R"({"actor":"agent"})");
+  }
+  const auto record = tasks_->take_record();
+  ASSERT_TRUE(record);
+  EXPECT_NE(record->find("\"held_back\":{\"append_audit\":"), std::string::npos) << *record;
+}
+
 }  // namespace
 }  // namespace daemoneye::collector
