@@ -21,7 +21,8 @@ inline std::u32string characters(const std::string& text) {
     const auto byte = static_cast<unsigned char>(text[i]);
     const int more = byte < 0x80 ? 0 : byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
     char32_t code = more == 0 ? byte : byte & (0x3f >> more);
-    for (int k = 1; k <= more; ++k) code = code * 64 + (static_cast<unsigned char>(text.at(i + k)) & 0x3f);
+    for (int k = 1; k <= more; ++k)
+      code = code * 64 + (static_cast<unsigned char>(text.at(i + static_cast<std::size_t>(k))) & 0x3f);
     out += code;
     i += static_cast<std::size_t>(more) + 1;
   }
