@@ -41,6 +41,23 @@ inline std::string bench_rule(std::size_t i) {
          "\n  WHERE e.kind = 'exec' AND (" + condition + ")\n";
 }
 
+// Rules with `evaluate` over ten minutes: a rate by name, many parents of one program, a rare pair.
+inline std::vector<std::string> bench_scheduled_rules() {
+  const auto rule = [](const std::string& id, const std::string& sql) {
+    return "id: " + id + "\ntitle: " + id + "\nseverity: low\nevaluate: {every: 60s, window: 10m}\nsql: |\n  " + sql +
+           "\n";
+  };
+  return {rule("bench-burst",
+               "SELECT e.name, count(*) AS n FROM process_events e WHERE e.kind = 'exec' GROUP BY e.name "
+               "HAVING count(*) > 1000000"),
+          rule("bench-rare",
+               "SELECT e.name, e.command_line, count(*) AS n FROM process_events e WHERE e.kind = 'exec' AND e.name IN "
+               "('nc', 'ncat', 'socat') GROUP BY e.name, e.command_line HAVING count(*) > 3"),
+          rule("bench-children",
+               "SELECT e.parent_name, e.name, count(*) AS n FROM process_events e WHERE e.kind = 'exec' AND "
+               "e.parent_name = 'sshd' AND e.command_line LIKE '%authorized_keys%' GROUP BY e.parent_name, e.name")};
+}
+
 // What matches rule i, for i below 100.
 inline std::vector<std::string> bench_match(std::size_t i) {
   const std::string word = "tool" + std::to_string(i) + "x";
