@@ -17,7 +17,7 @@ sqlite3_mem_methods base{};  // SQLite's own
 void* allocate(int bytes) {
   auto* const account = current_account;
   if (account == nullptr) return base.xMalloc(bytes);
-  if (!account->take(bytes)) return nullptr;
+  if (account->refuses(bytes) || !account->take(bytes)) return nullptr;
   void* const memory = base.xMalloc(bytes);
   account->take((memory == nullptr ? 0 : base.xSize(memory)) - bytes);
   return memory;
@@ -32,7 +32,7 @@ void* reallocate(void* memory, int bytes) {
   auto* const account = current_account;
   if (account == nullptr) return base.xRealloc(memory, bytes);
   const std::int64_t before = base.xSize(memory);
-  if (!account->take(bytes - before)) return nullptr;
+  if (account->refuses(bytes - before) || !account->take(bytes - before)) return nullptr;
   void* const moved = base.xRealloc(memory, bytes);
   account->take((moved == nullptr ? before : base.xSize(moved)) - bytes);
   return moved;

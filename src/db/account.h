@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <utility>
 
 namespace daemoneye::db {
 
@@ -26,6 +28,13 @@ class Account {
   // For memory of our own that belongs to the work; a negative number gives it back. False: it would be too much.
   bool take(std::int64_t bytes);
   bool take_temporary(std::int64_t bytes);
+  // Asked before each large piece of memory: `refuse` true, SQLite does not get it. So work on long texts, during which
+  // nothing else of ours is asked, comes to an end.
+  void refuse_large_when(std::function<bool()> refuse) { refuse_ = std::move(refuse); }
+  [[nodiscard]] bool refuses(std::int64_t bytes) const {
+    constexpr std::int64_t large = 256 * 1024;
+    return bytes >= large && refuse_ && refuse_();
+  }
   [[nodiscard]] bool has_taken_half() const {
     return memory_limit_ != 0 && used_ > static_cast<std::int64_t>(memory_limit_ / 2);
   }
@@ -42,6 +51,7 @@ class Account {
   std::int64_t temporary_ = 0;
   std::uint64_t temporary_written_ = 0;
   Limit reached_ = Limit::none;
+  std::function<bool()> refuse_;
 };
 
 // Whether SQLite's allocator is the one that counts: set up before main(), for SQLite takes it only before its first

@@ -47,11 +47,15 @@ enum class Step : unsigned char { wildcard, matched, mismatched, impossible };
 // Both languages differ only in what one pattern element is: `step` takes it and, unless it is the wildcard, one
 // character of the text.
 template <class StepFunction>
-bool matches(std::string_view pattern_text, std::string_view subject, StepFunction step) {
+std::optional<bool> matches(std::string_view pattern_text, std::string_view subject, StepFunction step,
+                            const ShouldStop* stop) {
+  constexpr std::size_t steps_between_looks = 1'000'000;
+  std::size_t steps = 0;
   Cursor pattern(pattern_text), text(subject);
   Cursor retry_pattern = pattern, retry_text = text;
   bool have_wildcard = false;
   for (;;) {
+    if (++steps % steps_between_looks == 0 && stop != nullptr && (*stop)()) return std::nullopt;
     Step outcome = Step::mismatched;
     if (pattern.peek() != 0)
       outcome = step(pattern, text);
@@ -103,6 +107,38 @@ bool in_class(Cursor& pattern, char32_t c) {
   return element == ']' && seen != inverted;
 }
 
+std::optional<bool> like(std::string_view pattern_text, std::string_view subject, char32_t escape,
+                         const ShouldStop* stop) {
+  const auto step = [escape](Cursor& pattern, Cursor& text) {
+    char32_t wanted = pattern.next();
+    bool literal = false;
+    if (escape != 0 && wanted == escape) {
+      wanted = pattern.next();
+      if (wanted == 0) return Step::impossible;  // an escape that escapes nothing
+      literal = true;
+    }
+    if (!literal && wanted == '%') return Step::wildcard;
+    const char32_t found = text.next();
+    if (found == 0) return Step::impossible;  // a shorter rest of the text cannot match either
+    if (!literal && wanted == '_') return Step::matched;
+    return lower(wanted) == lower(found) ? Step::matched : Step::mismatched;
+  };
+  return matches(pattern_text, subject, step, stop);
+}
+
+std::optional<bool> glob(std::string_view pattern_text, std::string_view subject, const ShouldStop* stop) {
+  const auto step = [](Cursor& pattern, Cursor& text) {
+    const char32_t wanted = pattern.next();
+    if (wanted == '*') return Step::wildcard;
+    const char32_t found = text.next();
+    if (found == 0) return Step::impossible;
+    if (wanted == '?') return Step::matched;
+    if (wanted == '[') return in_class(pattern, found) ? Step::matched : Step::mismatched;
+    return wanted == found ? Step::matched : Step::mismatched;
+  };
+  return matches(pattern_text, subject, step, stop);
+}
+
 // The longest run between `wild` characters. Bytes that are not ASCII end a run too: what SQLite reads there may come
 // from other bytes as well. Whether the pattern is that run between two `any` is told as `enough`.
 std::optional<NecessaryLiteral> longest_run(std::string_view pattern, std::string_view wild, char any, char ends) {
@@ -127,34 +163,21 @@ std::optional<NecessaryLiteral> longest_run(std::string_view pattern, std::strin
 
 }  // namespace
 
-bool like_matches(std::string_view pattern_text, std::string_view subject, char escape) {
-  const auto escape_character = static_cast<char32_t>(static_cast<unsigned char>(escape));
-  return matches(pattern_text, subject, [escape_character](Cursor& pattern, Cursor& text) {
-    char32_t wanted = pattern.next();
-    bool literal = false;
-    if (escape_character != 0 && wanted == escape_character) {
-      wanted = pattern.next();
-      if (wanted == 0) return Step::impossible;  // an escape that escapes nothing
-      literal = true;
-    }
-    if (!literal && wanted == '%') return Step::wildcard;
-    const char32_t found = text.next();
-    if (found == 0) return Step::impossible;  // a shorter rest of the text cannot match either
-    if (!literal && wanted == '_') return Step::matched;
-    return lower(wanted) == lower(found) ? Step::matched : Step::mismatched;
-  });
+std::optional<char32_t> only_character(std::string_view text) {
+  Cursor cursor(text);
+  const auto character = cursor.next();
+  return character != 0 && cursor.peek() == 0 ? std::optional(character) : std::nullopt;
 }
 
-bool glob_matches(std::string_view pattern_text, std::string_view subject) {
-  return matches(pattern_text, subject, [](Cursor& pattern, Cursor& text) {
-    const char32_t wanted = pattern.next();
-    if (wanted == '*') return Step::wildcard;
-    const char32_t found = text.next();
-    if (found == 0) return Step::impossible;
-    if (wanted == '?') return Step::matched;
-    if (wanted == '[') return in_class(pattern, found) ? Step::matched : Step::mismatched;
-    return wanted == found ? Step::matched : Step::mismatched;
-  });
+bool like_matches(std::string_view pattern, std::string_view text, char escape) {
+  return *like(pattern, text, static_cast<unsigned char>(escape), nullptr);
+}
+
+bool glob_matches(std::string_view pattern, std::string_view text) { return *glob(pattern, text, nullptr); }
+
+std::optional<bool> pattern_matches(PatternKind kind, std::string_view pattern, std::string_view text, char32_t escape,
+                                    const ShouldStop& stop) {
+  return kind == PatternKind::like ? like(pattern, text, escape, &stop) : glob(pattern, text, &stop);
 }
 
 std::optional<NecessaryLiteral> like_literal(std::string_view pattern) {

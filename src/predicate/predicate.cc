@@ -104,7 +104,9 @@ Result<Test> compile_condition(const Condition& condition) {
   const bool is_unary = condition.op == Operator::is_null || condition.op == Operator::is_not_null;
   if (is_unary && count != 0) return bad(condition, "takes no value");
   if (!is_unary && condition.op != Operator::in && count != 1) return bad(condition, "takes exactly one value");
-  if (count > max_in_values) return bad(condition, "more than " + std::to_string(max_in_values) + " values");
+  if (count > max_compiled_in_values) {
+    return bad(condition, "more than " + std::to_string(max_compiled_in_values) + " values");
+  }
   if (condition.negated && !can_be_negated(condition.op)) return bad(condition, "cannot be negated");
   for (const auto& value : condition.values) {
     if (const auto* real = std::get_if<double>(&value); real != nullptr && !std::isfinite(*real)) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,7 +45,8 @@ struct NecessaryLiteral {
 };
 
 inline constexpr std::size_t max_conditions = 64;
-inline constexpr std::size_t max_in_values = 1000;
+inline constexpr std::size_t max_in_values = 1000;             // of the text form
+inline constexpr std::size_t max_compiled_in_values = 100000;  // a set that was found by another query
 inline constexpr std::size_t max_predicate_bytes = 64 * 1024;  // of the text form
 inline constexpr std::size_t max_pattern_bytes = 50000;        // LIKE and GLOB, as SQLite has it
 
@@ -81,6 +83,13 @@ class Predicate {
 // not UTF-8 are read as SQLite reads them. O(pattern x text).
 bool like_matches(std::string_view pattern, std::string_view text, char escape = '\0');  // ASCII case-insensitive
 bool glob_matches(std::string_view pattern, std::string_view text);                      // case-sensitive
+// The same, asked each million steps whether to stop: then there is no answer. 0: no escape.
+enum class PatternKind : std::uint8_t { like, glob };
+using ShouldStop = std::function<bool()>;
+std::optional<bool> pattern_matches(PatternKind kind, std::string_view pattern, std::string_view text, char32_t escape,
+                                    const ShouldStop& stop);
+// The character that is the whole text, as an escape must be.
+std::optional<char32_t> only_character(std::string_view text);
 // The longest there is in the pattern; nothing when it has none that is ASCII.
 std::optional<NecessaryLiteral> like_literal(std::string_view pattern);
 std::optional<NecessaryLiteral> glob_literal(std::string_view pattern);

@@ -10,11 +10,12 @@
 #include "sql/runtime.h"
 #include "sql/time.h"
 #include "sql/virtual_table.h"
+#include "store/time_ordered_scan.h"
 
 namespace daemoneye::sql {
 namespace {
 
-constexpr int progress_operations = 2000;  // of SQLite's machine between two looks at the clock
+constexpr int progress_operations = 500;  // of SQLite's machine between two looks at the clock
 constexpr std::size_t max_kept_statements = 20'000;  // as many as there may be rules
 
 struct Finalize {
@@ -76,6 +77,7 @@ struct Connection::Impl {
   Result<RunStats> execute(sqlite3_stmt* statement, const Compiled& compiled, const RunOptions& options, Timestamp now,
                            const std::function<bool(Row&&)>& each);
   Result<void> fill_completeness(RunStats& stats, Timestamp now);
+  Result<void> look_at_times(const std::string& sql);
   Result<void> name_steps(const std::string& sql);
   void fill_steps(RunStats& stats) const;
 };
@@ -83,6 +85,7 @@ struct Connection::Impl {
 Result<void> Connection::Impl::set_up() {
   sqlite3* const db = handle();
   DE_CHECK(register_functions(db, *runtime));
+  DE_CHECK(replace_slow_functions(db, *runtime));
   tables.push_back(make_events_table(*runtime));
   tables.push_back(make_processes_table(*runtime));
   tables.push_back(make_ledger_table(*runtime));
@@ -196,12 +199,18 @@ Result<RunStats> Connection::Impl::execute(sqlite3_stmt* statement, const Compil
       handle(), progress_operations, [](void* data) { return static_cast<Runtime*>(data)->should_stop() ? 1 : 0; },
       runtime.get());
   RunStats stats;
-  const db::Account account(options.memory_limit, options.temporary_limit);
+  db::Account account(options.memory_limit, options.temporary_limit);
+  account.refuse_large_when([this] { return runtime->should_stop(); });
   int code = SQLITE_ROW;
   const int columns = sqlite3_column_count(statement);
   for (;;) {
     code = sqlite3_step(statement);
     if (code != SQLITE_ROW) break;
+    // Few rows may be much text, and what takes them may take long: SQLite itself looks by its operations only.
+    if (runtime->should_stop()) {
+      code = SQLITE_INTERRUPT;
+      break;
+    }
     if (options.row_limit != 0 && stats.rows == options.row_limit) {
       stats.more = true;
       break;
@@ -280,6 +289,7 @@ Result<RunStats> Connection::run(const Compiled& compiled, const RunOptions& opt
     }
   } const end{self};
   self.runtime->keep_plan(true);
+  DE_CHECK(self.look_at_times(compiled.sql()));
   auto statement = self.prepare(compiled.sql());
   if (statement && options.explain) {
     // The same text again gives the same plans with the same numbers.
@@ -290,7 +300,19 @@ Result<RunStats> Connection::run(const Compiled& compiled, const RunOptions& opt
   auto stats = self.execute(statement->get(), compiled, options, now, [&](Row&& row) { return each(row); });
   if (stats) self.fill_steps(*stats);
   self.runtime->keep_plan(false);
+  self.runtime->set_times_in_order(false);
   return stats;
+}
+
+// Of the snapshot that is held now: whether ORDER BY time can be met by the scan. A statement that is kept for later
+// snapshots must not count on it.
+Result<void> Connection::Impl::look_at_times(const std::string& sql) {
+  runtime->set_times_in_order(false);
+  const auto order = sql.find("ORDER BY");
+  if (order == std::string::npos || sql.find("time", order) == std::string::npos) return {};
+  DE_TRY(const auto overlapping, reader->overlapping_places());
+  runtime->set_times_in_order(overlapping <= store::max_overlapping_places);
+  return {};
 }
 
 // EXPLAIN QUERY PLAN names the table's alias beside the plan's own text, which begins with the step's number:
@@ -372,7 +394,8 @@ void Connection::forget(const Compiled& compiled) { impl_->kept.erase(&compiled)
 store::Reader& Connection::reader() { return *impl_->reader; }
 
 Result<std::vector<event::ProcessEvent>> Connection::lineage(const event::ProcessKey& key, std::size_t max_depth) {
-  return walk_lineage(*impl_->reader, key, max_depth);
+  store::ScanStats unused;
+  return walk_lineage(*impl_->reader, key, max_depth, unused);
 }
 
 }  // namespace daemoneye::sql

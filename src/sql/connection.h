@@ -39,6 +39,9 @@ struct RunOptions {
   std::uint64_t temporary_limit = default_temporary_limit;
   // Of a stream: only these of begin_stream()'s rows, by their places, ascending; null: all. Outlives the run.
   const std::vector<std::uint32_t>* only_rows = nullptr;
+  // The inner side of a join is read whole and kept when to begin it for each outer row has cost so many times what
+  // that costs. 0: as soon as it is seen which column changes.
+  double patience_with_joins = 1;
   bool explain = false;  // also time each step and name its alias, which costs a second preparation
   // Told, at most each 100 ms, how many blocks of those that the scans begun so far may have to read are behind it.
   std::function<void(const Progress&)> progress;

@@ -127,8 +127,8 @@ TEST_F(ExecutionTest, AGreedyStatementDoesNotTouchTheWriter) {
   std::thread greedy([&] {
     auto other = *Connection::open(folder_ / "events.redb", "");
     const auto compiled = compile(
-        "SELECT length(group_concat(a.process_key || b.process_key)) FROM process_events a, "
-        "process_events b");
+        "SELECT length(group_concat(a.process_key || x)) FROM process_events a, (SELECT replace(printf('%0500d', 0), "
+        "'0', printf('%0500d', 0)) AS x)");
     RunOptions options;
     options.memory_limit = 2 * 1024 * 1024;
     while (!ended) {

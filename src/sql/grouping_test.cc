@@ -221,6 +221,19 @@ TEST_F(GroupingTest, IsDoneOnlyWhereNothingIsInDoubt) {
   }
 }
 
+// A long list of what is not wanted is a natural thing to write; only so many conditions are passed on as a grouping.
+TEST_F(GroupingTest, TakesMoreConditionsThanItPassesOn) {
+  for (const std::string one :
+       {"name NOT LIKE 'zz%'", "name NOT IN ('zz', 'yy')", "kind IS NOT NULL", "comm NOT GLOB 'zz*'", "name <> 'zz'"}) {
+    for (const std::size_t count : {24UL, 64UL, 65UL, 70UL, 300UL}) {
+      std::string text = "SELECT name, count(*) FROM process_events WHERE " + one;
+      for (std::size_t i = 1; i < count; ++i) text += " AND " + one;
+      text += " GROUP BY name";
+      EXPECT_EQ(ask_ours(text), ask_plain(text)) << count << " times " << one;
+    }
+  }
+}
+
 TEST_F(GroupingTest, ComparesParametersAsSqliteDoes) {
   const std::string ours = "SELECT uid, count(*) FROM process_events WHERE uid >= :v GROUP BY uid";
   ASSERT_TRUE(is_grouped(ours));

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "sql/push_down.h"
 #include "sql/virtual_table.h"
 
 namespace daemoneye::sql {
@@ -18,38 +19,57 @@ inline constexpr std::size_t max_kept_bytes = 16 * 1024 * 1024;  // of one place
 // What is known of one place of the plan in one run.
 class KeptRows {
  public:
-  // Notes the values of one more beginning. Gives the place, in `values`, of the constraint by whose column the rows
-  // are to be kept: the one whose value alone changes, when reading all rows is no dearer than what was spent.
-  std::optional<std::size_t> note(std::span<sqlite3_value*> values);
+  // Begun again must have cost `patience` times what reading everything once would.
+  explicit KeptRows(double patience = 1) : patience_(patience) {}
+
+  // Notes the values of one more beginning. Gives the number of the constraint by whose column the rows are to be kept:
+  // the `=` whose value alone changes, when reading all rows is no dearer than what was spent. The sets of INs may
+  // change beside it: such a constraint is left out, for SQLite checks it again.
+  std::optional<std::size_t> note(const PushedPlan& plan, std::span<sqlite3_value*> values);
   // Of what a beginning cost, and what one would cost that reads everything, in any one unit.
   void spend(std::uint64_t cost, std::uint64_t cost_of_all);
 
   enum class State : std::uint8_t { none, filled, given_up };
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] std::size_t by() const { return *varying_; }
-  void begin_filling(std::size_t columns);
-  // False when there is no room for it any more: then nothing is kept.
-  bool add(std::string key, std::int64_t rowid, std::vector<event::Value> values);
-  void end_filling() { state_ = State::filled; }
-  void give_up();
+  // The constraints that the rows kept do not meet: that one, and INs.
+  [[nodiscard]] const LeftOut& left_out() const { return left_out_; }
 
-  // Whether these values differ from those noted first in the one place only.
-  [[nodiscard]] bool serves(std::span<sqlite3_value*> values) const;
+  void begin_filling(std::size_t columns);
+  // Values that are not `whole` are asked for when they are needed. False when there is no room for it any more: then
+  // nothing is kept.
+  bool add(std::string key, std::int64_t rowid, std::vector<event::Value> values, bool whole);
+  // To have read the whole rows would have cost `cost_of_whole`, in units of late().
+  void end_filling(std::uint64_t cost_of_whole);
+  void give_up();
+  // What the values asked for later have cost.
+  void late(std::uint64_t cost) { late_ += cost; }
+  [[nodiscard]] bool should_be_whole() const { return state_ == State::filled && late_ > cost_of_whole_; }
+
+  // Whether these values differ from those noted first only where it does not matter.
+  [[nodiscard]] bool serves(const PushedPlan& plan, std::span<sqlite3_value*> values) const;
   [[nodiscard]] std::span<const std::uint32_t> find(const std::string& key) const;
   [[nodiscard]] const event::Value& value(std::uint32_t row, std::size_t column) const {
     return values_[row * columns_ + column];
   }
   [[nodiscard]] std::int64_t rowid(std::uint32_t row) const { return rowids_[row]; }
+  [[nodiscard]] bool is_whole(std::uint32_t row) const { return whole_[row]; }
 
  private:
+  void forget();
+
+  double patience_;
   State state_ = State::none;
   bool any_ = false, unsteady_ = false;
-  std::vector<std::string> first_;  // the values of the first beginning
+  std::vector<std::optional<std::string>>
+      first_;  // the values of the first beginning; none: a set too large to compare
   std::optional<std::size_t> varying_;
-  std::uint64_t spent_ = 0, cost_of_all_ = 0;
+  LeftOut left_out_;
+  std::uint64_t spent_ = 0, cost_of_all_ = 0, late_ = 0, cost_of_whole_ = 0;
   std::size_t columns_ = 0, bytes_ = 0;
   std::vector<event::Value> values_;
   std::vector<std::int64_t> rowids_;
+  std::vector<bool> whole_;
   std::unordered_map<std::string, std::vector<std::uint32_t>> rows_;
 };
 
@@ -67,9 +87,9 @@ class KeepingCursor : public Cursor {
   std::int64_t rowid() final;
 
  protected:
-  // As filter() and so on, without the constraint of number `without`.
-  virtual Result<void> begin(int plan, const char* detail, std::span<sqlite3_value*> values,
-                             std::optional<std::size_t> without) = 0;
+  // As filter() and so on, without some of the constraints.
+  virtual Result<void> begin(int flags, const PushedPlan& plan, std::span<sqlite3_value*> values,
+                             const LeftOut& without) = 0;
   virtual Result<bool> advance() = 0;
   // By its place in the table; the text lives until advance() or begin().
   virtual store::ValueView value(int index) = 0;
@@ -77,14 +97,24 @@ class KeepingCursor : public Cursor {
   // Ends what begin() began and tells KeptRows::spend() of it.
   virtual void end(KeptRows* kept) = 0;
   [[nodiscard]] virtual std::span<const event::Column> table_columns() const = 0;
+
+  // Of a kept row a value need not be read with the rest when it can be had later, and this row's is not at hand.
+  [[nodiscard]] virtual bool can_be_late(int) const { return false; }
+  [[nodiscard]] virtual bool is_at_hand() const { return true; }
+  virtual Result<store::ValueView> late_value(std::int64_t, int, KeptRows&) { return store::ValueView(); }
+  // What late_value() would have cost for all the rows that were read since begin().
+  [[nodiscard]] virtual std::uint64_t cost_of_late_values() const { return 0; }
   [[nodiscard]] Runtime& runtime() const { return runtime_; }
 
  private:
-  Result<bool> fill(KeptRows& kept, int plan, const char* detail, std::span<sqlite3_value*> values);
+  Result<void> fill(KeptRows& kept, int flags, std::span<sqlite3_value*> values, bool whole);
+  Result<bool> read_all(KeptRows& kept, int flags, std::span<sqlite3_value*> values, bool whole);
+  [[nodiscard]] bool is_plain(sqlite3_value* value, std::size_t constraint) const;
 
   Runtime& runtime_;
+  PushedPlan plan_;
+  std::vector<int> places_;      // that the statement reads
   KeptRows* serving_ = nullptr;  // the rows given are those kept
-  std::vector<int> places_;      // of the columns kept
   std::span<const std::uint32_t> found_;
   std::size_t next_ = 0;
 };

@@ -241,48 +241,84 @@ ResultTerm Parser::result_term() {
   return term;
 }
 
-void Parser::from_clause(Core& into) {
-  into.from.push_back(source());
+void Parser::from_clause(Core& into) { joined_sources(into.from, Join::first, peek(), false); }
+
+constexpr auto not_in_parentheses =
+    "LEFT JOIN with joins in parentheses stands first in FROM only; write (SELECT … JOIN …) in their place";
+
+// Inner joins in parentheses are the same joins without them. `join` is how the first of them is joined to what stands
+// before.
+void Parser::joined_sources(std::vector<Source>& into, Join join, const Token& at, bool only_inner) {
+  source_or_joins(into, join, at);
   for (;;) {
-    Join join = Join::first;
     const Token start = peek();
     if (accept_symbol(",")) {
-      into.from.push_back(source());
-      into.from.back().join = Join::inner;
+      source_or_joins(into, Join::inner, start);
     } else {
       if (at_word("NATURAL") || at_word("RIGHT") || at_word("FULL")) {
         refuse(start, "joins are INNER, LEFT and CROSS; found " + start.upper);
       }
+      Join kind = Join::first;
       if (accept_word("LEFT")) {
         accept_word("OUTER");
-        join = Join::left;
+        kind = Join::left;
       } else if (accept_word("INNER")) {
-        join = Join::inner;
+        kind = Join::inner;
       } else if (accept_word("CROSS")) {
-        join = Join::cross;
+        kind = Join::cross;
       }
-      if (join == Join::first && !at_word("JOIN")) return;
+      if (kind == Join::first && !at_word("JOIN")) return;
       expect_word("JOIN");
-      if (join == Join::first) join = Join::inner;
-      into.from.push_back(source());
-      Source& joined = into.from.back();
-      joined.join = join;
-      if (accept_word("ON")) {
-        joined.on = expression();
-      } else if (at_word("USING")) {
-        joined.using_at = take().at;
-        expect_symbol("(");
-        do joined.using_columns.push_back(name("a column name"));
-        while (accept_symbol(","));
-        expect_symbol(")");
-      } else if (join == Join::left) {
-        refuse(peek(), "a LEFT JOIN needs ON or USING; found " + shown(peek()));
-      }
+      if (kind == Join::first) kind = Join::inner;
+      if (kind == Join::left && only_inner) refuse(start, not_in_parentheses);
+      const auto before = into.size();
+      source_or_joins(into, kind, start);
+      join_condition(into.back(), kind, into.size() > before + 1);
     }
-    if (into.from.size() > limits_.max_joins + 1) {
+    if (into.size() > limits_.max_joins + 1) {
       refuse(start, "at most " + std::to_string(limits_.max_joins) + " joins are allowed in one SELECT");
     }
   }
+}
+
+void Parser::join_condition(Source& joined, Join kind, bool of_several) {
+  if (accept_word("ON")) {
+    auto condition = expression();
+    // Of inner joins it does not matter which of them has it.
+    joined.on = joined.on ? made_and(std::move(*joined.on), std::move(condition)) : std::move(condition);
+  } else if (at_word("USING")) {
+    if (of_several) refuse(peek(), "USING cannot follow joins in parentheses; use ON");
+    joined.using_at = take().at;
+    expect_symbol("(");
+    do joined.using_columns.push_back(name("a column name"));
+    while (accept_symbol(","));
+    expect_symbol(")");
+  } else if (kind == Join::left) {
+    refuse(peek(), "a LEFT JOIN needs ON or USING; found " + shown(peek()));
+  }
+}
+
+// A source, or what is joined in parentheses.
+void Parser::source_or_joins(std::vector<Source>& into, Join join, const Token& at) {
+  const bool joins = at_symbol("(") && !at_word("SELECT", 1) && !at_word("WITH", 1);
+  if (!joins) {
+    into.push_back(source());
+    into.back().join = join;
+    return;
+  }
+  const Depth nested(joins_depth_, limits_.max_nesting, peek(), "joins in parentheses");
+  take();
+  // What stands first in FROM may hold any join. Elsewhere LEFT and USING mean something within the parentheses only.
+  const bool elsewhere = join != Join::first;
+  if (join == Join::left) refuse(at, not_in_parentheses);
+  const auto before = into.size();
+  joined_sources(into, join, at, elsewhere);
+  for (auto i = before; elsewhere && i < into.size(); ++i) {
+    if (!into[i].using_columns.empty())
+      refuse(peek(), "USING cannot stand in joins in parentheses after others; use ON");
+  }
+  expect_symbol(")");
+  if (at_word("AS")) refuse(peek(), "joins in parentheses have no name");
 }
 
 Source Parser::source() {

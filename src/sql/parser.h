@@ -25,6 +25,10 @@ class Parser {
   void with_clause(Select& into);
   Core core();
   void from_clause(Core& into);
+  void joined_sources(std::vector<Source>& into, Join join, const Token& at, bool only_inner);
+  void source_or_joins(std::vector<Source>& into, Join join, const Token& at);
+  void join_condition(Source& joined, Join kind, bool of_several);
+  Expr made_and(Expr left, Expr right);
   Source source();
   ResultTerm result_term();
   std::vector<OrderTerm> order_terms();
@@ -67,7 +71,7 @@ class Parser {
   std::vector<Token> tokens_;
   std::size_t next_ = 0;
   std::size_t end_of_last_ = 0;
-  unsigned nesting_ = 0, depth_ = 0;
+  unsigned nesting_ = 0, depth_ = 0, joins_depth_ = 0;
   unsigned tallest_ = 0;  // expression of the SELECT being read
   unsigned next_positional_ = 1;
 };

@@ -105,6 +105,17 @@ Expr Parser::expression(int min_level) {
   }
 }
 
+Expr Parser::made_and(Expr left, Expr right) {
+  Expr expr = make(ExprKind::chain, left.at, "AND");
+  for (auto* const part : {&left, &right}) {
+    if (part->kind == ExprKind::chain && part->text == expr.text)
+      std::ranges::move(part->args, std::back_inserter(expr.args));
+    else
+      expr.args.push_back(std::move(*part));
+  }
+  return made(std::move(expr));
+}
+
 Expr Parser::infix(Expr left, int level) {
   const Token op = peek();
   if (op.kind == TokenKind::symbol) {

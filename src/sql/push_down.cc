@@ -21,13 +21,6 @@ using predicate::Operator;
 constexpr std::size_t max_pushed_text = 4 * 1024;
 constexpr std::size_t max_pushed = 24;  // far below predicate::max_conditions
 
-// The detail text: "columns used, in hexadecimal" then ";place,op" a constraint, `i` after it when it is a whole IN.
-struct Pushed {
-  std::size_t place = 0;
-  int op = 0;
-  bool is_in = false;
-};
-
 std::optional<Operator> operator_of(int op) {
   switch (op) {
     case SQLITE_INDEX_CONSTRAINT_EQ:
@@ -52,22 +45,6 @@ bool is_bound(Operator op) {
 }
 
 bool is_pattern(Operator op) { return op == Operator::like || op == Operator::glob || op == Operator::regexp; }
-
-std::vector<Pushed> parse_detail(std::string_view detail) {
-  std::vector<Pushed> list;
-  const auto parts = base::split(detail, ';');
-  for (std::size_t i = 1; i < parts.size(); ++i) {
-    auto part = parts[i];
-    Pushed one;
-    one.is_in = part.ends_with('i');
-    if (one.is_in) part.remove_suffix(1);
-    const auto comma = part.find(',');
-    one.place = base::parse_integer<std::size_t>(part.substr(0, comma)).value_or(0);
-    one.op = base::parse_integer<int>(part.substr(comma + 1)).value_or(0);
-    list.push_back(one);
-  }
-  return list;
-}
 
 // The value as the column's own type, or nothing when SQLite would compare them in another way.
 std::optional<event::Value> as_column_type(sqlite3_value* value, event::ColumnType type) {
@@ -129,6 +106,35 @@ void narrow(ScanFilter& filter, Column column, Operator op, std::int64_t value) 
   }
 }
 
+void narrow_by_real(ScanFilter& filter, Operator op, double value) {
+  constexpr double least = -9223372036854775808.0, beyond = 9223372036854775808.0;  // of what an integer can be
+  const bool is_lower = op == Operator::greater || op == Operator::greater_equal;
+  if (value >= beyond || value < least) {
+    const bool all = is_lower ? value < least : op != Operator::equal && value >= beyond;
+    filter.nothing |= !all;
+    return;
+  }
+  const double whole = std::floor(value);
+  const auto integer = static_cast<std::int64_t>(whole);
+  if (whole == value) return narrow(filter, Column::time, op, integer);
+  // Between two integers.
+  if (op == Operator::equal)
+    filter.nothing = true;
+  else
+    narrow(filter, Column::time, is_lower ? Operator::greater : Operator::less_equal, integer);
+}
+
+// Exact, whatever the value is: SQLite does not check it again.
+void narrow_time(ScanFilter& filter, Operator op, sqlite3_value* value) {
+  switch (sqlite3_value_numeric_type(value)) {
+    case SQLITE_INTEGER: return narrow(filter, Column::time, op, sqlite3_value_int64(value));
+    case SQLITE_FLOAT: return narrow_by_real(filter, op, sqlite3_value_double(value));
+    default: break;
+  }
+  // Every number is below text and blobs.
+  if (op != Operator::less && op != Operator::less_equal) filter.nothing = true;
+}
+
 void add_in(ScanFilter& filter, Column column, sqlite3_value* values) {
   predicate::Condition condition{column, Operator::in, {}, false};
   sqlite3_value* value = nullptr;
@@ -136,7 +142,7 @@ void add_in(ScanFilter& filter, Column column, sqlite3_value* values) {
        code = sqlite3_vtab_in_next(values, &value)) {
     if (sqlite3_value_type(value) == SQLITE_NULL) continue;  // matches nothing
     auto converted = as_column_type(value, event::info(column).type);
-    if (!converted || condition.values.size() >= predicate::max_in_values) return;
+    if (!converted || condition.values.size() >= predicate::max_compiled_in_values) return;
     condition.values.push_back(*std::move(converted));
   }
   if (condition.values.empty()) {
@@ -164,6 +170,7 @@ void add(ScanFilter& filter, Column column, int constraint, sqlite3_value* value
       filter.nothing = true;  // a comparison with NULL is never true
     return;
   }
+  if (column == Column::time && is_bound(op)) return narrow_time(filter, op, value);
   const auto type = event::info(column).type;
   auto converted = as_column_type(value, type);
   if (!converted) return;
@@ -193,6 +200,19 @@ double selectivity(Column column, int op) {
   }
 }
 
+// How the scan must go to give the order that is asked for; nothing when it cannot.
+std::optional<int> order_of(const sqlite3_index_info& info, Orders orders) {
+  if (orders == Orders::none || info.nOrderBy == 0) return std::nullopt;
+  const auto is = [&](int term, Column column) {
+    return info.aOrderBy[term].iColumn == static_cast<int>(column) && info.aOrderBy[term].desc == info.aOrderBy[0].desc;
+  };
+  const int newest_first = info.aOrderBy[0].desc != 0 ? plan_newest_first : 0;
+  if (info.nOrderBy == 1 && is(0, Column::event_id)) return newest_first;
+  const bool by_time = is(0, Column::time) && (info.nOrderBy == 1 || (info.nOrderBy == 2 && is(1, Column::event_id)));
+  if (by_time && orders == Orders::by_event_id_or_time) return newest_first | plan_by_time;
+  return std::nullopt;
+}
+
 }  // namespace
 
 const predicate::Condition* ScanFilter::find(Column column, Operator op) const {
@@ -213,7 +233,7 @@ void add_condition(ScanFilter& filter, predicate::Condition condition) {
   filter.conditions.push_back(std::move(condition));
 }
 
-int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool ordered_by_event_id, Regexps regexps) {
+int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, Orders orders, Regexps regexps) {
   constexpr double all_rows = 1'000'000;
   double rows = all_rows;
   double cost = all_rows;
@@ -235,7 +255,10 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool or
     if (compares_text && std::string_view(sqlite3_vtab_collation(&info, i)) != "BINARY") continue;
     const bool is_in = constraint.op == SQLITE_INDEX_CONSTRAINT_EQ && sqlite3_vtab_in(&info, i, 1) != 0;
     info.aConstraintUsage[i].argvIndex = next_argument++;
-    info.aConstraintUsage[i].omit = 0;
+    // The bounds of an event's time are exact whatever it is compared with. Checked again, the times of each block
+    // would be decoded.
+    const bool is_exact = orders != Orders::none && column.column == Column::time && is_bound(op) && !is_in;
+    info.aConstraintUsage[i].omit = is_exact ? 1 : 0;
     detail += ';' + std::to_string(place) + ',' + std::to_string(constraint.op) + (is_in ? "i" : "");
     const double kept = std::min(1.0, selectivity(column.column, constraint.op) * (is_in ? 10 : 1));
     rows *= kept;
@@ -245,9 +268,9 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool or
     cost *= skips ? std::max(kept, 0.002) : std::max(kept, 0.2);
   }
   info.idxNum = 0;
-  if (ordered_by_event_id && info.nOrderBy == 1 && info.aOrderBy[0].iColumn == static_cast<int>(Column::event_id)) {
+  if (const auto order = order_of(info, orders)) {
     info.orderByConsumed = 1;
-    if (info.aOrderBy[0].desc != 0) info.idxNum |= plan_newest_first;
+    info.idxNum = *order;
   }
   info.estimatedRows = static_cast<sqlite3_int64>(std::max(1.0, rows));
   info.estimatedCost = std::max(10.0, cost);
@@ -257,12 +280,56 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, bool or
   return SQLITE_OK;
 }
 
-ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std::span<const Column> columns,
-                       std::optional<std::size_t> without) {
+// The text: the columns used, in hexadecimal, then ";place,op" a constraint, `i` after it when it is a whole IN.
+PushedPlan::PushedPlan(std::string_view detail) : text_(detail) {
+  const auto parts = base::split(detail, ';');
+  if (!parts.empty()) used_ = std::strtoull(std::string(parts.front()).c_str(), nullptr, 16);
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    auto part = parts[i];
+    Pushed one;
+    one.is_in = part.ends_with('i');
+    if (one.is_in) part.remove_suffix(1);
+    const auto comma = part.find(',');
+    one.place = base::parse_integer<std::size_t>(part.substr(0, comma)).value_or(0);
+    one.op = base::parse_integer<int>(part.substr(comma + 1)).value_or(0);
+    list_.push_back(one);
+  }
+}
+
+bool PushedPlan::is_equality(std::size_t constraint) const {
+  return constraint < list_.size() && list_[constraint].op == SQLITE_INDEX_CONSTRAINT_EQ && !list_[constraint].is_in;
+}
+
+bool PushedPlan::has_equality() const {
+  for (std::size_t i = 0; i < list_.size(); ++i) {
+    if (is_equality(i)) return true;
+  }
+  return false;
+}
+
+Column PushedPlan::column(std::size_t constraint, std::span<const Column> columns) const {
+  return constraint < list_.size() ? columns[list_[constraint].place] : Column::event_id;
+}
+
+bool PushedPlan::uses(std::size_t place) const {
+  constexpr std::size_t last_bit = 63;  // stands for every column from there on
+  return (used_ >> std::min(place, last_bit) & 1) != 0;
+}
+
+store::ColumnSet PushedPlan::used(std::span<const Column> columns) const {
+  store::ColumnSet set;
+  for (std::size_t place = 0; place < columns.size(); ++place) {
+    if (uses(place)) set.set(static_cast<std::size_t>(columns[place]));
+  }
+  return set;
+}
+
+ScanFilter read_filter(const PushedPlan& plan, std::span<sqlite3_value*> values, std::span<const Column> columns,
+                       const LeftOut& without) {
   ScanFilter filter;
-  const auto pushed = parse_detail(detail);
+  const auto pushed = plan.list();
   for (std::size_t i = 0; i < pushed.size() && i < values.size(); ++i) {
-    if (i == without) continue;
+    if (i < without.size() && without[i]) continue;
     const Column column = columns[pushed[i].place];
     if (pushed[i].is_in)
       add_in(filter, column, values[i]);
@@ -270,37 +337,6 @@ ScanFilter read_filter(const char* detail, std::span<sqlite3_value*> values, std
       add(filter, column, pushed[i].op, values[i]);
   }
   return filter;
-}
-
-bool is_equality(const char* detail, std::optional<std::size_t> constraint) {
-  const auto pushed = parse_detail(detail);
-  const auto equal = [](const Pushed& one) { return one.op == SQLITE_INDEX_CONSTRAINT_EQ && !one.is_in; };
-  if (constraint) return *constraint < pushed.size() && equal(pushed[*constraint]);
-  return std::ranges::any_of(pushed, equal);
-}
-
-Column column_of_constraint(const char* detail, std::size_t constraint, std::span<const Column> columns) {
-  const auto pushed = parse_detail(detail);
-  return constraint < pushed.size() ? columns[pushed[constraint].place] : Column::event_id;
-}
-
-std::vector<int> used_places(const char* detail, std::size_t count) {
-  const std::uint64_t used = std::strtoull(std::string(detail).substr(0, 16).c_str(), nullptr, 16);
-  std::vector<int> places;
-  for (std::size_t place = 0; place < count; ++place) {
-    if ((used >> std::min<std::size_t>(place, 63) & 1) != 0) places.push_back(static_cast<int>(place));
-  }
-  return places;
-}
-
-store::ColumnSet read_columns(const char* detail, std::span<const Column> columns) {
-  std::uint64_t used = std::strtoull(std::string(detail).substr(0, 16).c_str(), nullptr, 16);
-  store::ColumnSet set;
-  for (std::size_t place = 0; place < columns.size(); ++place) {
-    // The last bit stands for every column from the 64th on.
-    if ((used >> std::min<std::size_t>(place, 63) & 1) != 0) set.set(static_cast<std::size_t>(columns[place]));
-  }
-  return set;
 }
 
 std::span<const Column> all_columns() {

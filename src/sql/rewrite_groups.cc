@@ -94,7 +94,7 @@ class Attempt {
     }
     spec_.by.assign(by_.begin(), by_.end());
     spec_.whole = groups_are_rows();
-    return !core_.where || condition(*core_.where);
+    return !core_.where || (condition(*core_.where) && spec_.conditions.size() <= predicate::max_conditions);
   }
 
   void apply() {

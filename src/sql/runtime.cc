@@ -23,6 +23,8 @@ void Runtime::begin(const RunOptions& options, Timestamp now) {
   scanned_ = {};
   error_.reset();
   recursion_steps_ = 0;
+  instances_.forget();
+  patience_ = options.patience_with_joins;
   timing_ = options.explain;
   report_ = options.progress;
   progress_ = {};
@@ -112,21 +114,45 @@ void Runtime::add(const store::ScanStats& stats, Step& step) {
   }
 }
 
-Result<Runtime::Link> Runtime::link(const std::string& process_key) {
-  if (const auto found = links_.find(process_key); found != links_.end()) return found->second;
-  Link link;
-  if (const auto key = event::parse_process_key(process_key)) {
-    DE_TRY(const auto process, reader_->find_process(*key));
-    if (process) {
-      link.known = true;
-      link.name = process->process.name;
-      if (process->process.parent_key) link.parent_key = event::to_string(*process->process.parent_key);
-      link.parent_name = process->parent_name;
-    }
+Result<std::optional<store::Reader::Instance>> Runtime::find_instance(const event::ProcessKey& key, Step& step) {
+  store::ScanStats stats;
+  const auto range = clamp({});
+  DE_TRY(auto found, reader_->find_instance(key, range, stats));
+  add(stats, step);
+  if (!found) {
+    touch(range);  // all of history was searched
+  } else {
+    const auto seen_at = found->exit_id ? found->event.time : now_;
+    touch({seen_at, seen_at});
   }
-  constexpr std::size_t max_links = 16 * 1024;
-  if (links_.size() >= max_links) links_.clear();
-  links_.emplace(process_key, link);
+  return found;
+}
+
+// The same process is asked for by many rows and rules; each time, what is missing of it counts.
+Result<Runtime::Link> Runtime::link(const std::string& process_key) {
+  auto known = links_.find(process_key);
+  if (known == links_.end()) {
+    Link link;
+    if (const auto key = event::parse_process_key(process_key)) {
+      DE_TRY(const auto found, reader_->find_instance(*key, {}, link.met));
+      if (found) {
+        const auto& event = found->event;
+        link.known = true;
+        link.name = event.process.name;
+        if (event.process.parent_key) link.parent_key = event::to_string(*event.process.parent_key);
+        link.parent_name = event.parent_name;
+        if (found->exit_id) link.looked_at = {event.time, event.time};
+      } else {
+        link.looked_at = event::TimeRange{};  // all of history
+      }
+    }
+    constexpr std::size_t max_links = 16 * 1024;
+    if (links_.size() >= max_links) links_.clear();
+    known = links_.emplace(process_key, std::move(link)).first;
+  }
+  const auto& link = known->second;
+  if (link.looked_at) touch(clamp(*link.looked_at));
+  add(link.met, unnoted_);
   return link;
 }
 
@@ -145,15 +171,15 @@ Result<bool> Runtime::has_ancestor(const std::string& process_key, std::string_v
 }
 
 Result<std::vector<event::ProcessEvent>> walk_lineage(store::Reader& reader, const event::ProcessKey& key,
-                                                      std::size_t max_depth) {
+                                                      std::size_t max_depth, store::ScanStats& stats) {
   std::vector<event::ProcessEvent> line;
   std::set<event::ProcessKey> seen;
   std::optional<event::ProcessKey> next = key;
   while (next && line.size() <= max_depth && seen.insert(*next).second) {
-    DE_TRY(auto process, reader.find_process(*next));
-    if (!process) break;
-    next = process->process.parent_key;
-    line.push_back(*std::move(process));
+    DE_TRY(auto found, reader.find_instance(*next, {}, stats));
+    if (!found) break;
+    next = found->event.process.parent_key;
+    line.push_back(std::move(found->event));
   }
   return line;
 }

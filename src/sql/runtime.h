@@ -14,6 +14,7 @@
 #include "event/columns.h"
 #include "event/completeness.h"
 #include "sql/connection.h"
+#include "sql/instances.h"
 #include "sql/kept_rows.h"
 #include "sql/regexp.h"
 #include "store/reader.h"
@@ -53,13 +54,21 @@ class Runtime {
 
   // The places of the plan of the statement that is being prepared; not noted (number 0) unless keep_plan() was called.
   void keep_plan(bool keep);
+  // Whether plans may count on a scan by time.
+  void set_times_in_order(bool in_order) { times_in_order_ = in_order; }
+  [[nodiscard]] bool times_are_in_order() const { return times_in_order_; }
   [[nodiscard]] bool keeps_plan() const { return keep_plan_; }
   std::size_t add_step(Step step);
   [[nodiscard]] Step& step(std::size_t number);  // stays where it is until the next keep_plan()
   [[nodiscard]] const std::deque<Step>& steps() const { return steps_; }
   [[nodiscard]] bool timing() const { return timing_; }
   // Null for what is not noted: without a number it could be of another statement.
-  KeptRows* kept_rows(std::size_t number) { return number == 0 ? nullptr : &kept_rows_[number]; }
+  KeptRows* kept_rows(std::size_t number) {
+    return number == 0 ? nullptr : &kept_rows_.try_emplace(number, patience_).first->second;
+  }
+  // One process, as `processes` has it: live, or its newest exit within the run's history. What was looked at counts.
+  Result<std::optional<store::Reader::Instance>> find_instance(const event::ProcessKey& key, Step& step);
+  Instances& instances() { return instances_; }
   // For progress: a scan that begins, and each block that is behind it.
   void expect_blocks(const event::TimeRange& range);
   void pass_block();
@@ -78,6 +87,8 @@ class Runtime {
     std::string name;
     std::optional<std::string> parent_key;
     std::optional<std::string> parent_name;  // as its event has it: stays known when the parent does not
+    std::optional<event::TimeRange> looked_at;
+    store::ScanStats met;  // damage, where it was looked for
   };
   Result<Link> link(const std::string& process_key);
   Result<bool> has_ancestor(const std::string& process_key, std::string_view name);
@@ -110,7 +121,7 @@ class Runtime {
   std::deque<Step> steps_;  // from number 1 on
   Step unnoted_;            // number 0
   std::unordered_map<std::size_t, KeptRows> kept_rows_;
-  bool keep_plan_ = false, timing_ = false;
+  bool keep_plan_ = false, timing_ = false, times_in_order_ = false;
   std::function<void(const Progress&)> report_;
   Progress progress_;
   base::SteadyClock::time_point next_report_{};
@@ -118,13 +129,17 @@ class Runtime {
   std::uint64_t recursion_steps_ = 0;
   RegexpCache regexps_;
   std::unordered_map<std::string, Link> links_;
+  Instances instances_{*this};
+  double patience_ = 1;
 };
 
 Result<void> register_functions(sqlite3* handle, Runtime& runtime);
+// SQLite's own that could go on for minutes, by ours: the same to the byte, but ended when the runtime says so.
+Result<void> replace_slow_functions(sqlite3* handle, Runtime& runtime);
 
 // A process and its ancestors, nearest first; stops where one is unknown or met before.
 Result<std::vector<event::ProcessEvent>> walk_lineage(store::Reader& reader, const event::ProcessKey& key,
-                                                      std::size_t max_depth);
+                                                      std::size_t max_depth, store::ScanStats& stats);
 
 // While one lives, statements that are prepared may only read what the catalog has.
 class StrictPreparation {

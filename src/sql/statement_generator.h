@@ -388,7 +388,17 @@ class StatementGenerator : private ExpressionGenerator {
     const Scope c{{"c", child == "process_events"}}, p{{"p", parent == "process_events"}};
     const auto name = text_literal();
     const std::string where = dice_.one_in(2) ? condition(c) : one_of("c.name = 'sh'", "c.uid = 1", "c.pid > 120");
-    switch (dice_.below(7)) {
+    switch (dice_.below(8)) {
+      case 6:
+        return "SELECT * FROM " +
+               one_of(
+                   "(processes c JOIN processes p ON p.process_key = c.parent_key) JOIN scans s",
+                   "scans s, (processes c CROSS JOIN processes p ON p.process_key = c.parent_key)",
+                   "(processes c LEFT JOIN processes p ON p.process_key = c.parent_key) LEFT JOIN scans s ON s.scan_id "
+                   "= c.scan_id",
+                   "processes g JOIN (processes c JOIN (processes p) ON p.process_key = c.parent_key) ON "
+                   "g.process_key = p.parent_key") +
+               " WHERE " + one_of("c.name = 'sh'", "c.uid = 1", "c.pid > 120", "p.name LIKE '%s%'");
       case 0:
         return "SELECT c.pid, p.pid, p.name FROM " + child + " c JOIN " + parent +
                " p ON p.process_key = c.parent_key WHERE p.name = " + name + " AND " + where;

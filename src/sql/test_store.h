@@ -66,21 +66,30 @@ inline event::ProcessKey key_of(std::uint32_t pid, std::uint64_t ticks) {
 }
 
 // Processes that start, fork children, and mostly end; with NULLs, odd texts and repeated values. With gaps, some rows
-// concern no process at all.
+// concern no process at all, and some processes end twice.
 inline std::vector<event::ProcessEvent> make_history(std::size_t count, std::uint64_t seed, bool gaps = false) {
   Dice dice(seed);
   const std::vector<std::string> names = {"bash", "sh",  "nginx", "sleep", "Python3",
                                           "BASH", "a'b", "né",    "cron",  "%x_"};
   const std::vector<std::string> users = {"root", "www-data", "alice"};
   std::vector<event::ProcessEvent> events;
-  std::vector<event::ProcessEvent> alive;
+  std::vector<event::ProcessEvent> alive, ended;
   std::uint32_t next_pid = 100;
   for (std::size_t i = 0; i < count; ++i) {
     event::ProcessEvent event;
     event.time = Timestamp{start_of_history + static_cast<std::int64_t>(i) * second / 4};
     if (gaps && dice.one_in(40)) {
-      events.push_back(event::make_gap_event({"events_lost", event.time, event.time, 3}, event::EventSource::ebpf,
-                                             event.time));
+      events.push_back(
+          event::make_gap_event({"events_lost", event.time, event.time, 3}, event::EventSource::ebpf, event.time));
+      continue;
+    }
+    if (gaps && !ended.empty() && dice.one_in(20)) {
+      event = ended[dice.below(ended.size())];
+      event.time = event.process.collection_time =
+          Timestamp{start_of_history + static_cast<std::int64_t>(i) * second / 4};
+      event.process.exit_code = static_cast<int>(dice.below(3)) + 3;
+      event.process.exit_time = event.time;
+      events.push_back(event);
       continue;
     }
     event.source = dice.one_in(3) ? event::EventSource::scan : event::EventSource::ebpf;
@@ -120,6 +129,7 @@ inline std::vector<event::ProcessEvent> make_history(std::size_t count, std::uin
     }
     event.process.collection_time = event.time;
     if (event.kind != event::EventKind::exit) alive.back().process.collection_time = event.time;
+    if (event.kind == event::EventKind::exit) ended.push_back(event);
     events.push_back(std::move(event));
   }
   return events;

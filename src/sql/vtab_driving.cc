@@ -23,7 +23,7 @@ class DrivingCursor : public Cursor {
     end_ = only_ == nullptr ? runtime_.driving().size() : only_->size();
     // What could be missing is missing for all of them, whichever rows are looked at.
     if (!runtime_.driving().empty()) runtime_.touch(runtime_.driving_time());
-    auto wanted = read_filter(detail, values, columns_of(events_));
+    auto wanted = read_filter(PushedPlan(detail), values, columns_of(events_));
     if (wanted.nothing) end_ = 0;
     DE_TRY(conditions_, predicate::Predicate::compile(std::move(wanted.conditions)));
     return {};
@@ -81,7 +81,7 @@ class DrivingTable : public VirtualTable {
     return declare_event_columns(!events_) + ", \"" + std::string(driving_id_column) + "\" INTEGER";
   }
   int plan(sqlite3_index_info& info) override {
-    const int outcome = plan_scan(info, columns_of(events_), false, Regexps::left);
+    const int outcome = plan_scan(info, columns_of(events_), Orders::none, Regexps::left);
     if (outcome != SQLITE_OK) return outcome;
     constexpr double batch_rows = 100;  // whatever the conditions: this table is to be the outermost
     info.estimatedRows = static_cast<sqlite3_int64>(batch_rows);

@@ -5,6 +5,7 @@
 #include "sql/push_down.h"
 #include "sql/runtime.h"
 #include "sql/virtual_table.h"
+#include "store/time_ordered_scan.h"
 
 namespace daemoneye::sql {
 namespace {
@@ -17,10 +18,10 @@ class EventsCursor : public KeepingCursor {
   EventsCursor& operator=(const EventsCursor&) = delete;
 
  protected:
-  Result<void> begin(int plan, const char* detail, std::span<sqlite3_value*> values,
-                     std::optional<std::size_t> without) override {
+  Result<void> begin(int flags, const PushedPlan& plan, std::span<sqlite3_value*> values,
+                     const LeftOut& without) override {
     if (runtime().reader() == nullptr) return fail(Errc::unavailable, "there is no store");
-    auto wanted = read_filter(detail, values, all_columns(), without);
+    auto wanted = read_filter(plan, values, all_columns(), without);
     store::ScanRequest request;
     request.time = runtime().clamp(wanted.time);
     const bool empty_range = request.time.from && request.time.to && *request.time.from > *request.time.to;
@@ -29,31 +30,36 @@ class EventsCursor : public KeepingCursor {
     request.first_event = wanted.first_event;
     request.last_event = wanted.last_event;
     request.conditions = std::move(wanted.conditions);
-    request.columns = read_columns(detail, all_columns());
-    request.newest_first = (plan & plan_newest_first) != 0;
+    request.columns = plan.used(all_columns());
+    request.newest_first = (flags & plan_newest_first) != 0;
     runtime().expect_blocks(request.time);
-    DE_TRY(scan_, runtime().reader()->scan(request, [this] {
+    const auto stop = [this] {
       runtime().pass_block();
       return runtime().should_stop();
-    }));
+    };
+    if ((flags & plan_by_time) != 0) {
+      DE_TRY(ordered_, store::TimeOrderedScan::open(*runtime().reader(), std::move(request), stop));
+    } else {
+      DE_TRY(scan_, runtime().reader()->scan(request, stop));
+    }
     return {};
   }
 
   Result<bool> advance() override {
-    if (!scan_) return false;
-    return scan_->next();
+    if (!ordered_) return scan_ ? scan_->next() : Result<bool>(false);
+    return ordered_->next();
   }
 
   store::ValueView value(int index) override {
     const auto column = static_cast<event::Column>(index);
-    return column == event::Column::event_id ? store::ValueView(scan_->event_id()) : scan_->value(column);
+    return column == event::Column::event_id ? store::ValueView(at().event_id()) : at().value(column);
   }
 
-  std::int64_t row_number() override { return scan_->event_id(); }
+  std::int64_t row_number() override { return at().event_id(); }
 
   void end(KeptRows* kept) override {
-    if (!scan_) return;
-    const auto& stats = scan_->stats();
+    if (!scan_ && !ordered_) return;
+    const auto stats = stats_so_far();
     runtime().add(stats, step());
     // To look at a block's filters costs a fraction of reading it.
     constexpr std::uint64_t cost_of_reading = 20;
@@ -62,12 +68,40 @@ class EventsCursor : public KeepingCursor {
       kept->spend(read * cost_of_reading + stats.blocks_skipped, (read + stats.blocks_skipped) * cost_of_reading);
     }
     scan_.reset();
+    ordered_.reset();
   }
 
   [[nodiscard]] std::span<const event::Column> table_columns() const override { return all_columns(); }
 
+  // Nearly each event has a text of its own: to unpack those of all rows would cost more than all the rest.
+  [[nodiscard]] bool can_be_late(int index) const override {
+    switch (static_cast<event::Column>(index)) {
+      case event::Column::command_line:
+      case event::Column::arguments:
+      case event::Column::parent_command_line:
+      case event::Column::detail: return true;
+      default: return false;
+    }
+  }
+  [[nodiscard]] bool is_at_hand() const override { return at().in_tail(); }
+  Result<store::ValueView> late_value(std::int64_t rowid, int index, KeptRows& kept) override {
+    store::ScanStats stats;
+    DE_TRY(const auto value, runtime().reader()->value_of(rowid, static_cast<event::Column>(index), stats));
+    kept.late(stats.blocks_read);
+    runtime().add(stats, step());
+    return value;
+  }
+  [[nodiscard]] std::uint64_t cost_of_late_values() const override { return stats_so_far().blocks_read; }
+
  private:
-  std::unique_ptr<store::EventScan> scan_;
+  // Where the scan stands.
+  store::EventScan& at() const { return ordered_ ? ordered_->at() : *scan_; }
+  store::ScanStats stats_so_far() const {
+    return ordered_ ? ordered_->stats() : scan_ ? scan_->stats() : store::ScanStats();
+  }
+
+  std::unique_ptr<store::EventScan> scan_;  // or
+  std::unique_ptr<store::TimeOrderedScan> ordered_;
 };
 
 class EventsTable : public VirtualTable {
@@ -75,7 +109,10 @@ class EventsTable : public VirtualTable {
   using VirtualTable::VirtualTable;
   [[nodiscard]] std::string name() const override { return "process_events"; }
   [[nodiscard]] std::string columns() const override { return declare_event_columns(false); }
-  int plan(sqlite3_index_info& info) override { return plan_scan(info, all_columns(), true); }
+  int plan(sqlite3_index_info& info) override {
+    return plan_scan(info, all_columns(),
+                     runtime().times_are_in_order() ? Orders::by_event_id_or_time : Orders::by_event_id);
+  }
   std::unique_ptr<Cursor> open() override { return std::make_unique<EventsCursor>(runtime()); }
 };
 

@@ -79,7 +79,9 @@ class GroupsCursor : public Cursor {
       return true;
     }
     second_ = false;
-    return scan_->next();
+    DE_TRY(const bool more, scan_->next());
+    DE_CHECK(charge(scan_->bytes()));
+    return more;
   }
 
   void column(sqlite3_context* out, int index) override {
@@ -154,9 +156,20 @@ class GroupsCursor : public Cursor {
     return text + " '" + base::printable(predicate::to_text(*value).substr(0, 60)) + "'";
   }
 
+  // What the groups take counts on the statement's account.
+  Result<void> charge(std::size_t bytes) {
+    const auto more = static_cast<std::int64_t>(bytes) - charged_;
+    auto* const account = db::Account::current();
+    if (account == nullptr || more == 0) return {};
+    if (!account->take(more)) return fail(Errc::limit_exceeded, "the groups do not fit in the memory for them");
+    charged_ += more;
+    return {};
+  }
+
   void finish() {
     if (scan_) runtime_.add(scan_->stats(), step());
     scan_.reset();
+    (void)charge(0);
     second_ = false;
     row_ = 0;
   }
@@ -165,7 +178,7 @@ class GroupsCursor : public Cursor {
   GroupSpec spec_;
   std::unique_ptr<store::GroupScan> scan_;
   bool second_ = false;
-  std::int64_t row_ = 0;
+  std::int64_t row_ = 0, charged_ = 0;
 };
 
 class GroupsTable : public VirtualTable {

@@ -58,7 +58,9 @@ class LineageCursor : public Cursor {
   };
 
   Result<void> climb(const ProcessKey& key) {
-    DE_TRY(auto line, walk_lineage(*runtime_.reader(), key, max_lineage_depth));
+    store::ScanStats stats;
+    DE_TRY(auto line, walk_lineage(*runtime_.reader(), key, max_lineage_depth, stats));
+    runtime_.add(stats, step());
     // Where an ancestor is not known all of history was searched for it; what is missing of that counts.
     const bool whole = !line.empty() && !line.back().process.parent_key;
     if (!whole && line.size() <= max_lineage_depth) runtime_.touch(runtime_.clamp({}));
@@ -87,12 +89,12 @@ class LineageCursor : public Cursor {
       for (const auto& child : children) {
         if (runtime_.should_stop()) return std::unexpected(*runtime_.stopped());
         if (!seen.insert(child).second) continue;
-        DE_TRY(auto process, reader.find_process(child));
+        DE_TRY(auto process, runtime_.find_instance(child, step()));
         if (!process) continue;
         if (rows_.size() >= max_descendants) {
           return fail(Errc::limit_exceeded, "descendants: more than " + std::to_string(max_descendants) + " processes");
         }
-        rows_.push_back({*std::move(process), depth});
+        rows_.push_back({std::move(process->event), depth});
         level.push_back(child);
       }
     }

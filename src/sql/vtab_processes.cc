@@ -1,4 +1,4 @@
-// processes: the live ones, and the ended ones, which are the exit events.
+// processes: the live ones, and the ended ones, which are the exit events: of each instance one row, by instances.h.
 #include <sqlite3.h>
 
 #include <algorithm>
@@ -60,15 +60,14 @@ class ProcessesCursor : public KeepingCursor {
   ProcessesCursor& operator=(const ProcessesCursor&) = delete;
 
  protected:
-  Result<void> begin(int, const char* detail, std::span<sqlite3_value*> values,
-                     std::optional<std::size_t> without) override {
+  Result<void> begin(int, const PushedPlan& plan, std::span<sqlite3_value*> values, const LeftOut& without) override {
     rows_.clear();
     position_ = 0;
     at_row_ = false;
     if (runtime_.reader() == nullptr) return fail(Errc::unavailable, "there is no store");
-    const auto wanted = read_filter(detail, values, process_columns(), without);
+    const auto wanted = read_filter(plan, values, process_columns(), without);
     if (wanted.nothing) return {};
-    used_ = read_columns(detail, process_columns());
+    used_ = plan.used(process_columns());
     const Which which = which_rows(wanted);
     if (const auto* const key = wanted.find(Column::process_key, Operator::equal)) {
       looked_up_ = true;
@@ -91,7 +90,12 @@ class ProcessesCursor : public KeepingCursor {
     at_row_ = true;
     if (position_ < rows_.size()) return true;
     if (!scan_) return false;
-    return scan_->next();
+    for (;;) {
+      DE_TRY(const bool more, scan_->next());
+      if (!more) return false;
+      DE_TRY(const bool is_row, runtime_.instances().is_row(key_text(), scan_->event_id(), step()));
+      if (is_row) return true;
+    }
   }
 
   store::ValueView value(int index) override {
@@ -108,14 +112,17 @@ class ProcessesCursor : public KeepingCursor {
 
   std::int64_t row_number() override {
     if (position_ < rows_.size()) return rows_[position_].rowid;
-    const auto value = scan_->value(Column::process_key);
-    const auto* const text = std::get_if<std::string_view>(&value);
-    const auto key = text == nullptr ? Result<event::ProcessKey>(fail(Errc::corrupt, "an exit without a process"))
-                                     : event::parse_process_key(*text);
+    const auto key = event::parse_process_key(key_text());
     return key ? rowid_of(*key) : scan_->event_id();
   }
 
  private:
+  std::string_view key_text() const {
+    const auto value = scan_->value(Column::process_key);
+    const auto* const text = std::get_if<std::string_view>(&value);
+    return text == nullptr ? std::string_view() : *text;
+  }
+
   struct Buffered {
     std::int64_t rowid = 0;
     std::vector<event::Value> values;  // of the columns used; the rest stay NULL
@@ -144,23 +151,13 @@ class ProcessesCursor : public KeepingCursor {
     return {};
   }
 
-  bool in_history(Timestamp time) const {
-    const auto& history = runtime_.history();
-    return (!history.from || time >= *history.from) && (!history.to || time <= *history.to);
-  }
-
   Result<void> look_up(const std::string& text, const Which& which) {
     const auto key = event::parse_process_key(text);
     if (!key) return {};  // no process has it
-    DE_TRY(const auto found, runtime_.reader()->find_process(*key));
-    if (!found) {
-      runtime_.touch(runtime_.clamp({}));  // all of history was searched
-      return {};
-    }
-    const auto seen_at = found->kind == event::EventKind::exit ? found->time : runtime_.now();
-    runtime_.touch({seen_at, seen_at});
-    const bool ended = found->kind == event::EventKind::exit;
-    if (ended ? which.ended && in_history(found->time) : which.live) buffer(*found, ended);
+    DE_TRY(const auto found, runtime_.find_instance(*key, step()));
+    if (!found) return {};
+    const bool ended = found->exit_id.has_value();
+    if (ended ? which.ended : which.live) buffer(found->event, ended);
     return {};
   }
 
@@ -214,7 +211,7 @@ class ProcessesTable : public VirtualTable {
   using VirtualTable::VirtualTable;
   [[nodiscard]] std::string name() const override { return "processes"; }
   [[nodiscard]] std::string columns() const override { return declare_event_columns(true); }
-  int plan(sqlite3_index_info& info) override { return plan_scan(info, process_columns(), false); }
+  int plan(sqlite3_index_info& info) override { return plan_scan(info, process_columns(), Orders::none); }
   std::unique_ptr<Cursor> open() override { return std::make_unique<ProcessesCursor>(runtime()); }
 };
 

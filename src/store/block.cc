@@ -13,17 +13,18 @@ constexpr std::size_t at(Column column) { return static_cast<std::size_t>(column
 
 }  // namespace
 
-Block::Block(Load load, BlockHeader header) : load_(std::move(load)), header_(std::move(header)) {
+Block::Block(Load load, Fetch fetch, BlockHeader header)
+    : load_(std::move(load)), fetch_(std::move(fetch)), header_(std::move(header)) {
   if (header_.gap_rows.empty()) return;
   gap_.resize(header_.rows);
   for (const std::uint32_t row : header_.gap_rows) gap_[row] = true;
 }
 
-Result<std::unique_ptr<Block>> Block::open(Load load, std::uint32_t rows) {
+Result<std::unique_ptr<Block>> Block::open(Load load, std::uint32_t rows, Fetch fetch) {
   DE_TRY(const std::string body, load(header_chunk));
   DE_TRY(auto header, decode_header(body));
   if (header.rows != rows) return fail(Errc::corrupt, "block header: another number of events than the catalog has");
-  return std::unique_ptr<Block>(new Block(std::move(load), std::move(header)));
+  return std::unique_ptr<Block>(new Block(std::move(load), std::move(fetch), std::move(header)));
 }
 
 Result<const ColumnData*> Block::stored(Column column) {
@@ -33,7 +34,9 @@ Result<const ColumnData*> Block::stored(Column column) {
   if (encoding_of(column) == Encoding::time_based) {
     DE_TRY(times, stored(Column::time));
   }
-  DE_TRY(auto body, load_(static_cast<std::uint8_t>(column)));
+  auto& later = later_[at(column)];
+  DE_TRY(auto body, later ? later() : load_(static_cast<std::uint8_t>(column)));
+  later = {};
   DE_TRY(slot, decode_column(column, std::move(body), header_.rows, times));
   return slot.get();
 }
@@ -43,6 +46,19 @@ Result<void> Block::need(Column column) {
   DE_CHECK(stored(home_of(column)));
   return {};
 }
+
+Result<void> Block::need_later(Column column) {
+  if (column == Column::event_id || is_decoded(column)) return {};
+  if (!fetch_) return need(column);
+  const Column home = home_of(column);
+  if (encoding_of(home) == Encoding::time_based) DE_CHECK(need_later(Column::time));
+  auto& later = later_[at(home)];
+  if (later) return {};
+  DE_TRY(later, fetch_(static_cast<std::uint8_t>(home)));
+  return {};
+}
+
+bool Block::is_decoded(Column column) const { return columns_[at(home_of(column))] != nullptr; }
 
 const ColumnData& Block::data(Column column) const { return *columns_[at(home_of(column))]; }
 

@@ -14,6 +14,7 @@
 #include "store/column_data.h"
 #include "store/column_view.h"
 #include "store/reader.h"
+#include "store/scan_conditions.h"
 
 namespace daemoneye::store {
 
@@ -21,12 +22,18 @@ class Block {
  public:
   // Gives the uncompressed body of a chunk.
   using Load = std::function<Result<std::string>(std::uint8_t chunk)>;
+  // Gives what will give it: the chunk is read and its checksum right, but nothing is uncompressed yet.
+  using Later = std::function<Result<std::string>()>;
+  using Fetch = std::function<Result<Later>(std::uint8_t chunk)>;
   // `rows` is what the catalog says; corrupt when the header disagrees.
-  static Result<std::unique_ptr<Block>> open(Load load, std::uint32_t rows);
+  static Result<std::unique_ptr<Block>> open(Load load, std::uint32_t rows, Fetch fetch = {});
 
   [[nodiscard]] const BlockHeader& header() const { return header_; }
   // Decodes what `column` needs; corrupt otherwise.
   Result<void> need(event::Column column);
+  // As need(), but leaves the decoding to the need() that comes later, if one does; corrupt already now.
+  Result<void> need_later(event::Column column);
+  [[nodiscard]] bool is_decoded(event::Column column) const;
   // The SQL value; the column must have been needed. `event_id` is that of row 0. Text lives as long as the block.
   [[nodiscard]] ValueView value(std::size_t row, event::Column column, event::EventId first_event);
   // A whole column, once needed, by row: what value() gives, without looking for the way each time. Empty when the
@@ -36,7 +43,7 @@ class Block {
   [[nodiscard]] TextColumn texts(event::Column column);
   [[nodiscard]] std::string_view text(event::Column column, std::uint32_t entry);
   // Sets `rows` to those of [first, last] in the time range that meet every condition, ascending.
-  Result<void> select(const predicate::Predicate& predicate, const event::TimeRange& time, event::EventId first_event,
+  Result<void> select(const ScanConditions& conditions, const event::TimeRange& time, event::EventId first_event,
                       std::uint32_t first, std::uint32_t last, std::vector<std::uint32_t>& rows);
   // The whole event, as it was committed.
   Result<event::ProcessEvent> event(std::size_t row);
@@ -67,7 +74,7 @@ class Block {
     std::vector<std::uint8_t> present;
     std::vector<std::uint32_t> entries;
   };
-  Block(Load load, BlockHeader header);
+  Block(Load load, Fetch fetch, BlockHeader header);
   Shown& shown(event::Column column);
   [[nodiscard]] const std::uint8_t* presence(event::Column column);
   void filter_texts(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition,
@@ -79,13 +86,16 @@ class Block {
   // Decides each entry that the pattern's literal is enough for; what stays unknown must be looked at.
   void search(std::vector<std::uint8_t>& verdicts, const predicate::Predicate& predicate, std::size_t condition);
   [[nodiscard]] bool is_gap(std::size_t row) const { return !gap_.empty() && gap_[row]; }
-  void filter(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition,
+  void filter_keys(std::vector<std::uint32_t>& rows, const KeySet& wanted, event::Column column);
+  void filter(std::vector<std::uint32_t>& rows, const ScanConditions& conditions, std::size_t condition,
               event::EventId first_event);
 
   Load load_;
+  Fetch fetch_;
   BlockHeader header_;
   std::vector<bool> gap_;
   std::array<std::unique_ptr<ColumnData>, event::column_count> columns_;
+  std::array<Later, event::column_count> later_;
   std::array<Texts, event::column_count> texts_;
   std::array<std::unique_ptr<Shown>, event::column_count> shown_;
 };

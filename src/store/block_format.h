@@ -106,7 +106,10 @@ inline constexpr std::size_t chunk_frame_bytes = 1 + 4 + 8;
 inline constexpr int fast_acceleration = 8;
 std::string seal_chunk(std::string_view body, std::int64_t id, int acceleration = 1);
 // corrupt when the checksum (which covers the id: a chunk in another's place is found out), a size or LZ4 disagrees.
-Result<std::string> open_chunk(std::string_view chunk, std::int64_t id);
+enum class Checksum : std::uint8_t { unknown, known_good };
+Result<std::string> open_chunk(std::string_view chunk, std::int64_t id, Checksum checked = Checksum::unknown);
+// Whether it would be opened, as far as the checksum tells.
+Result<void> check_chunk(std::string_view chunk, std::int64_t id);
 
 std::uint64_t filter_hash(std::string_view value);
 std::uint64_t filter_hash(std::int64_t value);

@@ -50,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         "name LIKE '%a%' AND pid >= 0 AND command_line LIKE '%A b%' AND user NOT LIKE '%r_o%'");
     if (!predicate) abort();
     std::vector<std::uint32_t> met;
-    (void)(*block)->select(*predicate, {Timestamp{0}, Timestamp{1}}, 1, 0, rows - 1, met);
+    (void)(*block)->select(store::ScanConditions(*predicate), {Timestamp{0}, Timestamp{1}}, 1, 0, rows - 1, met);
   }
   return 0;
 }

@@ -82,6 +82,12 @@ bool BlockHeader::may_match(const predicate::Condition& condition) const {
     });
     if (!possible) return false;
   }
+  return may_be_in_range(condition);
+}
+
+bool BlockHeader::may_be_in_range(const predicate::Condition& condition) const {
+  if (condition.negated) return true;
+  const auto index = static_cast<std::size_t>(condition.column);
   if (!has_number(encoding_of(condition.column))) return true;
   const auto& range = ranges[index];
   if (condition.op == Operator::is_null) return true;

@@ -39,6 +39,8 @@ struct BlockHeader {
 
   // False when no row of the block can meet the condition.
   [[nodiscard]] bool may_match(const predicate::Condition& condition) const;
+  // The same from the ranges alone.
+  [[nodiscard]] bool may_be_in_range(const predicate::Condition& condition) const;
 };
 
 std::string encode_header(const BlockHeader& header);

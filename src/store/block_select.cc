@@ -133,9 +133,25 @@ void Block::filter_texts(std::vector<std::uint32_t>& rows, const predicate::Pred
   });
 }
 
-void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition_index,
+// Keys as they are stored: to make the text of each would cost more than all the rest.
+void Block::filter_keys(std::vector<std::uint32_t>& rows, const KeySet& wanted, Column column) {
+  const auto& keys = data(column).keys;
+  const auto texts = this->texts(column);
+  std::vector<std::uint8_t> verdicts(texts.count + 1, unknown);
+  verdicts[texts.count] = no;  // NULL equals nothing
+  auto* known = verdicts.data();
+  keep_if(rows, [&](std::uint32_t row) {
+    const auto entry = std::min<std::size_t>(texts.entries[row], texts.count);
+    if (known[entry] == unknown) known[entry] = wanted.contains(keys[entry]) ? yes : no;
+    return known[entry] == yes;
+  });
+}
+
+void Block::filter(std::vector<std::uint32_t>& rows, const ScanConditions& conditions, std::size_t condition_index,
                    event::EventId first_event) {
+  const auto& predicate = conditions.predicate();
   const auto& condition = predicate.conditions()[condition_index];
+  if (const auto& keys = conditions.keys(condition_index)) return filter_keys(rows, *keys, condition.column);
   if (const auto texts = this->texts(condition.column); texts.entries != nullptr) {
     return filter_texts(rows, predicate, condition_index, texts);
   }
@@ -147,9 +163,9 @@ void Block::filter(std::vector<std::uint32_t>& rows, const predicate::Predicate&
   });
 }
 
-Result<void> Block::select(const predicate::Predicate& predicate, const event::TimeRange& time,
-                           event::EventId first_event, std::uint32_t first, std::uint32_t last,
-                           std::vector<std::uint32_t>& rows) {
+Result<void> Block::select(const ScanConditions& conditions, const event::TimeRange& time, event::EventId first_event,
+                           std::uint32_t first, std::uint32_t last, std::vector<std::uint32_t>& rows) {
+  const auto& predicate = conditions.predicate();
   rows.clear();
   if (header_.rows == 0 || first > last) return {};
   rows.resize(last - first + 1);
@@ -173,7 +189,7 @@ Result<void> Block::select(const predicate::Predicate& predicate, const event::T
   for (const std::size_t index : order) {
     if (rows.empty()) break;
     DE_CHECK(need(predicate.conditions()[index].column));
-    filter(rows, predicate, index, first_event);
+    filter(rows, conditions, index, first_event);
   }
   return {};
 }

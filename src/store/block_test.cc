@@ -150,7 +150,7 @@ TEST(Block, SelectsWhatEvaluatingEachRowWouldSelect) {
         }
       }
       std::vector<std::uint32_t> selected;
-      const auto met = block->select(*predicate, time, 100, 5, 140, selected);
+      const auto met = block->select(ScanConditions(*predicate), time, 100, 5, 140, selected);
       ASSERT_TRUE(met) << met.error().message;
       ASSERT_EQ(selected, expected) << predicate->text();
       matched += expected.size();

@@ -12,6 +12,30 @@ std::uint64_t checksum(std::string_view payload, std::uint32_t raw_size, std::in
   return XXH64(payload.data(), payload.size(), static_cast<std::uint64_t>(id) ^ std::uint64_t{raw_size} << 32);
 }
 
+struct Frame {
+  std::uint8_t codec = 0;
+  std::uint32_t raw_size = 0;
+  std::string_view payload;
+};
+
+std::unexpected<Error> bad(std::int64_t id, std::string_view what) {
+  return fail(Errc::corrupt, "chunk " + std::to_string(id) + ": " + std::string(what));
+}
+
+Result<Frame> read_frame(std::string_view chunk, std::int64_t id, Checksum checked) {
+  base::ByteReader in(chunk);
+  Frame frame;
+  frame.codec = in.u8();
+  frame.raw_size = in.u32();
+  const std::uint64_t wanted = in.u64();
+  frame.payload = in.raw(in.remaining());
+  if (!in.ok()) return bad(id, "short");
+  if (frame.raw_size > max_chunk_bytes) return bad(id, "size above the bound");
+  if (checked == Checksum::unknown && checksum(frame.payload, frame.raw_size, id) != wanted)
+    return bad(id, "checksum differs");
+  return frame;
+}
+
 }  // namespace
 
 std::string seal_chunk(std::string_view body, std::int64_t id, int acceleration) {
@@ -37,32 +61,29 @@ std::string seal_chunk(std::string_view body, std::int64_t id, int acceleration)
   return chunk;
 }
 
-Result<std::string> open_chunk(std::string_view chunk, std::int64_t id) {
-  base::ByteReader in(chunk);
-  const std::uint8_t codec = in.u8();
-  const std::uint32_t raw_size = in.u32();
-  const std::uint64_t wanted = in.u64();
-  const auto payload = in.raw(in.remaining());
-  const auto bad = [&](std::string_view what) {
-    return fail(Errc::corrupt, "chunk " + std::to_string(id) + ": " + std::string(what));
-  };
-  if (!in.ok()) return bad("short");
-  if (raw_size > max_chunk_bytes) return bad("size above the bound");
-  if (checksum(payload, raw_size, id) != wanted) return bad("checksum differs");
+Result<void> check_chunk(std::string_view chunk, std::int64_t id) {
+  DE_CHECK(read_frame(chunk, id, Checksum::unknown));
+  return {};
+}
+
+Result<std::string> open_chunk(std::string_view chunk, std::int64_t id, Checksum checked) {
+  DE_TRY(const auto frame, read_frame(chunk, id, checked));
+  const auto& [codec, raw_size, payload] = frame;
   if (codec == static_cast<std::uint8_t>(Codec::stored)) {
-    if (payload.size() != raw_size) return bad("wrong size");
+    if (payload.size() != raw_size) return bad(id, "wrong size");
     return std::string(payload);
   }
-  if (codec != static_cast<std::uint8_t>(Codec::lz4)) return bad("unknown codec");
+  if (codec != static_cast<std::uint8_t>(Codec::lz4)) return bad(id, "unknown codec");
   // LZ4 cannot give more than 255 bytes for one: a size beyond that is a lie, found before memory is taken.
-  if (raw_size / 255 > payload.size()) return bad("wrong size");
+  if (raw_size / 255 > payload.size()) return bad(id, "wrong size");
   std::string body;
   int read = -1;
-  body.resize_and_overwrite(raw_size, [&](char* out, std::size_t) {  // g++ 12 gives the capacity here
-    read = LZ4_decompress_safe(payload.data(), out, static_cast<int>(payload.size()), static_cast<int>(raw_size));
-    return raw_size;
+  body.resize_and_overwrite(raw_size, [&, from = payload, size = raw_size](char* out, std::size_t) {
+    // g++ 12 gives the capacity here
+    read = LZ4_decompress_safe(from.data(), out, static_cast<int>(from.size()), static_cast<int>(size));
+    return size;
   });
-  if (read < 0 || static_cast<std::uint32_t>(read) != raw_size) return bad("LZ4 data damaged");
+  if (read < 0 || static_cast<std::uint32_t>(read) != raw_size) return bad(id, "LZ4 data damaged");
   return body;
 }
 

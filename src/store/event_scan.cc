@@ -15,6 +15,12 @@ constexpr const char* select_tail =
     "AND "
     "first_event<=?2 AND last_time>=?3 AND first_time<=?4 ORDER BY batch_no";
 
+void bind_range(db::Statement& select, const ScanRequest& request) {
+  select.bind(1, request.first_event.value_or(INT64_MIN)).bind(2, request.last_event.value_or(INT64_MAX));
+  select.bind(3, request.time.from.value_or(Timestamp{INT64_MIN}).ns);
+  select.bind(4, request.time.to.value_or(Timestamp{INT64_MAX}).ns);
+}
+
 bool is_empty(const predicate::Predicate& predicate) { return predicate.conditions().empty(); }
 
 }  // namespace
@@ -27,6 +33,7 @@ struct EventScan::Impl {
   Reader::Impl& reader;
   ScanRequest request;
   predicate::Predicate predicate;
+  ScanConditions conditions{predicate};
   Reader::ShouldStop stop;
   ScanStats stats;
   Part part;
@@ -35,7 +42,7 @@ struct EventScan::Impl {
   // Where the scan stands: in a block, or in a batch of the tail.
   BlockRow row;
   std::unique_ptr<Block> block;
-  event::Batch batch;
+  std::shared_ptr<event::Batch> batch;      // shared with what the reader keeps
   std::span<const std::uint32_t> selected;  // in the order of delivery; of one of the next two
   std::vector<std::uint32_t> rows_met;
   std::vector<std::uint32_t> every_row;  // 0, 1, 2 …
@@ -68,6 +75,7 @@ struct EventScan::Impl {
   Result<bool> open_part();
   Result<void> enter_block();
   Result<void> enter_batch();
+  void note_integers(event::Column column);
   void damaged();
   ValueView other_value(event::Column column);
   TailColumns& columns_of_batch();
@@ -117,9 +125,7 @@ Result<bool> EventScan::Impl::open_part() {
   std::string sql = part == Part::blocks ? select_blocks : select_tail;
   if (request.newest_first) sql += " DESC";
   DE_TRY(statement, reader.database->prepare(sql));
-  statement->bind(1, request.first_event.value_or(INT64_MIN)).bind(2, request.last_event.value_or(INT64_MAX));
-  statement->bind(3, request.time.from.value_or(Timestamp{INT64_MIN}).ns);
-  statement->bind(4, request.time.to.value_or(Timestamp{INT64_MAX}).ns);
+  bind_range(*statement, request);
   return true;
 }
 
@@ -141,16 +147,13 @@ event::TimeRange EventScan::Impl::time_left() const {
 Result<void> EventScan::Impl::enter_block() {
   block.reset();
   integers.fill({});
-  const auto& conditions = predicate.conditions();
   if (!reader.filters.may_match(row.id, row.first_event, conditions)) {
     ++stats.blocks_skipped;
     return {};
   }
   DE_TRY(block, reader.open_block(row));
   reader.filters.keep(row.id, row.first_event, block->header(), conditions);
-  const bool possible = std::all_of(conditions.begin(), conditions.end(),
-                                    [&](const auto& condition) { return block->header().may_match(condition); });
-  if (!possible) {
+  if (!conditions.may_match(block->header())) {
     ++stats.blocks_skipped;
     return {};
   }
@@ -162,46 +165,51 @@ Result<void> EventScan::Impl::enter_block() {
     for (auto next = static_cast<std::uint32_t>(every_row.size()); next < row.events; ++next) every_row.push_back(next);
     if (first <= last) found = std::span(every_row).subspan(first, last - first + 1);
   } else {
-    DE_CHECK(block->select(predicate, time, row.first_event, first, last, rows_met));
+    DE_CHECK(block->select(conditions, time, row.first_event, first, last, rows_met));
     found = rows_met;
   }
   if (found.empty()) return {};
   for (std::size_t i = 0; i < event::column_count; ++i) {
     if (!request.columns[i]) continue;
+    // What the rows that are wanted need is not known yet: of a join or a subquery that drops most of them, little.
     const auto column = static_cast<event::Column>(i);
-    DE_CHECK(block->need(column));
-    if (has_number(encoding_of(column))) integers[i] = block->integers(column, row.first_event);
+    DE_CHECK(block->need_later(column));
+    if (block->is_decoded(column)) note_integers(column);
   }
   selected = found;
   return {};
+}
+
+// Where value() looks first.
+void EventScan::Impl::note_integers(event::Column column) {
+  if (!has_number(encoding_of(column))) return;
+  integers[static_cast<std::size_t>(column)] = block->integers(column, row.first_event);
 }
 
 Result<void> EventScan::Impl::enter_batch() {
   tail_columns.reset();
   integers.fill({});
   rows_met.clear();
-  DE_TRY(auto loaded, reader.load_tail(row.id, &predicate));
-  if (!loaded) return {};
+  DE_TRY(batch, reader.tail_batch(row.id, predicate));
+  if (!batch) return {};
   ++stats.tail_batches_read;
-  batch = *std::move(loaded);
-  if (batch.events.size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
+  if (batch->events.size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
   const auto [first, last] = wanted_rows();
   const auto time = time_left();
-  for (std::uint32_t i = first; i <= last && i < batch.events.size(); ++i) {
-    const auto& event = batch.events[i];
-    if (!time.overlaps(event.time, event.time)) continue;
+  for (std::uint32_t i = first; i <= last && i < batch->events.size(); ++i) {
+    const auto& event = batch->events[i];
+    if (!time.overlaps(event.time, event.time) || !conditions.may_match(event)) continue;
     if (is_empty(predicate) || predicate.matches(event, row.first_event + i)) rows_met.push_back(i);
   }
   selected = rows_met;
   return {};
 }
 
-// What was damaged says little to who asks; which time is missing says all.
 void EventScan::Impl::damaged() {
   integers.fill({});
   selected = {};
   next_selected = 0;
-  stats.damage.push_back({"corrupt_block", row.events, row.first_time, row.last_time});
+  stats.damage.push_back(damage_of(row));
 }
 
 event::Value to_value(const ValueView& view) {
@@ -237,18 +245,26 @@ ValueView EventScan::value(event::Column column) const {
 
 ValueView EventScan::Impl::other_value(event::Column column) {
   if (part == Part::blocks) {
-    if (!request.columns[static_cast<std::size_t>(column)] && !block->need(column)) return {};
+    if (column != event::Column::event_id && !block->is_decoded(column)) {
+      if (!block->need(column)) {
+        damaged();
+        return {};
+      }
+      note_integers(column);
+    }
     return block->value(current, column, row.first_event);
   }
   auto& value = values[static_cast<std::size_t>(column)];
   const auto id = row.first_event + static_cast<event::EventId>(current);
-  if (!value) value = event::column_value(batch.events[current], id, column);
+  if (!value) value = event::column_value(batch->events[current], id, column);
   return std::visit([](const auto& held) -> ValueView { return held; }, *value);
 }
 
 Result<event::ProcessEvent> EventScan::take_event() {
   if (impl_->part == Impl::Part::blocks) return impl_->block->event(impl_->current);
-  return std::move(impl_->batch.events[impl_->current]);
+  auto& event = impl_->batch->events[impl_->current];
+  if (impl_->batch.use_count() > 1) return event;  // others read it, too
+  return std::move(event);
 }
 
 Result<std::uint64_t> Reader::blocks_in(const event::TimeRange& range) {
@@ -261,6 +277,60 @@ Result<std::uint64_t> Reader::blocks_in(const event::TimeRange& range) {
   return row ? static_cast<std::uint64_t>(select->integer(0)) : 0;
 }
 
+Result<std::vector<Reader::Place>> Reader::places(const ScanRequest& request) {
+  DE_TRY(const auto snapshot, Snapshot::open(*this));
+  std::vector<Place> places;
+  for (const auto* const sql : {select_blocks, select_tail}) {
+    DE_TRY(auto* select, impl_->statements->get(sql));
+    const db::StatementReset reset(*select);
+    bind_range(*select, request);
+    while (true) {
+      DE_TRY(const bool found, select->step());
+      if (!found) break;
+      const auto row = read_block_row(*select);
+      places.push_back({row.first_event, row.first_event + static_cast<event::EventId>(row.events) - 1,
+                        row.first_time.value_or(Timestamp{INT64_MIN}), row.last_time.value_or(Timestamp{INT64_MAX})});
+    }
+  }
+  return places;
+}
+
+Result<std::size_t> Reader::overlapping_places() {
+  DE_TRY(const auto all, places({}));
+  // Each begins at a time and ends at one: as many lie over a moment as have begun and not ended.
+  std::vector<std::pair<std::int64_t, int>> changes;
+  for (const auto& place : all) {
+    changes.emplace_back(place.first_time.ns, -1);  // before the ends at the same moment
+    changes.emplace_back(place.last_time.ns, 1);
+  }
+  std::ranges::sort(changes);
+  std::size_t now = 0, most = 0;
+  for (const auto& [time, end] : changes) {
+    now = end > 0 ? now - 1 : now + 1;
+    most = std::max(most, now);
+  }
+  return most;
+}
+
+Result<ValueView> Reader::value_of(event::EventId id, event::Column column, ScanStats& stats) {
+  DE_TRY(const auto snapshot, Snapshot::open(*this));
+  DE_TRY(const auto* rows, impl_->all_blocks());
+  const auto row =
+      std::partition_point(rows->begin(), rows->end(), [&](const auto& one) { return one.first_event > id; });
+  if (row == rows->end() || id - row->first_event >= static_cast<event::EventId>(row->events)) return ValueView();
+  const auto opened = impl_->blocks_opened;
+  const auto look = [&]() -> Result<ValueView> {
+    DE_TRY(auto* block, impl_->cached_block(*row));
+    DE_CHECK(block->need(column));
+    return block->value(static_cast<std::size_t>(id - row->first_event), column, row->first_event);
+  };
+  auto found = look();
+  stats.blocks_read += impl_->blocks_opened - opened;
+  if (found || found.error().code != Errc::corrupt) return found;
+  stats.damage.push_back(damage_of(*row));
+  return ValueView();
+}
+
 Result<bool> EventScan::next_block() {
   impl_->next_selected = impl_->selected.size();
   DE_TRY(const bool found, impl_->next());
@@ -271,12 +341,17 @@ Result<bool> EventScan::next_block() {
 }
 
 TailColumns& EventScan::Impl::columns_of_batch() {
-  if (!tail_columns) tail_columns = std::make_unique<TailColumns>(batch.events, row.first_event);
+  if (!tail_columns) tail_columns = std::make_unique<TailColumns>(batch->events, row.first_event);
   return *tail_columns;
 }
 
 std::span<const std::uint32_t> EventScan::rows() const { return impl_->selected; }
+void EventScan::go_to(std::size_t place) {
+  impl_->current = impl_->selected[place];
+  for (auto& value : impl_->values) value.reset();
+}
 bool EventScan::has_all_rows() const { return impl_->selected.size() == impl_->row.events; }
+bool EventScan::in_tail() const { return impl_->part == Impl::Part::tail; }
 event::EventId EventScan::first_event() const { return impl_->row.first_event; }
 
 Result<IntegerColumn> EventScan::integers(event::Column column) {

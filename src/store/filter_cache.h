@@ -9,7 +9,7 @@
 #include <optional>
 #include <string_view>
 
-#include "store/block_header.h"
+#include "store/scan_conditions.h"
 
 namespace daemoneye::store {
 
@@ -19,12 +19,11 @@ class FilterCache {
 
   // Which columns' filters are kept: those that were asked for once.
   // False when no row of the block can meet the conditions, as far as is known without its header.
-  [[nodiscard]] bool may_match(std::int64_t block, event::EventId first_event,
-                               std::span<const predicate::Condition> conditions) const;
+  [[nodiscard]] bool may_match(std::int64_t block, event::EventId first_event, const ScanConditions& conditions) const;
   // Keeps the filters of the conditions' columns. Without room the newest blocks' stay: they are asked for most, and
   // retention takes the oldest blocks away.
   void keep(std::int64_t block, event::EventId first_event, const BlockHeader& header,
-            std::span<const predicate::Condition> conditions);
+            const ScanConditions& conditions);
 
  private:
   struct Key {

@@ -350,6 +350,7 @@ Result<std::unique_ptr<GroupScan>> GroupScan::open(Reader& reader, GroupRequest 
 Result<bool> GroupScan::next() { return impl_->next(); }
 std::uint64_t GroupScan::count() const { return impl_->counts[impl_->current]; }
 ScanStats GroupScan::stats() const { return impl_->stats(); }
+std::size_t GroupScan::bytes() const { return impl_->bytes(); }
 
 ValueView GroupScan::by(std::size_t place) const {
   // From the last pair back to the column asked for.

@@ -34,6 +34,7 @@ class GroupScan {
   [[nodiscard]] ValueView least(std::size_t place) const;  // of extremes; NULL when all are
   [[nodiscard]] ValueView most(std::size_t place) const;
   [[nodiscard]] ScanStats stats() const;
+  [[nodiscard]] std::size_t bytes() const;  // taken for the groups now
 
  private:
   struct Impl;

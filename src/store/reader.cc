@@ -49,6 +49,8 @@ Result<void> Reader::begin_snapshot() {
 void Reader::end_snapshot() {
   if (impl_->snapshots == 0 || --impl_->snapshots > 0) return;
   impl_->snapshot_blocks.reset();
+  impl_->tail_batches.clear();
+  impl_->kept_tail_bytes = 0;
   if (!impl_->transaction) return;
   impl_->transaction = false;
   // A read transaction that cannot end is one SQLite has ended itself.
@@ -57,29 +59,68 @@ void Reader::end_snapshot() {
   }
 }
 
-Result<std::string> Reader::Impl::load_chunk(std::int64_t id) {
+Result<void> Reader::Impl::with_chunk(std::int64_t id, const std::function<Result<void>(std::string_view)>& use) {
   DE_TRY(auto* select, statements->get("SELECT data FROM chunks WHERE chunk_id=?"));
   const db::StatementReset reset(*select);
   DE_TRY(const bool found, select->bind(1, id).step());
   if (!found) return fail(Errc::corrupt, "chunk " + std::to_string(id) + " is missing");
-  return open_chunk(select->blob(0), id);
+  return use(select->blob(0));
+}
+
+Result<std::string> Reader::Impl::load_chunk(std::int64_t id) {
+  std::string body;
+  DE_CHECK(with_chunk(id, [&](std::string_view chunk) -> Result<void> {
+    DE_TRY(body, open_chunk(chunk, id));
+    return {};
+  }));
+  return body;
+}
+
+Result<Block::Later> Reader::Impl::fetch_chunk(std::int64_t id) {
+  std::string raw;
+  auto fetched = with_chunk(id, [&](std::string_view chunk) {
+    raw = chunk;
+    return check_chunk(chunk, id);
+  });
+  if (!fetched) return std::unexpected(std::move(fetched.error()));
+  return [raw = std::move(raw), id] { return open_chunk(raw, id, Checksum::known_good); };
 }
 
 Result<std::unique_ptr<Block>> Reader::Impl::open_block(const BlockRow& row) {
   return Block::open([this, block = row.id](std::uint8_t place) { return load_chunk(chunk_id(block, place)); },
-                     row.events);
+                     row.events,
+                     [this, block = row.id](std::uint8_t place) { return fetch_chunk(chunk_id(block, place)); });
 }
 
-Result<std::optional<event::Batch>> Reader::Impl::load_tail(std::int64_t batch_no,
-                                                            const predicate::Predicate* predicate) {
+Result<std::string> Reader::Impl::tail_bytes(std::int64_t batch_no) {
   DE_TRY(auto* select, statements->get("SELECT canonical FROM tail WHERE batch_no=?"));
   const db::StatementReset reset(*select);
   DE_TRY(const bool found, select->bind(1, batch_no).step());
   if (!found) return fail(Errc::corrupt, "tail: batch " + std::to_string(batch_no) + " is missing");
-  DE_TRY(const std::string bytes, open_chunk(select->blob(0), batch_no));
+  return open_chunk(select->blob(0), batch_no);
+}
+
+Result<std::optional<event::Batch>> Reader::Impl::load_tail(std::int64_t batch_no,
+                                                            const predicate::Predicate* predicate) {
+  DE_TRY(const auto bytes, tail_bytes(batch_no));
   if (predicate != nullptr && !may_match(bytes, *predicate)) return std::nullopt;
   DE_TRY(auto batch, event::decode_batch(bytes));
   return batch;
+}
+
+Result<std::shared_ptr<event::Batch>> Reader::Impl::tail_batch(std::int64_t batch_no,
+                                                               const predicate::Predicate& predicate) {
+  auto [known, is_first] = tail_batches.try_emplace(batch_no);
+  if (known->second.batch) return known->second.batch;
+  if (is_first || kept_tail_bytes >= max_kept_tail_bytes) {
+    DE_TRY(auto loaded, load_tail(batch_no, &predicate));
+    return loaded ? std::make_shared<event::Batch>(*std::move(loaded)) : nullptr;
+  }
+  DE_TRY(const auto bytes, tail_bytes(batch_no));
+  DE_TRY(auto batch, event::decode_batch(bytes));
+  known->second = {std::make_shared<event::Batch>(std::move(batch)), bytes.size()};
+  kept_tail_bytes += bytes.size();
+  return known->second.batch;
 }
 
 Result<std::vector<BlockRow>> Reader::Impl::rows(std::string_view sql) {

@@ -34,8 +34,8 @@ struct ScanRequest {
   event::TimeRange time;
   std::optional<event::EventId> first_event, last_event;  // both inclusive
   std::vector<predicate::Condition> conditions;  // all must hold; applied exactly (once a dictionary entry where text)
-  ColumnSet columns;                             // what value() will be asked for
-  bool newest_first = false;                     // by event id
+  ColumnSet columns;          // what value() will be asked for: looked for damage, and decoded when first asked for
+  bool newest_first = false;  // by event id
 };
 
 struct ScanStats {
@@ -52,7 +52,9 @@ class EventScan {
   // False at the end. `stop` is asked at least once a block; when it says so: cancelled.
   Result<bool> next();
   [[nodiscard]] event::EventId event_id() const;
-  [[nodiscard]] ValueView value(event::Column column) const;  // valid until next() is called again
+  // Valid until next_block(), or until next() comes to another block. Of a column that was not among those of the
+  // request and is damaged: NULL.
+  [[nodiscard]] ValueView value(event::Column column) const;
   // The whole row, whatever `columns` says. At most once a row: what is held decoded is handed over. corrupt when a
   // value of it cannot be.
   Result<event::ProcessEvent> take_event();
@@ -64,6 +66,8 @@ class EventScan {
   // 0; and the columns by row, decoded now unless they are in the request's `columns`: then corrupt may be an answer.
   // All valid until the scan moves on.
   [[nodiscard]] std::span<const std::uint32_t> rows() const;
+  // event_id() and value() are of rows()[place] from now on.
+  void go_to(std::size_t place);
   [[nodiscard]] bool has_all_rows() const;
   [[nodiscard]] event::EventId first_event() const;
   Result<IntegerColumn> integers(event::Column column);
@@ -72,6 +76,7 @@ class EventScan {
   [[nodiscard]] std::string_view text(event::Column column, std::uint32_t entry);  // after texts()
   // Of all values of an integer column there, when that is known without decoding it.
   [[nodiscard]] std::optional<IntegerBounds> range(event::Column column) const;
+  [[nodiscard]] bool in_tail() const;  // whether the scan stands in a batch of the tail
   // A column of it was corrupt: the place counts as damage, and none of its rows as delivered.
   void leave_damaged_block();
   [[nodiscard]] const ScanStats& stats() const;
@@ -101,14 +106,34 @@ class Reader {
   // invalid_input when a condition does not compile. Holds a snapshot as long as it lives, and must end before the
   // reader does.
   Result<std::unique_ptr<EventScan>> scan(const ScanRequest& request, ShouldStop stop = {});
+  // Of one event of a sealed block; NULL, which `stats` counts as damage, when it cannot be read. Text is valid until
+  // the next call.
+  Result<ValueView> value_of(event::EventId id, event::Column column, ScanStats& stats);
   // Blocks and batches of the tail that a scan of this range may have to read.
   Result<std::uint64_t> blocks_in(const event::TimeRange& range);
+
+  // A block or a batch of the tail.
+  struct Place {
+    event::EventId first_event = 0, last_event = 0;
+    Timestamp first_time, last_time;
+  };
+  // Those that a scan of this range of times and events would come by; and how many of all of them lie over one moment
+  // at most.
+  Result<std::vector<Place>> places(const ScanRequest& request);
+  Result<std::size_t> overlapping_places();
 
   // Live processes: the indexed table. `key` or `pid` narrow it; each row as an event of which only `process` and the
   // parent columns count.
   Result<void> live(const std::optional<std::string>& process_key, const std::optional<std::int64_t>& pid,
                     const std::function<bool(const event::ProcessEvent&)>& each);
-  // One instance, live or ended (its exit event).
+  // One instance: live, or else ended (its newest exit event in `range`). Places where it was looked for and that are
+  // damaged count in `stats`.
+  struct Instance {
+    event::ProcessEvent event;
+    std::optional<event::EventId> exit_id;  // of the exit event; none: live
+  };
+  Result<std::optional<Instance>> find_instance(const event::ProcessKey& key, const event::TimeRange& range,
+                                                ScanStats& stats);
   Result<std::optional<event::ProcessEvent>> find_process(const event::ProcessKey& key);
   Result<std::vector<event::ProcessKey>> live_children(const event::ProcessKey& key);
 

@@ -4,6 +4,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <unordered_map>
 
 #include "db/statement_cache.h"
 #include "store/block.h"
@@ -36,21 +37,45 @@ struct Reader::Impl {
   static constexpr std::size_t max_cached_blocks = 4;
   static constexpr std::size_t max_cached_bytes = 8 * 1024 * 1024;
   std::deque<Cached> cache;
+  std::uint64_t blocks_opened = 0;  // for it
+  // Batches of the tail, by number. The inner side of a join reads them again for each outer row, and to decode them is
+  // most of what that costs. Shared: a scan may stand in one that is dropped here.
+  struct TailBatch {
+    std::shared_ptr<event::Batch> batch;  // null: asked for once
+    std::size_t bytes = 0;
+  };
+  static constexpr std::size_t max_kept_tail_bytes = 2 * 1024 * 1024;  // encoded; decoded it is some times that
+  std::unordered_map<std::int64_t, TailBatch> tail_batches;
+  std::size_t kept_tail_bytes = 0;
   FilterCache filters;
   std::optional<std::vector<BlockRow>> snapshot_blocks;  // newest first; once asked for, as long as the snapshot
 
   Result<std::unique_ptr<Block>> open_block(const BlockRow& row);
+  Result<void> with_chunk(std::int64_t id, const std::function<Result<void>(std::string_view)>& use);
   Result<std::string> load_chunk(std::int64_t id);
+  Result<Block::Later> fetch_chunk(std::int64_t id);
+  Result<std::string> tail_bytes(std::int64_t batch_no);
   // Nothing when no event of it can meet the predicate.
   Result<std::optional<event::Batch>> load_tail(std::int64_t batch_no, const predicate::Predicate* predicate = nullptr);
-  // Null when no row of the block can meet `condition`; such a block is not kept.
-  Result<Block*> cached_block(const BlockRow& row, const predicate::Condition* condition = nullptr);
+  // As load_tail(), null for nothing. What is asked for again within the snapshot is kept decoded.
+  Result<std::shared_ptr<event::Batch>> tail_batch(std::int64_t batch_no, const predicate::Predicate& predicate);
+  // Null when no row of the block can meet the conditions; such a block is not kept.
+  Result<Block*> cached_block(const BlockRow& row, const ScanConditions& conditions = {});
+  Result<const std::vector<BlockRow>*> all_blocks();         // `snapshot_blocks`
   Result<std::vector<BlockRow>> rows(std::string_view sql);  // of id, first_event, events, first_time, last_time
-  Result<std::optional<event::ProcessEvent>> find_ended(const event::ProcessKey& key);
+  Result<std::optional<Instance>> find_ended(const event::ProcessKey& key, const event::TimeRange& range,
+                                             ScanStats& stats);
+  Result<std::optional<Instance>> find_ended_in_tail(const event::ProcessKey& key, const event::TimeRange& range,
+                                                     ScanStats& stats);
   Result<std::string> reconstruct(const BatchRow& batch);
 };
 
 BlockRow read_block_row(const db::Statement& statement);
+
+// What was damaged says little to who asks; which time is missing says all.
+inline event::Incompleteness damage_of(const BlockRow& row) {
+  return {"corrupt_block", row.events, row.first_time, row.last_time};
+}
 
 // Holds one snapshot over several statements.
 class Snapshot {

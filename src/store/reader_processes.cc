@@ -39,6 +39,10 @@ bool holds_hash(std::string_view hashes, std::uint64_t wanted) {
   return false;
 }
 
+bool may_overlap(const BlockRow& row, const event::TimeRange& range) {
+  return !row.first_time || !row.last_time || range.overlaps(*row.first_time, *row.last_time);
+}
+
 std::string_view bytes_of(const event::BootId& boot) {
   return {reinterpret_cast<const char*>(boot.data()), boot.size()};
 }
@@ -91,6 +95,14 @@ Result<std::vector<ProcessKey>> Reader::live_children(const ProcessKey& key) {
 }
 
 Result<std::optional<ProcessEvent>> Reader::find_process(const ProcessKey& key) {
+  ScanStats unused;
+  DE_TRY(auto found, find_instance(key, {}, unused));
+  if (!found) return std::nullopt;
+  return std::move(found->event);
+}
+
+Result<std::optional<Reader::Instance>> Reader::find_instance(const ProcessKey& key, const event::TimeRange& range,
+                                                              ScanStats& stats) {
   DE_TRY(const auto snapshot, Snapshot::open(*this));
   {
     DE_TRY(auto* select, impl_->statements->get("SELECT event, live.cpu_usage, memory_usage, status, last_scan_id, "
@@ -101,80 +113,108 @@ Result<std::optional<ProcessEvent>> Reader::find_process(const ProcessKey& key) 
     DE_TRY(const bool found, select->bind_blob(3, bytes_of(key.boot)).step());
     if (found) {
       DE_TRY(auto event, read_live(*select));
-      return event;
+      return Instance{std::move(event), std::nullopt};
     }
   }
-  return impl_->find_ended(key);
+  return impl_->find_ended(key, range, stats);
 }
 
-Result<std::optional<ProcessEvent>> Reader::Impl::find_ended(const ProcessKey& key) {
+Result<std::optional<Reader::Instance>> Reader::Impl::find_ended_in_tail(const ProcessKey& key,
+                                                                         const event::TimeRange& range,
+                                                                         ScanStats& stats) {
   const auto wanted = filter_hash(key);
-  std::vector<std::int64_t> candidates;
+  std::vector<BlockRow> candidates;
   {
-    DE_TRY(auto* select,
-           statements->get("SELECT batch_no, ended FROM tail WHERE length(ended)>0 ORDER BY batch_no DESC"));
+    DE_TRY(auto* select, statements->get("SELECT batch_no, first_event, events, first_time, last_time, ended FROM tail "
+                                         "WHERE length(ended)>0 ORDER BY batch_no DESC"));
     const db::StatementReset reset(*select);
     while (true) {
       DE_TRY(const bool row, select->step());
       if (!row) break;
-      if (holds_hash(select->blob(1), wanted)) candidates.push_back(select->integer(0));
+      if (holds_hash(select->blob(5), wanted)) candidates.push_back(read_block_row(*select));
     }
   }
-  for (const auto batch_no : candidates) {
-    auto loaded = load_tail(batch_no);
+  for (const auto& row : candidates) {
+    if (!may_overlap(row, range)) continue;
+    auto loaded = load_tail(row.id);
     if (!loaded) {
-      if (loaded.error().code == Errc::corrupt) continue;
-      return std::unexpected(loaded.error());
+      if (loaded.error().code != Errc::corrupt) return std::unexpected(loaded.error());
+      stats.damage.push_back(damage_of(row));
+      continue;
     }
-    auto& batch = *loaded;
-    for (auto event = batch->events.rbegin(); event != batch->events.rend(); ++event) {
-      if (event->kind == event::EventKind::exit && event->process.key == key) return std::move(*event);
+    auto& events = (*loaded)->events;
+    for (std::size_t i = events.size(); i-- > 0;) {
+      if (events[i].kind != event::EventKind::exit || events[i].process.key != key) continue;
+      if (!range.overlaps(events[i].time, events[i].time)) continue;
+      return Instance{std::move(events[i]), row.first_event + static_cast<event::EventId>(i)};
     }
   }
-  const predicate::Condition condition{event::Column::process_key, predicate::Operator::equal, {to_string(key)}};
-  if (!snapshot_blocks) {
-    DE_TRY(snapshot_blocks, rows("SELECT block_id, first_event, events, first_time, last_time FROM blocks "
-                                 "WHERE events>0 ORDER BY block_id DESC"));
-  }
-  for (const auto& row : *snapshot_blocks) {
-    const auto look = [&]() -> Result<std::optional<ProcessEvent>> {
-      DE_TRY(auto* block, cached_block(row, &condition));
+  return std::nullopt;
+}
+
+Result<std::optional<Reader::Instance>> Reader::Impl::find_ended(const ProcessKey& key, const event::TimeRange& range,
+                                                                 ScanStats& stats) {
+  DE_TRY(auto in_tail, find_ended_in_tail(key, range, stats));
+  if (in_tail) return in_tail;
+  DE_TRY(const auto predicate,
+         predicate::Predicate::compile(
+             {{event::Column::process_key, predicate::Operator::equal, {to_string(key)}, false}}));
+  const ScanConditions conditions(predicate);
+  DE_TRY(const auto* blocks, all_blocks());
+  for (const auto& row : *blocks) {
+    if (!may_overlap(row, range)) continue;
+    const auto opened = blocks_opened;
+    const auto look = [&]() -> Result<std::optional<Instance>> {
+      DE_TRY(auto* block, cached_block(row, conditions));
       if (block == nullptr) return std::nullopt;
       DE_TRY(const auto found, block->rows_of(key));
       for (auto at = found.rbegin(); at != found.rend(); ++at) {
         DE_CHECK(block->need(event::Column::kind));
         const auto kind = block->value(*at, event::Column::kind, row.first_event);
         if (std::get<std::string_view>(kind) != to_string(event::EventKind::exit)) continue;
+        DE_CHECK(block->need(event::Column::time));
+        const Timestamp time{std::get<std::int64_t>(block->value(*at, event::Column::time, row.first_event))};
+        if (!range.overlaps(time, time)) continue;
         DE_TRY(auto event, block->event(*at));
-        return event;
+        return Instance{std::move(event), row.first_event + static_cast<event::EventId>(*at)};
       }
       return std::nullopt;
     };
     auto found = look();
-    if (!found && found.error().code != Errc::corrupt) return std::unexpected(found.error());
-    if (found && *found) return std::move(**found);
+    stats.blocks_read += blocks_opened - opened;
+    if (!found) {
+      if (found.error().code != Errc::corrupt) return std::unexpected(found.error());
+      stats.damage.push_back(damage_of(row));
+    } else if (*found) {
+      return std::move(*found);
+    }
   }
   return std::nullopt;
 }
 
+Result<const std::vector<BlockRow>*> Reader::Impl::all_blocks() {
+  if (!snapshot_blocks) {
+    DE_TRY(snapshot_blocks, rows("SELECT block_id, first_event, events, first_time, last_time FROM blocks "
+                                 "WHERE events>0 ORDER BY block_id DESC"));
+  }
+  return &*snapshot_blocks;
+}
+
 // Blocks never change, but a removed block's number may be given again: so the first event counts too.
-Result<Block*> Reader::Impl::cached_block(const BlockRow& row, const predicate::Condition* condition) {
-  const auto impossible = [&](const Block& block) {
-    return condition != nullptr && !block.header().may_match(*condition);
-  };
+Result<Block*> Reader::Impl::cached_block(const BlockRow& row, const ScanConditions& conditions) {
   const auto known = std::find_if(cache.begin(), cache.end(), [&](const auto& cached) {
     return cached.id == row.id && cached.first_event == row.first_event;
   });
   if (known != cache.end()) {
-    if (impossible(*known->block)) return nullptr;
+    if (!conditions.may_match(known->block->header())) return nullptr;
     std::rotate(cache.begin(), known, known + 1);
     return cache.front().block.get();
   }
-  const auto wanted = condition == nullptr ? std::span<const predicate::Condition>() : std::span(condition, 1);
-  if (!filters.may_match(row.id, row.first_event, wanted)) return nullptr;
+  if (!filters.may_match(row.id, row.first_event, conditions)) return nullptr;
   DE_TRY(auto block, open_block(row));
-  filters.keep(row.id, row.first_event, block->header(), wanted);
-  if (impossible(*block)) return nullptr;
+  ++blocks_opened;
+  filters.keep(row.id, row.first_event, block->header(), conditions);
+  if (!conditions.may_match(block->header())) return nullptr;
   std::size_t bytes = 0;
   for (auto cached = cache.begin(); cached != cache.end(); ++cached) {
     bytes += cached->block->bytes();
