@@ -128,6 +128,10 @@ TEST_F(ConnectionTest, KnowsAncestorsAndDescendantsLiveAndEnded) {
   EXPECT_EQ(ask("SELECT p.name || '<' || a.name FROM processes p, ancestors(p.process_key) a WHERE p.name = 'curl' AND "
                 "a.depth = 1"),
             "curl<sh");
+  std::string conditions = "depth > 0";
+  for (int i = 0; i < 30; ++i) conditions += " AND pid <> " + std::to_string(1000 + i);
+  EXPECT_EQ(ask("SELECT name FROM ancestors(" + key(13) + ") WHERE " + conditions + " ORDER BY depth"),
+            "sh worker nginx systemd");
   EXPECT_EQ(ask("SELECT count(*) FROM ancestors('nonsense')"), "0");
   EXPECT_EQ(ask("SELECT count(*) FROM descendants(NULL)"), "0");
   const auto line = connection_->lineage(key_of(13, 130));

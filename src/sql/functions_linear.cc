@@ -125,7 +125,8 @@ void trim(sqlite3_context* context, int count, sqlite3_value** arguments) {
   constexpr std::size_t longest_set = 1024 * 1024;
   if (set->size() > longest_set) return sqlite3_result_error_toobig(context);
   const auto stop = stop_of(context);
-  const auto trimmed = trim_text(*whole, *set, (ends & left) != 0, (ends & right) != 0, stop);
+  const auto characters = set->substr(0, set->find('\0'));  // as far as SQLite reads it
+  const auto trimmed = trim_text(*whole, characters, (ends & left) != 0, (ends & right) != 0, stop);
   if (!trimmed) return give_up(context);
   sqlite3_result_text64(context, trimmed->data(), trimmed->size(), SQLITE_TRANSIENT, SQLITE_UTF8);
 }

@@ -225,7 +225,7 @@ TEST_F(GroupingTest, IsDoneOnlyWhereNothingIsInDoubt) {
 TEST_F(GroupingTest, TakesMoreConditionsThanItPassesOn) {
   for (const std::string one :
        {"name NOT LIKE 'zz%'", "name NOT IN ('zz', 'yy')", "kind IS NOT NULL", "comm NOT GLOB 'zz*'", "name <> 'zz'"}) {
-    for (const std::size_t count : {24UL, 64UL, 65UL, 70UL, 300UL}) {
+    for (const std::size_t count : {14UL, 15UL, 16UL, 20UL, 24UL, 25UL, 64UL, 65UL, 70UL, 300UL}) {
       std::string text = "SELECT name, count(*) FROM process_events WHERE " + one;
       for (std::size_t i = 1; i < count; ++i) text += " AND " + one;
       text += " GROUP BY name";

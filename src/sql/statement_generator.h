@@ -396,7 +396,7 @@ class StatementGenerator : private ExpressionGenerator {
                    "scans s, (processes c CROSS JOIN processes p ON p.process_key = c.parent_key)",
                    "(processes c LEFT JOIN processes p ON p.process_key = c.parent_key) LEFT JOIN scans s ON s.scan_id "
                    "= c.scan_id",
-                   "processes g JOIN (processes c JOIN (processes p) ON p.process_key = c.parent_key) ON "
+                   "processes g JOIN (processes c JOIN processes p ON p.process_key = c.parent_key) ON "
                    "g.process_key = p.parent_key") +
                " WHERE " + one_of("c.name = 'sh'", "c.uid = 1", "c.pid > 120", "p.name LIKE '%s%'");
       case 0:

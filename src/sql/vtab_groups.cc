@@ -41,6 +41,8 @@ class GroupsCursor : public Cursor {
     finish();
     if (runtime_.reader() == nullptr) return fail(Errc::unavailable, "there is no store");
     if (values.empty()) return fail(Errc::internal, "a grouped reading of nothing");
+    arguments_.clear();
+    for (auto* const value : values) arguments_.emplace_back(sqlite3_value_dup(value));
     DE_TRY(spec_, decode_group_spec(text_of(values[0])));
     ScanFilter filter;
     std::size_t next_value = 1;
@@ -85,6 +87,12 @@ class GroupsCursor : public Cursor {
   }
 
   void column(sqlite3_context* out, int index) override {
+    // Of many constraints SQLite checks some again although it was told not to.
+    if (index >= first_argument) {
+      const auto argument = static_cast<std::size_t>(index - first_argument);
+      if (argument < arguments_.size()) sqlite3_result_value(out, arguments_[argument].get());
+      return;
+    }
     if (index == count_column)
       return sqlite3_result_int64(out, second_ ? 0 : static_cast<std::int64_t>(scan_->count()));
     const auto column = static_cast<Column>(index);
@@ -174,8 +182,13 @@ class GroupsCursor : public Cursor {
     row_ = 0;
   }
 
+  struct FreeValue {
+    void operator()(sqlite3_value* value) const { sqlite3_value_free(value); }
+  };
+
   Runtime& runtime_;
   GroupSpec spec_;
+  std::vector<std::unique_ptr<sqlite3_value, FreeValue>> arguments_;
   std::unique_ptr<store::GroupScan> scan_;
   bool second_ = false;
   std::int64_t row_ = 0, charged_ = 0;

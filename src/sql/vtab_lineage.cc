@@ -23,7 +23,8 @@ class LineageCursor : public Cursor {
     next_ = 0;
     if (runtime_.reader() == nullptr) return fail(Errc::unavailable, "there is no store");
     if (values.empty() || sqlite3_value_type(values[0]) != SQLITE_TEXT) return {};
-    const auto key = event::parse_process_key(reinterpret_cast<const char*>(sqlite3_value_text(values[0])));
+    of_ = reinterpret_cast<const char*>(sqlite3_value_text(values[0]));
+    const auto key = event::parse_process_key(of_);
     if (!key) return {};
     return up_ ? climb(*key) : descend(*key);
   }
@@ -39,7 +40,8 @@ class LineageCursor : public Cursor {
     const auto list = process_columns();
     const auto place = static_cast<std::size_t>(index);
     if (place == list.size()) return sqlite3_result_int64(out, static_cast<std::int64_t>(row.depth));
-    if (place > list.size()) return sqlite3_result_null(out);
+    // Of many constraints SQLite checks some again although it was told not to.
+    if (place > list.size()) return give(out, store::ValueView(std::string_view(of_)));
     const bool ended = row.event.kind == event::EventKind::exit;
     if (ended && list[place] == Column::status) return give(out, store::ValueView("exited"));
     const auto value = event::column_value(row.event, 0, list[place]);
@@ -128,6 +130,7 @@ class LineageCursor : public Cursor {
 
   Runtime& runtime_;
   bool up_;
+  std::string of_;  // the argument
   std::vector<Row> rows_;
   std::size_t next_ = 0;
 };
