@@ -57,7 +57,7 @@ Result<void> Agent::start() {
   detect.store_path = settings.database.path;
   detect.readers = readers_.get();
   detect.audit_path = settings.audit.path;
-  detect.rule_paths = settings.detection.rule_paths;
+  detect.rule_paths = config::rule_folders(settings);
   detect.rule_timeout = std::chrono::milliseconds(settings.detection.rule_timeout_ms);
   detect.dedup_window = std::chrono::milliseconds(settings.alerting.dedup_window_ms);
   detect.host = host_name();
@@ -74,7 +74,10 @@ Result<void> Agent::start() {
   };
   // From its rules thread, and the first time before there is a collector to tell.
   detect.on_rules = [this](const detect::RuleSet& before, const detect::RuleSet& now) {
-    loop_.post([this, payload = rules_audit(before, now)] { collector_->audit("rules", payload); });
+    loop_.post([this, payload = rules_audit(before, now)] {
+      collector_->audit("rules", payload);
+      bundles_->look();
+    });
   };
   detect.on_refused = [this](const detect::UnhealthyRule& refused, const detect::RuleProblem& why) {
     const std::string payload = json{{"rule_id", refused.id},
@@ -99,6 +102,11 @@ Result<void> Agent::start() {
                              .audit_queue_path = state_folder + "/audit-requests",
                              .on_commit = [this](const store::Commit& commit) { engine_->on_commit(commit); }});
 
+  bundles_ = std::make_unique<BundleAudit>(
+      settings.bundle.path, [this](const std::string& action, const std::string& payload, std::optional<uid_t> by) {
+        return collector_->audit(action, payload, by);
+      });
+
   auto operators = Operators::open(
       loop_,
       {.socket_path = settings.ipc.socket_path,
@@ -112,8 +120,7 @@ Result<void> Agent::start() {
              return observe::metrics_text();
            },
        .reload = [this](uid_t by) -> Result<void> {
-         collector_->audit("reload", json{{"by_uid", by}, {"configuration", config::digest_hex(loaded_)}}.dump(), by);
-         load_again();
+         load_again("operator", by);
          return {};
        },
        .rotate_audit_key = [this](uid_t by) { return collector_->rotate_key(by); },
@@ -132,6 +139,11 @@ Result<void> Agent::start() {
          });
        },
        .maintenance_json = [this] { return maintenance_json(writer_->maintenance()); },
+       .bundle = [this](uid_t by, const std::string& payload) -> Result<void> {
+         DE_TRY(const bool imported, bundles_->answer(by, payload));
+         if (imported) load_again("bundle", by);
+         return {};
+       },
        .alerting = [this](uid_t by, const ipc::Request& request,
                           Operators::Handlers::Reply reply) { alert_admin_->answer(by, request, std::move(reply)); },
        .rules = [this](uid_t by, const ipc::Request& request,
@@ -153,6 +165,7 @@ Result<void> Agent::start() {
                                   {"no_new_privs", context_.reached.no_new_privs}}
                                  .dump());
   audit_retention(/*at_start=*/true);
+  bundles_->look();
   DE_CHECK(loop_.add_timer(retention_interval, retention_interval, [this] { audit_retention(); }));
   if (!set_aside_.empty()) collector_->audit("store_set_aside", json{{"kept_as", set_aside_}}.dump());
   if (!settings.metrics.textfile.empty()) {
@@ -220,12 +233,21 @@ bool Agent::may_record_refusal(std::optional<uid_t> by) {
   return true;
 }
 
-void Agent::reload() {
-  collector_->audit("reload", json{{"by", "signal"}, {"configuration", config::digest_hex(loaded_)}}.dump());
-  load_again();
-}
+void Agent::reload() { load_again("signal", std::nullopt); }
 
-void Agent::load_again() {
+// Rules and the files of sinks are read again; other settings count from the next start on, and the ledger is told when
+// that start would find others.
+void Agent::load_again(const std::string& asked_by, std::optional<uid_t> by) {
+  json payload = {{"by", asked_by}, {"configuration", config::digest_hex(loaded_)}};
+  if (by) payload["by_uid"] = *by;
+  const auto on_disk = config::load(context_.sources);
+  const auto digest = on_disk ? config::digest_hex(*on_disk) : "invalid";
+  if (digest != config::digest_hex(loaded_)) {
+    payload["configuration_at_next_start"] = digest;
+    observe::log(Level::warn, "config", "the configuration changed: it counts from the next start on",
+                 {{"digest", digest}});
+  }
+  collector_->audit("reload", payload.dump(), by);
   engine_->reload();
   deliverer_->reopen();
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "agent/alert_admin.h"
+#include "agent/bundle_audit.h"
 #include "agent/collector_peer.h"
 #include "agent/operators.h"
 #include "agent/rule_admin.h"
@@ -27,6 +28,7 @@ class Agent {
     bool supervised = false;  // the collector's line comes from the supervisor
     std::optional<uid_t> collector_uid;
     std::string reader_group, admin_group;
+    config::Sources sources;  // that the configuration came from
   };
   Agent(EventLoop& loop, const config::Loaded& loaded, Context context);
   ~Agent();
@@ -38,7 +40,7 @@ class Agent {
   void stop(std::chrono::milliseconds grace);
 
  private:
-  void load_again();
+  void load_again(const std::string& asked_by, std::optional<uid_t> by);
   bool audit(const std::string& action, const std::string& payload);
   void audit_retention(bool at_start = false);
   [[nodiscard]] std::string health_json();
@@ -59,6 +61,7 @@ class Agent {
   std::unique_ptr<RuleAdmin> rule_admin_;
   std::unique_ptr<detect::Engine> engine_;
   std::unique_ptr<CollectorPeer> collector_;
+  std::unique_ptr<BundleAudit> bundles_;
   std::unique_ptr<Operators> operators_;
   std::string set_aside_;  // the damaged store's file, when one was set aside at this start
   std::string textfile_error_;

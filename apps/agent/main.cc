@@ -67,8 +67,9 @@ Result<void> prepare(const config::Settings& settings, bool root) {
   if (socket_folder != store_folder) DE_CHECK(sandbox::prepare_folder(socket_folder, user, group, 0750));
   std::vector<sandbox::PathCheck> checks = {{store_folder, "event store", sandbox::Access::write_folder},
                                             {socket_folder, "ipc.socket_path", sandbox::Access::write_folder}};
-  for (const auto& path : settings.detection.rule_paths) {
-    if (::access(path.c_str(), F_OK) == 0) checks.push_back({path, "detection.rule_paths", sandbox::Access::read});
+  for (const auto& path : config::rule_folders(settings)) {
+    if (::access(path.c_str(), F_OK) == 0)
+      checks.push_back({path, "detection.rule_paths or bundle.path", sandbox::Access::read});
   }
   for (const auto& sink : settings.alerting.sinks) {
     for (const auto& needed : alert::needed_paths(sink)) {
@@ -96,6 +97,8 @@ bool in_group(const std::string& name) {
 int run_agent(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   const auto& settings = loaded.settings;
   const bool root = ::geteuid() == 0;
+  apps::Agent::Context context;
+  context.sources = config::sources_from_process(command_line.config_file, command_line.set);
   if (auto prepared = prepare(settings, root); !prepared) {
     return give_up(program, prepared.error().message, apps::exit_unavailable);
   }
@@ -105,7 +108,6 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
 
   auto loop = EventLoop::create();
   if (!loop) return give_up(program, loop.error().message, apps::exit_failed);
-  apps::Agent::Context context;
   context.reached = *reached;
   context.supervised = command_line.role == "supervised";
   if (in_group(reader_group)) context.reader_group = reader_group;

@@ -138,6 +138,10 @@ Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& requ
     case ipc::RequestKind::maintain:
       if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
       return handlers_.maintain(peer.credentials.uid, request.payload);
+    case ipc::RequestKind::bundle:
+      if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
+      DE_CHECK(handlers_.bundle(peer.credentials.uid, request.payload));
+      return "{}";
     case ipc::RequestKind::maintenance: return handlers_.maintenance_json();
     case ipc::RequestKind::record_refusal: handlers_.on_refusal(peer.credentials.uid, request.payload); return "{}";
     default: return fail(Errc::invalid_input, "the agent does not answer this kind of request to operators");

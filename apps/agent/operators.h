@@ -29,6 +29,7 @@ class Operators {
     std::function<void(uid_t by, const std::string& payload)> on_refusal;
     std::function<Result<std::string>(uid_t by, const std::string& payload)> maintain;
     std::function<std::string()> maintenance_json;
+    std::function<Result<void>(uid_t by, const std::string& payload)> bundle;
     // Answers by itself, now or later, from any thread.
     using Reply = std::function<void(Result<std::string>)>;
     std::function<void(uid_t by, const ipc::Request& request, Reply reply)> alerting, rules;

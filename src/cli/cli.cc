@@ -118,6 +118,7 @@ int run(const std::vector<std::string>& arguments, Io& io) {
   add_database(app, chosen);
   add_recordings(app, chosen);
   add_audit(app, chosen);
+  add_bundle(app, chosen);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {

@@ -111,7 +111,7 @@ TEST_F(Cli, PrintsVersionAndHelp) {
   const auto help = cli("--help");
   EXPECT_EQ(help.code, 0);
   for (const auto* verb : {"query", "tables", "schema", "ps", "tree", "rules", "alerts", "deliveries", "health",
-                           "metrics", "config", "db", "audit"}) {
+                           "metrics", "config", "db", "audit", "bundle"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + verb + ' ')) << verb;
     EXPECT_EQ(cli(verb, "--help").code, 0) << verb;
   }

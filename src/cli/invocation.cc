@@ -104,6 +104,7 @@ Outcome<const config::Loaded*> Invocation::loaded() {
   }
   for (const auto& notice : loaded->notices) io_.err << "notice: " << base::printable(notice) << '\n';
   loaded_ = std::make_unique<config::Loaded>(std::move(*loaded));
+  sources_ = std::move(sources);
   return loaded_.get();
 }
 

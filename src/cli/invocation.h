@@ -74,6 +74,7 @@ class Invocation {
   // Loaded once; notices go to stderr once. A privileged reader that is not root reads the system's agent when it has
   // no state of its own.
   Outcome<const config::Loaded*> loaded();
+  [[nodiscard]] const config::Sources& sources() const { return sources_; }  // that loaded() read
   Outcome<std::string> store_path();
   Outcome<std::unique_ptr<sql::Connection>> connect();
   Outcome<std::unique_ptr<store::Reader>> reader();
@@ -95,6 +96,7 @@ class Invocation {
   Deadline deadline_;
   RenderOptions render_;
   std::unique_ptr<config::Loaded> loaded_;
+  config::Sources sources_;
 };
 
 // "5m" ago, or a moment in ISO 8601.

@@ -28,7 +28,7 @@ bool is_file(const std::string& path) {
 
 Outcome<std::vector<std::string>> rule_folders(Invocation& invocation) {
   CLI_TRY(const auto* settings, invocation.loaded());
-  return settings->settings.detection.rule_paths;
+  return config::rule_folders(settings->settings);
 }
 
 Outcome<detect::RuleSet> load_rules(Invocation& invocation) {

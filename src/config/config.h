@@ -31,6 +31,8 @@ struct Sources {
   bool privileged = false;    // root: default paths, and files that others than root can write are ignored (a notice)
   bool system_paths = false;  // not root, but the default paths are those of root: to read the system's agent
   bool terminal = false;      // decides the default of logging.format
+  // Stands in for the fragment of the bundle in force; an empty text: none.
+  std::optional<std::string> bundle_fragment = {};
 };
 Sources sources_from_process(std::optional<std::string> config_file, std::vector<std::string> set);
 
@@ -42,6 +44,15 @@ struct Loaded {
 
 // Either settings that are whole and valid, or every problem found.
 std::expected<Loaded, std::vector<Problem>> load(const Sources& sources);
+
+// What the bundle in force brings, in `bundle.path`: its folder, and in it the fragment of configuration.
+inline constexpr const char* bundle_folder_name = "current";
+inline constexpr const char* bundle_fragment_name = "config.fragment";
+std::string bundle_folder(const Settings& settings);
+// Where rules come from, later folders override: detection.rule_paths and, last, the bundle in force.
+std::vector<std::string> rule_folders(const Settings& settings);
+// A key that says where the machine keeps its state and whom it trusts is its own: no bundle sets it.
+bool is_own_of_machine(std::string_view key);
 
 // One line a key: its effective value as YAML; secrets as their reference. Sorted as the schema is.
 struct ShownKey {

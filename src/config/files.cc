@@ -46,7 +46,7 @@ void read_one(const std::string& path, const Sources& sources, bool named, std::
   }
   auto text = base::read_file(path, max_file_bytes);
   if (text)
-    files.push_back({path, std::move(*text)});
+    files.push_back({path, std::move(*text), false});
   else
     problems.push_back({path, "", text.error().message});
 }
@@ -120,8 +120,17 @@ std::vector<FileText> read_files(const Sources& sources, std::vector<std::string
   read_folder(sources.etc + "/config.d", sources, files, notices, problems);
   if (!sources.home.empty()) {
     const auto user = sources.home + "/.config/daemoneye/config.yaml";
+    const auto system = files.size();
     if (exists(user)) read_one(user, sources, false, files, notices, problems);
+    if (files.size() > system) files.back().of_user = true;
   }
+  return files;
+}
+
+std::vector<FileText> read_fragment(const std::string& path, const Sources& sources, std::vector<std::string>& notices,
+                                    std::vector<Problem>& problems) {
+  std::vector<FileText> files;
+  if (exists(path)) read_one(path, sources, false, files, notices, problems);
   return files;
 }
 

@@ -1,5 +1,6 @@
 // The layers, weakest first: defaults, files, environment, --set. Everything wrong is collected before giving up.
 #include <algorithm>
+#include <array>
 
 #include "base/text.h"
 #include "config/config.h"
@@ -18,9 +19,13 @@ std::map<std::string, Validator>& validators() {
   return all;
 }
 
+// The stronger the later.
+enum class Layer : std::uint8_t { system, bundle, user, environment, command_line };
+
 struct Given {
   Value value;
   std::string origin;
+  Layer layer = Layer::system;
 };
 
 class Loader {
@@ -28,9 +33,17 @@ class Loader {
   explicit Loader(const Sources& sources) : sources_(sources) {}
 
   std::expected<Loaded, std::vector<Problem>> run() {
-    for (const auto& file : read_files(sources_, loaded_.notices, problems_)) take_file(file);
+    for (const auto& file : read_files(sources_, loaded_.notices, problems_)) {
+      layer_ = file.of_user ? Layer::user : Layer::system;
+      take_file(file);
+    }
+    layer_ = Layer::environment;
     take_environment();
+    layer_ = Layer::command_line;
     take_set();
+    // Last, because the others say where it is; what they gave and what is stronger stays.
+    layer_ = Layer::bundle;
+    take_bundle();
     fill();
     check_whole();
     if (problems_.empty()) return std::move(loaded_);
@@ -45,6 +58,15 @@ class Loader {
  private:
   void problem(std::string place, const std::string& key, std::string message) {
     problems_.push_back({std::move(place), base::printable(key.substr(0, 128)), std::move(message)});
+  }
+
+  void take_bundle() {
+    const auto given = given_.find("bundle.path");
+    const auto path =
+        (given == given_.end() ? default_bundle_path(sources_) : std::get<std::string>(given->second.value)) + '/' +
+        bundle_folder_name + '/' + bundle_fragment_name;
+    if (sources_.bundle_fragment) return take_file({path, *sources_.bundle_fragment});
+    for (const auto& file : read_fragment(path, sources_, loaded_.notices, problems_)) take_file(file);
   }
 
   void take_file(const FileText& file) {
@@ -67,7 +89,10 @@ class Loader {
       const std::string full = section.empty() ? name : section + '.' + name;
       const std::string place = path + ':' + std::to_string(node.line);
       if (const Key* key = find_key(full); key != nullptr && name.find('.') == std::string::npos) {
-        give(*key, node, path, true);
+        if (layer_ == Layer::bundle && is_own_of_machine(full))
+          problem(place, full, "no bundle may set it: it is the machine's own");
+        else
+          give(*key, node, path, true);
       } else if (is_section(full) && name.find('.') == std::string::npos) {
         if (node.kind == Node::Kind::map)
           walk(path, full, node);
@@ -89,7 +114,9 @@ class Loader {
       problem(where(line), name, std::move(message));
     });
     if (!value || !validate(key, *value, where(node.line))) return;
-    given_.insert_or_assign(key.name, Given{std::move(*value), where(node.line)});
+    const auto known = given_.find(key.name);
+    if (known != given_.end() && known->second.layer > layer_) return;
+    given_.insert_or_assign(key.name, Given{std::move(*value), where(node.line), layer_});
   }
 
   bool validate(const Key& key, const Value& value, const std::string& place) {
@@ -193,6 +220,7 @@ class Loader {
   Loaded loaded_{};
   std::vector<Problem> problems_;
   std::map<std::string, Given> given_;
+  Layer layer_ = Layer::system;
 };
 
 }  // namespace
@@ -201,6 +229,22 @@ std::string to_string(const Problem& problem) {
   std::string text = base::printable(problem.place);
   if (!problem.key.empty()) text += (text.empty() ? "" : ": ") + problem.key;
   return text + (text.empty() ? "" : ": ") + problem.message;
+}
+
+std::string default_bundle_path(const Sources& sources) { return sources.etc + "/bundle"; }
+
+std::string bundle_folder(const Settings& settings) { return settings.bundle.path + '/' + bundle_folder_name; }
+
+std::vector<std::string> rule_folders(const Settings& settings) {
+  auto folders = settings.detection.rule_paths;
+  folders.push_back(bundle_folder(settings));
+  return folders;
+}
+
+bool is_own_of_machine(std::string_view key) {
+  static constexpr std::array own = {"app.user", "app.collector_user", "app.state_dir", "database.path",
+                                     "ipc.socket_path"};
+  return key.starts_with("bundle.") || key.starts_with("audit.") || std::ranges::find(own, key) != own.end();
 }
 
 std::expected<Loaded, std::vector<Problem>> load(const Sources& sources) { return Loader(sources).run(); }

@@ -296,5 +296,52 @@ TEST_F(Load, LetsAnotherRoomJudgeValues) {
   register_validator("collection.exclude", [](const std::string&) -> Result<void> { return {}; });
 }
 
+TEST_F(Load, PutsTheBundlesFragmentBetweenTheSystemsFilesAndTheUsers) {
+  folder.write("etc/config.d/10.yaml", "app: {batch_size: 10, scan_interval_ms: 11000, memory_budget_mb: 200}\n");
+  folder.write("etc/bundle/current/config.fragment",
+               "app: {batch_size: 20, scan_interval_ms: 12000}\nlogging: {level: warn}\n");
+  folder.write("home/.config/daemoneye/config.yaml", "app: {batch_size: 30}\n");
+  auto loaded = load(sources);
+  ASSERT_TRUE(loaded) << texts(loaded.error());
+  EXPECT_EQ(loaded->settings.app.batch_size, 30U) << "the user's";
+  EXPECT_EQ(loaded->settings.app.scan_interval_ms, 12000U) << "the bundle's";
+  EXPECT_EQ(loaded->settings.app.memory_budget_mb, 200U) << "the system's";
+  EXPECT_EQ(loaded->settings.logging.level, "warn");
+  EXPECT_EQ(loaded->origin["logging.level"], folder.path() + "/etc/bundle/current/config.fragment:2");
+  EXPECT_EQ(rule_folders(loaded->settings).back(), folder.path() + "/etc/bundle/current");
+  sources.environment["DAEMONEYE_LOGGING__LEVEL"] = "error";
+  sources.set = {"app.scan_interval_ms=13000"};
+  loaded = load(sources);
+  ASSERT_TRUE(loaded) << texts(loaded.error());
+  EXPECT_EQ(loaded->settings.logging.level, "error");
+  EXPECT_EQ(loaded->settings.app.scan_interval_ms, 13000U);
+}
+
+TEST_F(Load, FindsTheBundleWhereTheGivenFileSays) {
+  folder.write("etc/bundle/current/config.fragment", "app: {batch_size: 20}\n");
+  folder.write("elsewhere/current/config.fragment", "app: {batch_size: 21}\n");
+  const auto loaded = load_text("bundle: {path: " + folder.path() + "/elsewhere}\n");
+  ASSERT_TRUE(loaded) << texts(loaded.error());
+  EXPECT_EQ(loaded->settings.app.batch_size, 21U);
+  sources.bundle_fragment = "app: {batch_size: 22}\n";
+  EXPECT_EQ(load(sources)->settings.app.batch_size, 22U) << "another one is tried";
+  sources.bundle_fragment = "";
+  EXPECT_EQ(load(sources)->settings.app.batch_size, 1000U) << "none";
+}
+
+TEST_F(Load, LetsNoBundleSayWhereTheStateIsAndWhoIsTrusted) {
+  for (const auto* own :
+       {"bundle: {trusted_keys: /tmp}", "bundle: {path: /tmp}", "audit: {path: /tmp/a/b.redb}", "app: {user: root}",
+        "app: {state_dir: /tmp/s}", "ipc: {socket_path: /tmp/s}", "database: {path: /tmp/x.redb}"}) {
+    sources.bundle_fragment = own;
+    const auto loaded = load(sources);
+    ASSERT_FALSE(loaded) << own;
+    EXPECT_THAT(texts(loaded.error()), HasSubstr("config.fragment:1")) << own;
+    EXPECT_THAT(texts(loaded.error()), HasSubstr("no bundle may set it")) << own;
+  }
+  sources.bundle_fragment = "no_such: key";
+  EXPECT_THAT(texts(load(sources).error()), HasSubstr("unknown key"));
+}
+
 }  // namespace
 }  // namespace daemoneye::config

@@ -234,6 +234,17 @@ std::vector<Key> make_schema() {
   add(integer("detection.rule_timeout_ms", 30'000, 1, hour_ms, "ms", "Hard stop of one evaluation of one rule.",
               [](auto& s) -> auto& { return s.detection.rule_timeout_ms; }));
 
+  add(following(text("bundle.path", Kind::path, "",
+                     "Folder of the bundle in force; its rules override those of detection.rule_paths.",
+                     [](auto& s) -> auto& { return s.bundle.path; }),
+                "`/etc/daemoneye/bundle`",
+                [](const Settings&, const Sources& sources) { return Result<Value>(default_bundle_path(sources)); }));
+  add(following(
+      text("bundle.trusted_keys", Kind::path, "", "Folder of the public keys (*.pub) whose bundles are taken.",
+           [](auto& s) -> auto& { return s.bundle.trusted_keys; }),
+      "`/etc/daemoneye/trusted-keys.d`",
+      [](const Settings&, const Sources& sources) { return Result<Value>(sources.etc + "/trusted-keys.d"); }));
+
   Key sinks{.name = "alerting.sinks",
             .kind = Kind::sinks,
             .help = "Where alerts go. See \"Sinks\".",

@@ -44,6 +44,8 @@ struct Key {
   std::function<Value(const Settings&)> get = {};
 };
 
+std::string default_bundle_path(const Sources& sources);
+
 const std::vector<Key>& schema();
 const Key* find_key(std::string_view name);
 // True for "app", "alerting.retry": names with keys below them.

@@ -87,6 +87,9 @@ struct Settings {
     std::vector<std::string> rule_paths;
     std::uint32_t rule_timeout_ms;
   } detection;
+  struct Bundle {
+    std::string path, trusted_keys;  // folders
+  } bundle;
   struct Alerting {
     std::vector<SinkSettings> sinks;
     std::uint32_t max_parallel_deliveries;

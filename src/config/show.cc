@@ -35,11 +35,12 @@ The strongest first:
 2. Environment variables: `DAEMONEYE_`, the key in capitals, `__` between levels:
    `DAEMONEYE_APP__SCAN_INTERVAL_MS=15000`. The value is YAML. A variable with this prefix that names no key is an error.
 3. `~/.config/daemoneye/config.yaml`
-4. `/etc/daemoneye/config.d/*.yaml`, in the order of their names; later ones win
-5. `/etc/daemoneye/config.yaml`
-6. The defaults below.
+4. The fragment of the bundle in force, in `bundle.path` ([rules.md](rules.md#bundles))
+5. `/etc/daemoneye/config.d/*.yaml`, in the order of their names; later ones win
+6. `/etc/daemoneye/config.yaml`
+7. The defaults below.
 
-`--config FILE` stands in for 3, 4 and 5. A value replaces a weaker one whole: lists are not joined.
+`--config FILE` stands in for 3, 5 and 6. A value replaces a weaker one whole: lists are not joined.
 `daemoneye-cli config show --origin` tells where each value came from, `daemoneye-cli config validate` checks.
 
 An unknown key, a wrong type or a value out of range is an error that names file, line, key, what was found and what is

@@ -346,6 +346,7 @@ std::string_view to_string(RequestKind kind) {
     case RequestKind::change_alerts: return "change_alerts";
     case RequestKind::dead_letters: return "dead_letters";
     case RequestKind::follow_alerts: return "follow_alerts";
+    case RequestKind::bundle: return "bundle";
     case RequestKind::change_rules: return "change_rules";
   }
   return "unknown";

@@ -98,6 +98,9 @@ enum class RequestKind : std::uint32_t {
   dead_letters = 35,
   follow_alerts =
       36,  // {"after":ROW,"wait_ms":N} -> {"last":ROW}, as soon as it is another, at the latest after wait_ms
+  // A bundle of rules was put in force (root or daemoneye-admin): {"do":"may"} -> {}, or a refusal before anything is
+  // changed; {"do":"imported","bundle":{…}} -> {}: recorded, and the rules are loaded again.
+  bundle = 40,
   // Rules, without their files; root or daemoneye-admin. {"do":"enable"|"disable"|"severity"|"reset","rules":[ids],
   // "severity":WORD,"note":…} -> {"changed":[{"rule_id":…,"from":…,"to":…}],"refused":[{"rule_id":…,"why":…}]}
   change_rules = 41,
