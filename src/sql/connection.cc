@@ -15,7 +15,7 @@
 namespace daemoneye::sql {
 namespace {
 
-constexpr int progress_operations = 500;  // of SQLite's machine between two looks at the clock
+constexpr int progress_operations = 500;             // of SQLite's machine between two looks at the clock
 constexpr std::size_t max_kept_statements = 20'000;  // as many as there may be rules
 
 struct Finalize {
