@@ -29,7 +29,7 @@ void open_bundle(std::string_view bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   open_bundle(bytes);
-  (void)bundle::Version::parse(bytes);
+  [[maybe_unused]] const auto version = bundle::Version::parse(bytes);
   const auto parts = bundle::split(bytes);
   if (!parts) return 0;
   if (bundle::join(*parts) != bytes) std::abort();

@@ -164,7 +164,7 @@ Result<void> Place::put(const InForce& what, const std::vector<PlacedFile>& file
   all.push_back({about_name, what.json()});
   reached("begin");
   if (auto written = write_next(all); !written) {
-    (void)remove_folder(next_name);
+    [[maybe_unused]] const auto removed = remove_folder(next_name);
     return written;
   }
   reached("written");
@@ -172,13 +172,13 @@ Result<void> Place::put(const InForce& what, const std::vector<PlacedFile>& file
   const unsigned how = had_one_ ? RENAME_EXCHANGE : RENAME_NOREPLACE;
   if (::renameat2(folder_.get(), next_name, folder_.get(), in_force_name, how) != 0) {
     const auto error = failed(path_ + '/' + in_force_name);
-    (void)remove_folder(next_name);
+    [[maybe_unused]] const auto removed = remove_folder(next_name);
     return error;
   }
   reached("renamed");
   if (::fsync(folder_.get()) != 0) {
     const auto error = failed(path_);
-    (void)take_back();
+    [[maybe_unused]] const auto undone = take_back();
     return error;
   }
   return {};
@@ -194,7 +194,7 @@ Result<void> Place::take_back() {
 
 void Place::forget_before() {
   // What stays is removed by the next import.
-  (void)remove_folder(next_name);
+  [[maybe_unused]] const auto removed = remove_folder(next_name);
 }
 
 Result<void> write_files(const std::string& folder, const std::vector<PlacedFile>& files) {

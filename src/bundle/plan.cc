@@ -91,7 +91,8 @@ class Planner {
       }
       const auto& id = rule->rule.id;
       if (const auto [other, is_new] = plan_.rule_files.emplace(id, file.path); !is_new) {
-        problems_.push_back(in_bundle(file.path) + ": the rule '" + id + "' is already in " + other->second);
+        auto& problem = problems_.emplace_back(in_bundle(file.path));
+        problem.append(": the rule '").append(id).append("' is already in ").append(other->second);
         continue;
       }
       const auto own_rule = own_rules.find(id);
@@ -137,7 +138,7 @@ class Planner {
     for (const auto& file : bundle_.files) {
       if (kind_of(file.path) != FileKind::exceptions) continue;
       const auto name = place_of(file.path);
-      const auto before = base::read_file(folder + '/' + name, detect::max_rule_file_bytes);
+      const auto before = base::read_file((std::filesystem::path(folder) / name).string(), detect::max_rule_file_bytes);
       add("exceptions", name, !before ? "added" : *before == file.content ? "same" : "changed");
       known.erase(name);
     }
