@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <memory>
 
 #include "base/file.h"
@@ -133,9 +134,9 @@ Result<TrustedKeys> read_trusted_keys(const std::string& folder) {
   }
   std::ranges::sort(names);
   for (const auto& name : names) {
-    const auto path = folder + '/' + name;
+    const auto path = (std::filesystem::path(folder) / name).string();
     const auto leave_out = [&](const std::string& why) {
-      trusted.notices.push_back(path + " is not believed: " + why);
+      trusted.notices.emplace_back(path).append(" is not believed: ").append(why);
     };
     if (const auto why = not_ours(path); !why.empty()) {
       leave_out(why);
