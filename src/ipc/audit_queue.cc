@@ -71,11 +71,12 @@ void AuditQueue::read_back() {
 }
 
 Result<void> AuditQueue::append(const std::string& request) {
+  if (is_torn_) DE_CHECK(write_anew());
   auto written = base::write_all(file_.get(), request + "\n");
   if (written && ::fdatasync(file_.get()) != 0) written = fail_errno("fdatasync", errno);
   if (!written) {
     // A part of it would make the next one unreadable.
-    static_cast<void>(::ftruncate(file_.get(), static_cast<off_t>(file_bytes_)));
+    is_torn_ = ::ftruncate(file_.get(), static_cast<off_t>(file_bytes_)) != 0;
     return fail(written.error().code, path_ + ": " + written.error().message);
   }
   file_bytes_ += request.size() + 1;
@@ -92,6 +93,7 @@ Result<void> AuditQueue::write_anew() {
   DE_TRY(file_, open_file(path_));
   file_bytes_ = bytes.size();
   file_requests_ = open_requests();
+  is_torn_ = false;
   return {};
 }
 

@@ -52,6 +52,7 @@ class AuditQueue {
   UniqueFd file_;
   std::string path_, problem_;
   std::size_t file_bytes_ = 0, file_requests_ = 0, left_out_ = 0;
+  bool is_torn_ = false;  // the file ends with a part of a request
   std::deque<std::string> waiting_;
   std::map<std::uint64_t, std::string> sent_;
 };
