@@ -53,7 +53,9 @@ Outcome<Exit> change_rules(const std::string& what, const Change& change, Invoca
 }
 
 Outcome<Exit> delete_rule(const std::string& id, bool yes, Invocation& invocation) {
-  CLI_TRY(const auto folders, rule_folders(invocation));
+  CLI_TRY(const auto* loaded_settings, invocation.loaded());
+  const auto& settings = loaded_settings->settings;
+  const auto& folders = settings.detection.rule_paths;
   CLI_TRY(const auto set, load_rules(invocation));
   std::string file;
   for (const auto& loaded : set.rules) {
@@ -65,6 +67,10 @@ Outcome<Exit> delete_rule(const std::string& id, bool yes, Invocation& invocatio
   if (file.empty()) return std::unexpected(Failure(Exit::usage, "no rule '" + base::printable(id) + "'"));
   if (folders.size() > 1 && file.starts_with(folders.front() + "/")) {
     return std::unexpected(Failure(Exit::usage, file + " belongs to the package: the next update would bring it back",
+                                   {"disable it instead: daemoneye-cli rules disable " + id}));
+  }
+  if (file.starts_with(config::bundle_folder(settings) + "/")) {
+    return std::unexpected(Failure(Exit::usage, file + " belongs to the bundle in force, whose signature covers it",
                                    {"disable it instead: daemoneye-cli rules disable " + id}));
   }
   CLI_TRY([[maybe_unused]] const bool sure, invocation.confirmed("Remove " + base::printable(file) + "?", yes));

@@ -131,10 +131,7 @@ std::optional<std::string> AuditQueue::next(std::uint64_t id) {
 
 bool AuditQueue::answered(std::uint64_t id) {
   if (sent_.erase(id) == 0) return false;
-  if (!file_) {
-    if (open_requests() == 0) problem_.clear();
-    return true;
-  }
+  if (!file_) return true;  // nothing is lost, but what comes next would not be durable: it stays a problem
   Result<void> written;
   if (open_requests() == 0) {
     if (::ftruncate(file_.get(), 0) != 0) written = fail_errno(path_, errno);
