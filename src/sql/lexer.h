@@ -46,8 +46,8 @@ struct Refusal {
 // All tokens, an `end` last. Views point into `text`. Throws Refusal.
 std::vector<Token> tokenize(std::string_view text, const Limits& limits);
 
-// Where the first statement of a text ends, which is after its `;`; npos while there is more to come. Looks at quotes and
-// comments only.
+// Where the first statement of a text ends, which is after its `;`; npos while there is more to come. Looks at quotes
+// and comments only.
 std::size_t end_of_statement(std::string_view text);
 
 // Words that must be quoted to be names.

@@ -89,7 +89,7 @@ struct Hint {
 };
 enum class Use : std::uint8_t { query, stream_rule, scheduled_rule };
 std::vector<Hint> hints(const Compiled& compiled, Use use = Use::query);  // in the order of the text
-std::string to_string(const Hint& hint);  // "line 1, column 15: message; suggestion"
+std::string to_string(const Hint& hint);                                  // "line 1, column 15: message; suggestion"
 
 // The catalog, for `tables`, `schema`, documents and completion.
 struct CatalogColumn {

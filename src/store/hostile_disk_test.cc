@@ -204,7 +204,8 @@ TEST_F(HostileDisk, AFlippedBitInTheTailCostsOneBatchOnly) {
   // And once more after a restart.
   open(options);
   fill(10, 100, 400);
-  EXPECT_TRUE(wait([&] { return writer_->state().blocks >= 16; })) << writer_->state().blocks << " " << writer_->state().events;
+  EXPECT_TRUE(wait([&] { return writer_->state().blocks >= 16; }))
+      << writer_->state().blocks << " " << writer_->state().events;
   EXPECT_EQ(writer_->state().sealing_error, "");
   EXPECT_EQ(rows_with_command_line(), 5500U);
 }
