@@ -84,17 +84,23 @@ void replace(sqlite3_context* context, int, sqlite3_value** arguments) {
   const auto other = text_of(arguments[2]);
   if (!other) return sqlite3_result_error_nomem(context);
   const auto stop = stop_of(context);
-  // Counted first: the memory for the result is taken once, and on the statement's account.
+  const auto most =
+      static_cast<std::size_t>(sqlite3_limit(sqlite3_context_db_handle(context), SQLITE_LIMIT_LENGTH, -1));
+  const auto size_with = [&](std::size_t matches) {
+    return text->size() - matches * wanted->size() + matches * other->size();
+  };
+  // Counted first: the memory for the result is taken once, and on the statement's account. Where each match makes it
+  // longer, the first ones can tell that it is too long.
+  const bool grows = other->size() > wanted->size();
   std::size_t matches = 0;
   for (std::size_t at = 0;; ++matches) {
+    if (grows && size_with(matches) > most) return sqlite3_result_error_toobig(context);
     const auto found = find_text(*text, *wanted, at, stop);
     if (!found || (matches % 4096 == 0 && stop())) return give_up(context);
     if (*found == std::string_view::npos) break;
     at = *found + wanted->size();
   }
-  const auto size = text->size() - matches * wanted->size() + matches * other->size();
-  const auto most =
-      static_cast<std::size_t>(sqlite3_limit(sqlite3_context_db_handle(context), SQLITE_LIMIT_LENGTH, -1));
+  const auto size = size_with(matches);
   if (size > most) return sqlite3_result_error_toobig(context);
   std::unique_ptr<char, Free> made(static_cast<char*>(sqlite3_malloc64(size + 1)));
   if (made == nullptr) return sqlite3_result_error_nomem(context);

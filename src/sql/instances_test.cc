@@ -202,11 +202,13 @@ TEST_F(InstancesTest, LineageCostsWhatItIsLongAcrossHundredsOfBlocks) {
     EXPECT_EQ(number("SELECT count(*) FROM ancestors('" + key + "')"), from - 1);
     return stats_.scan.blocks_read;
   };
+  // How many blocks there are depends on how far the sealing was behind the commits.
   const auto first = read(depth);  // every filter is read once
-  EXPECT_GT(first, 200U);
-  const auto again = read(depth);  // one of each hundred filters says yes by chance
-  EXPECT_LE(again, 4 * depth);
-  EXPECT_LE(read(depth / 4), again / 2);
+  EXPECT_GT(first, depth);
+  const auto again = read(depth);  // some filters say yes by chance
+  // Without filters each look-up would read half of the blocks.
+  EXPECT_LE(again, first * depth / 2 / 8);
+  EXPECT_LT(read(depth / 4), again);
   EXPECT_EQ(number("SELECT has_ancestor('" + event::to_string(test::key_of(depth, depth)) + "', 'p1')"), 1);
   EXPECT_EQ(number("SELECT count(*) FROM descendants('" + event::to_string(test::key_of(1, 1)) + "')"), depth - 1);
 }
