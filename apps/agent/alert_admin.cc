@@ -60,9 +60,10 @@ struct DeadLetterJob {
   std::function<void(const Result<void>&, std::uint64_t changed)> done;
 };
 
-void run_job(std::shared_ptr<DeadLetterJob> job) {
+// The loop's thread must not wait for room; the later steps begin in the writer's own.
+void run_job(std::shared_ptr<DeadLetterJob> job, bool is_first = true) {
   auto& writer = job->writer;
-  writer.change(
+  (writer.*(is_first ? &store::Writer::change_unless_full : &store::Writer::change))(
       [job](db::StatementCache& statements) -> Result<void> {
         job->step_changed = 0;
         if (job->purge) {
@@ -77,7 +78,7 @@ void run_job(std::shared_ptr<DeadLetterJob> job) {
         if (result) job->changed += job->step_changed;
         if (!result || !job->last) return job->done(result, job->changed);
         job->after = *job->last;
-        run_job(job);
+        run_job(job, false);
       });
 }
 
@@ -210,7 +211,7 @@ Result<std::string> AlertAdmin::change_alerts(uid_t by, const std::string& paylo
   const store::StatusChange change{{}, *to, note.get<std::string>(), name_of(by), base::wall_now()};
   // Shared: the change is in one closure, its end in another.
   const auto outcomes = std::make_shared<std::vector<store::StatusOutcome>>();
-  writer_.change(
+  writer_.change_unless_full(
       [change, outcomes, ids = *alerts](db::StatementCache& statements) -> Result<void> {
         DE_TRY(*outcomes, store::change_statuses(statements, ids, change));
         return {};

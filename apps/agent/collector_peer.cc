@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t max_unanswered_audit = 32;
 constexpr std::chrono::milliseconds audit_pause{1000};
+constexpr std::chrono::milliseconds room_pause{50};  // until the store is asked again whether it has room
 
 }  // namespace
 
@@ -30,6 +31,7 @@ CollectorPeer::CollectorPeer(EventLoop& loop, store::Writer& writer, Options opt
 CollectorPeer::~CollectorPeer() {
   *here_ = false;
   if (audit_pause_) loop_.remove_timer(*audit_pause_);
+  if (deferred_pause_) loop_.remove_timer(*deferred_pause_);
 }
 
 ipc::Connection::Handlers CollectorPeer::handlers() {
@@ -70,6 +72,7 @@ void CollectorPeer::end(const std::string& why) {
   last_end_ = why;
   if (hello_) writer_.set_collector(hello_->source, false, alive_);
   audit_queue_.disconnected();
+  deferred_.clear();  // not acknowledged: they come again
   receiver_.reset();
   hello_.reset();
   connection_.reset();
@@ -153,6 +156,32 @@ void CollectorPeer::on_hello(const ipc::Hello& hello) {
 }
 
 void CollectorPeer::on_batch(ipc::BatchMessage message) {
+  if (!deferred_.empty() || !writer_.has_room()) {
+    deferred_.push_back(std::move(message));
+    if (deferred_.size() == 1) commit_deferred();
+    return;
+  }
+  commit(std::move(message));
+}
+
+void CollectorPeer::commit_deferred() {
+  while (!deferred_.empty() && writer_.has_room()) {
+    auto message = std::move(deferred_.front());
+    deferred_.pop_front();
+    commit(std::move(message));
+  }
+  if (deferred_.empty() || deferred_pause_) return;
+  auto timer = loop_.add_timer(room_pause, std::chrono::nanoseconds(0), [this] {
+    deferred_pause_.reset();
+    commit_deferred();
+  });
+  if (timer)
+    deferred_pause_ = *timer;
+  else
+    end("no timer to wait for the store with: " + timer.error().message);
+}
+
+void CollectorPeer::commit(ipc::BatchMessage message) {
   const auto sequence = message.sequence;
   auto outcome = receiver_->on_batch(std::move(message));
   if (!outcome) {

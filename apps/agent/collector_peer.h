@@ -2,6 +2,7 @@
 // collector's health, and carries audit entries to it. Loop thread only, but for what is said otherwise.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -51,6 +52,8 @@ class CollectorPeer {
   void on_message(ipc::Message message);
   void on_hello(const ipc::Hello& hello);
   void on_batch(ipc::BatchMessage message);
+  void commit(ipc::BatchMessage message);
+  void commit_deferred();
   void on_committed(std::uint64_t line, std::uint64_t sequence, const Result<store::Commit>& commit);
   void end(const std::string& why);
   void send(const ipc::Message& message);
@@ -70,6 +73,9 @@ class CollectorPeer {
   ipc::AuditQueue audit_queue_;
   std::uint64_t next_request_ = 1, audit_lost_ = 0, audit_refused_ = 0;
   std::optional<EventLoop::TimerId> audit_pause_;  // until the collector is asked again
+  // Batches of this line for which the writer has no room: no more than its credit. The loop must not wait for a disk.
+  std::deque<ipc::BatchMessage> deferred_;
+  std::optional<EventLoop::TimerId> deferred_pause_;
   std::shared_ptr<bool> here_;
 };
 

@@ -1,5 +1,4 @@
 // What somebody who may only read, or only ask, can do to keep the ledger from being written.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -7,6 +6,8 @@
 
 #include <fstream>
 
+#include "db/shm_locks.h"
+#include "db/testing/read_locks.h"
 #include "ledger/format.h"
 #include "ledger/testing/temp_ledger.h"
 
@@ -17,54 +18,14 @@ using testing::batch;
 using testing::TempLedger;
 namespace fs = std::filesystem;
 
-// Another process with read locks on these bytes of the file, as the group of readers may take them.
-class ReadLocks {
- public:
-  ReadLocks(const std::string& path, off_t from, off_t count) {
-    int ready[2];
-    EXPECT_EQ(::pipe(ready), 0);
-    child_ = ::fork();
-    if (child_ == 0) {
-      // The writer's lock file above all: its lock would be ours, too.
-      for (int fd = 3; fd < 1024; ++fd) {
-        if (fd != ready[1]) ::close(fd);
-      }
-      const int fd = ::open(path.c_str(), O_RDONLY);
-      struct flock lock{};
-      lock.l_type = F_RDLCK;
-      lock.l_whence = SEEK_SET;
-      lock.l_start = from;
-      lock.l_len = count;
-      const char done = ::fcntl(fd, F_SETLK, &lock) == 0 ? 'y' : 'n';
-      static_cast<void>(::write(ready[1], &done, 1) == 1);
-      while (true) ::pause();
-    }
-    char done = 'n';
-    EXPECT_EQ(::read(ready[0], &done, 1), 1);
-    EXPECT_EQ(done, 'y');
-    ::close(ready[0]);
-    ::close(ready[1]);
-  }
-  ~ReadLocks() {
-    ::kill(child_, SIGKILL);
-    ::waitpid(child_, nullptr, 0);
-  }
-  ReadLocks(const ReadLocks&) = delete;
-  ReadLocks& operator=(const ReadLocks&) = delete;
-
- private:
-  pid_t child_ = -1;
-};
-
-// SQLite's WAL_WRITE_LOCK, WAL_CKPT_LOCK and WAL_RECOVER_LOCK.
-constexpr off_t first_writers_lock = 120, writers_locks = 3;
+using db::testing::ReadLocks;
 
 TEST(Denial, AReadersLockStopsNoWriter) {
   const TempLedger temp;
   auto ledger = temp.open();
   ASSERT_TRUE(ledger->append("procmond", "start", "{}"));
   {
-    const ReadLocks locks(temp.path() + "-shm", first_writers_lock, writers_locks);
+    const ReadLocks locks(temp.path() + "-shm", db::first_shm_lock, db::writers_shm_locks);
     const auto appended = ledger->append("procmond", "gap", "{}");
     EXPECT_TRUE(appended) << (appended ? "" : appended.error().message);
     ASSERT_TRUE(ledger->journal_batches({batch(1)}));

@@ -45,7 +45,7 @@ bool exists(const std::string& path) {
 void remove_file(const std::string& path) {
   ::unlink(path.c_str());
   for (const char* suffix : companions) ::unlink((path + suffix).c_str());
-  ::unlink((path + ".lock").c_str());
+  store::WriterLock::remove_files(path);
 }
 
 Result<void> sync_path(const std::string& path, int flags) {
@@ -287,7 +287,9 @@ Result<ImportReport> import_whole(const std::string& path, const std::vector<Inp
     DE_TRY(const auto report, import_to(working, inputs, options));
     DE_CHECK(make_one_file(working));
     DE_CHECK(sync_path(working, O_RDONLY));
-    // What lies beside belongs to the file that goes, and would be taken for the new one's.
+    // What lies beside belongs to the file that goes, and would be taken for the new one's. What it holds goes into the
+    // file first: a crash before the rename leaves that file whole. Somebody who reads it keeps it in the form it has.
+    if (append) (void)make_one_file(path);
     for (const char* suffix : companions) ::unlink((path + suffix).c_str());
     if (::rename(working.c_str(), path.c_str()) != 0) return fail_errno("rename to " + path, errno);
     DE_CHECK(sync_path(target.parent_path().string(), O_RDONLY | O_DIRECTORY));
@@ -309,7 +311,7 @@ Result<ImportReport> import_recording(const std::vector<Input>& inputs, const Im
     DE_CHECK(store::prepare_folder(options.into, ""));
     DE_TRY(const auto lock, store::WriterLock::take(options.into, ""));
     auto done = import_whole(options.into, inputs, options);
-    if (!exists(options.into)) ::unlink((options.into + ".lock").c_str());
+    if (!exists(options.into)) store::WriterLock::remove_files(options.into);
     return done;
   }
   DE_TRY(const auto report, import_to(options.into, inputs, options));

@@ -218,7 +218,7 @@ TEST_F(Importing, MakesOneFileWithBatchesThatCheck) {
   EXPECT_EQ(report->imported, 30'001U);
   EXPECT_EQ(report->gaps, 1U);
   EXPECT_EQ(report->bytes, text.size());
-  EXPECT_THAT(files(), testing::UnorderedElementsAre("recording.redb", "recording.redb.lock"));
+  EXPECT_THAT(files(), testing::UnorderedElementsAre("recording.redb", "recording.redb.lock", "recording.redb.writer"));
   const auto checked = store::check_store(target(), {});
   ASSERT_TRUE(checked);
   EXPECT_EQ(checked->damages, 0U);
@@ -270,7 +270,7 @@ TEST_F(Importing, StrictTakesAllOrNothing) {
   for (int i = 1; i <= 5000; ++i) many += line(i);
   ASSERT_FALSE(run({from_text("b", many + "x\n")}, true));
   EXPECT_EQ(count(), 1U);
-  EXPECT_EQ(files().size(), 2U);
+  EXPECT_EQ(files().size(), 3U);
 }
 
 TEST_F(Importing, ANewFileIsThereWholeOrNot) {
@@ -287,7 +287,7 @@ TEST_F(Importing, ANewFileIsThereWholeOrNot) {
   // What one left that was killed is in nobody's way.
   std::ofstream(folder_.path() + "/x/.recording.redb.importing") << "rubbish";
   EXPECT_TRUE(run({from_text("a", line(1))}));
-  EXPECT_EQ(files().size(), 2U);
+  EXPECT_EQ(files().size(), 3U);
 }
 
 TEST_F(Importing, AFileThatSomebodyWritesToIsRefused) {

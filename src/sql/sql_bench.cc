@@ -193,7 +193,7 @@ void make_once(const std::string& path, void (*make)(const std::string&)) {
   const auto aside = path + ".part";
   for (const auto* const suffix : {"", "-wal", "-shm"}) std::filesystem::remove(aside + suffix);
   make(aside);
-  std::filesystem::remove(aside + ".lock");
+  store::WriterLock::remove_files(aside);
   for (const auto* const suffix : {"-wal", "-shm", ""}) {
     if (std::filesystem::exists(aside + suffix)) std::filesystem::rename(aside + suffix, path + suffix);
   }

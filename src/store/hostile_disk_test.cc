@@ -238,10 +238,15 @@ TEST_F(HostileDisk, AClockThatJumpsForwardTakesNoHistoryWithItAtOnce) {
   EXPECT_FALSE(*retention.step(Timestamp{4000 * day}));
   EXPECT_EQ(retention.removed().events, 0U);
   EXPECT_FALSE(*retention.step(Timestamp{10 * day + 1000}));  // put right
-  // Days that pass while it does not run are as good as any.
+  // Nor at a start, when nothing but what is stored tells how late it is.
   Retention after_restart(statements, {30, 0, 0, 0});
-  EXPECT_TRUE(*after_restart.step(Timestamp{4000 * day}));
-  EXPECT_EQ(after_restart.removed().events, 300U);
+  EXPECT_FALSE(*after_restart.step(Timestamp{4000 * day}));
+  EXPECT_EQ(after_restart.removed().events, 0U);
+  // A collector that was here until then: these days have passed.
+  ASSERT_TRUE((*database)->execute("INSERT INTO collectors VALUES('procmond', 0, " + std::to_string(4000 * day) + ")"));
+  Retention late(statements, {30, 0, 0, 0});
+  EXPECT_TRUE(*late.step(Timestamp{4000 * day}));
+  EXPECT_EQ(late.removed().events, 300U);
 }
 
 }  // namespace

@@ -358,6 +358,13 @@ class DamagedRetentionTest : public MaintenanceTest {
 TEST_F(DamagedRetentionTest, AgeRemovesWhatComesAfterTheDamageToo) {
   auto options = blocks_of(1000);
   options.retention_days = 30;
+  {
+    // A collector was here a moment ago: years after the newest event the clock would be doubted.
+    const auto database = open_store_for_writing(folder_.file(), "");
+    ASSERT_TRUE(database) << database.error().message;
+    ASSERT_TRUE((*database)->execute("INSERT INTO collectors VALUES('procmond', 0, " +
+                                     std::to_string(base::wall_now().ns) + ")"));
+  }
   open(options);
   const auto deadline = Deadline::after(60s);
   while (writer_->state().retention_events_removed < stored && !deadline.expired()) std::this_thread::yield();
@@ -412,9 +419,16 @@ TEST(WalWatch, FindsReadersOfTheFileInTheKernelsListOfLocks) {
       "5: OFDLCK ADVISORY  READ  -1 fe:01:5678 125 125\n"
       "6: FLOCK  ADVISORY  WRITE 105 fe:01:5678 0 EOF\n"
       "7: POSIX  ADVISORY  READ  106 fe:01:5678 126 127\n"
+      "7: -> POSIX  ADVISORY  WRITE  108 fe:01:5678 126 127\n"  // waits
+      "8: POSIX  ADVISORY  READ  107 fe:01:5678 0 EOF\n"
       "broken line\n";
-  const auto holders = snapshot_holders(locks, makedev(0xfe, 1), 5678);
-  EXPECT_THAT(holders, ::testing::ElementsAre(SnapshotHolder{101, 1}, SnapshotHolder{106, 3}, SnapshotHolder{106, 4}));
+  const auto holders = snapshot_holders(db::shm_locks(locks, makedev(0xfe, 1), 5678));
+  EXPECT_THAT(holders, ::testing::ElementsAre(SnapshotHolder{101, 1}, SnapshotHolder{-1, 2}, SnapshotHolder{106, 3},
+                                              SnapshotHolder{106, 4}, SnapshotHolder{107, 0}, SnapshotHolder{107, 1},
+                                              SnapshotHolder{107, 2}, SnapshotHolder{107, 3}, SnapshotHolder{107, 4}));
+  // Where the file system shows another device there.
+  EXPECT_THAT(snapshot_holders(db::shm_locks(locks, makedev(0, 40), 5679)),
+              ::testing::ElementsAre(SnapshotHolder{102, 1}));
 }
 
 TEST_F(MaintenanceTest, AStoppedReaderIsNamedByItsPidAndTheWalShrinksWhenItIsGone) {

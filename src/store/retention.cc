@@ -42,8 +42,27 @@ Result<bool> Retention::wants_seal(Timestamp now) {
   return !select->is_null(0) && select->integer(0) < now.ns - std::int64_t{limits_.days} * ns_per_day;
 }
 
-Timestamp Retention::believed(Timestamp now) {
+// What the store last knew of the time, whatever the clock said since.
+Result<std::optional<Timestamp>> Retention::newest() {
+  DE_TRY(auto* select,
+         statements_.get("SELECT max(time) FROM (SELECT max(last_time) AS time FROM blocks UNION ALL "
+                         "SELECT max(last_time) FROM tail UNION ALL SELECT max(covered_until) FROM collectors)"));
+  const db::StatementReset reset(*select);
+  DE_CHECK(select->step());
+  if (select->is_null(0)) return std::nullopt;
+  return Timestamp{select->integer(0)};
+}
+
+Result<Timestamp> Retention::believed(Timestamp now) {
   const auto steady = base::SteadyClock::now();
+  if (!clock_read_) {
+    // The clock of the start is held against what is stored: it may be wrong until it is set from the network.
+    DE_TRY(const auto known, newest());
+    if (known) {
+      clock_ = *known;
+      clock_read_ = steady;
+    }
+  }
   if (clock_read_) {
     const Timestamp expected{clock_.ns + std::chrono::nanoseconds(steady - *clock_read_).count()};
     if (now.ns - expected.ns > std::chrono::nanoseconds(clock_may_gain).count()) {
@@ -52,18 +71,18 @@ Timestamp Retention::believed(Timestamp now) {
         observe::log(observe::Level::warn, "store", "the clock has jumped; nothing is removed by its age for an hour",
                      {{"from", base::to_iso(expected)}, {"to", base::to_iso(now)}});
       }
-      if (steady - *clock_doubted_ < clock_believed_after) return expected;
+      if (steady - *clock_doubted_ < clock_believed_after) return believed_ = expected;
     }
   }
   clock_ = now;
   clock_read_ = steady;
   clock_doubted_.reset();
-  return now;
+  return believed_ = now;
 }
 
 Result<bool> Retention::step(Timestamp wall) {
   tail_only_ = false;
-  const Timestamp now = believed(wall);
+  DE_TRY(const Timestamp now, believed(wall));
   if (limits_.days != 0) {
     const Timestamp cutoff{now.ns - std::int64_t{limits_.days} * ns_per_day};
     DE_TRY(const bool block, remove_block(cutoff, {}));
@@ -212,7 +231,7 @@ Result<std::uint64_t> Retention::remove_rows(Timestamp cutoff) {
   }
   // Our own notes of what is missing go when retention by age has passed them.
   if (limits_.days != 0) {
-    const Timestamp aged{base::wall_now().ns - std::int64_t{limits_.days} * ns_per_day};
+    const Timestamp aged{believed_.ns - std::int64_t{limits_.days} * ns_per_day};
     DE_TRY(auto* notes, statements_.get("DELETE FROM gaps WHERE to_time<? AND source='store'"));
     const auto removed = notes->bind(1, aged.ns).run();
     if (!removed && removed.error().code != Errc::corrupt) return std::unexpected(removed.error());

@@ -25,7 +25,8 @@ class Retention {
   Retention(db::StatementCache& statements, Limits limits) : statements_(statements), limits_(limits) {}
 
   // One small step; true when there may be more to do at once. A `now` that runs ahead of the time that has passed
-  // since the last step is not believed for a while: history would be gone before a wrong clock is put right.
+  // since the last step, or at first ahead of the newest event, is not believed for a while: history would be gone
+  // before a wrong clock is put right.
   Result<bool> step(Timestamp now);
   static constexpr std::chrono::hours clock_may_gain{24}, clock_believed_after{1};
   // The oldest event of the tail is older than allowed, or nothing but the tail is left to make room: it must be sealed
@@ -68,7 +69,8 @@ class Retention {
     std::int64_t id = 0, events = 0, batches = 0;
     std::optional<Timestamp> first, last;
   };
-  Timestamp believed(Timestamp now);
+  Result<Timestamp> believed(Timestamp now);
+  Result<std::optional<Timestamp>> newest();
   Result<Size> size();
   Result<bool> make_room();
   Result<void> erase(const OldBlock& block, std::string_view reason, bool with_chunks);
@@ -83,7 +85,8 @@ class Retention {
   std::uint64_t damages_ = 0;
   std::string damage_;
   std::int64_t tail_from_ = 0;
-  Timestamp clock_;  // what was believed last, and when that was
+  Timestamp clock_;     // what was believed last without doubt, and when that was
+  Timestamp believed_;  // at the last step
   std::optional<base::SteadyClock::time_point> clock_read_, clock_doubted_;
   bool wal_pinned_ = false, over_size_ = false, tail_only_ = false;
 };

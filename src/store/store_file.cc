@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,13 +12,17 @@
 #include <vector>
 
 #include "base/time.h"
+#include "db/sole_writer.h"
 #include "observe/log.h"
 #include "store/schema.h"
 
 namespace daemoneye::store {
 namespace {
 
-constexpr mode_t folder_mode = 0750, file_mode = 0640;
+constexpr mode_t folder_mode = 0750, file_mode = 0640, owners_mode = 0600;
+
+std::string lock_file(const std::string& path) { return path + ".writer"; }
+std::string sign_file(const std::string& path) { return path + ".lock"; }
 
 std::optional<gid_t> group_id(const std::string& name) {
   if (name.empty()) return std::nullopt;
@@ -43,13 +48,13 @@ void give_to_group(const std::string& path, const std::string& name) {
 }
 
 // Creates the file when it is not there, with its final rights whatever the umask: nobody sees them wider for a moment.
-Result<void> create_file(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, file_mode));
+Result<void> create_file(const std::string& path, mode_t mode = file_mode) {
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!fd) {
     if (errno == EEXIST) return {};
     return fail_errno("create " + path, errno);
   }
-  if (fchmod(fd.get(), file_mode) != 0) return fail_errno("chmod " + path, errno);
+  if (fchmod(fd.get(), mode) != 0) return fail_errno("chmod " + path, errno);
   return {};
 }
 
@@ -70,26 +75,44 @@ struct flock whole_file() {
 }  // namespace
 
 Result<WriterLock> WriterLock::take(const std::string& path, const std::string& reader_group) {
-  const std::string file = path + ".lock";
-  DE_CHECK(create_file(file));
-  UniqueFd fd(::open(file.c_str(), O_RDWR | O_CLOEXEC));
-  if (!fd) return fail_errno("open " + file, errno);
-  give_to_group(file, reader_group);
-  auto lock = whole_file();
-  if (fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
-    if (errno == EAGAIN || errno == EACCES) {
-      return fail(Errc::unavailable, path + ": another agent is writing to it");
-    }
+  const auto file = lock_file(path);
+  DE_CHECK(create_file(file, owners_mode));
+  UniqueFd lock(::open(file.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+  if (!lock) return fail_errno("open " + file, errno);
+  struct stat status{};
+  if (::fstat(lock.get(), &status) != 0) return fail_errno(file, errno);
+  if ((status.st_mode & ~(S_IFMT | owners_mode)) != 0)
+    return fail(Errc::permission_denied, file + ": others than its owner may open it; remove it while no agent runs");
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return fail(Errc::unavailable, path + ": another agent is writing to it");
     return fail_errno("lock " + file, errno);
   }
-  return WriterLock(std::move(fd));
+  const auto sign_path = sign_file(path);
+  DE_CHECK(create_file(sign_path));
+  UniqueFd sign(::open(sign_path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!sign) return fail_errno("open " + sign_path, errno);
+  give_to_group(sign_path, reader_group);
+  auto signal = whole_file();
+  if (fcntl(sign.get(), F_OFD_SETLK, &signal) != 0) {
+    if (errno != EAGAIN && errno != EACCES) return fail_errno("lock " + sign_path, errno);
+    // A writer that knows no other lock than this; or a reader, who can lock for reading only.
+    if (is_held(path)) return fail(Errc::unavailable, path + ": another agent is writing to it");
+    observe::log(observe::Level::warn, "store", "a reader keeps others from seeing that this is written to",
+                 {{"path", sign_path}});
+  }
+  return WriterLock(std::move(lock), std::move(sign));
 }
 
 bool WriterLock::is_held(const std::string& path) {
-  const UniqueFd fd(::open((path + ".lock").c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(::open(sign_file(path).c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return false;
   auto lock = whole_file();
-  return fcntl(fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return fcntl(fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type == F_WRLCK;
+}
+
+void WriterLock::remove_files(const std::string& path) {
+  ::unlink(lock_file(path).c_str());
+  ::unlink(sign_file(path).c_str());
 }
 
 Result<void> prepare_folder(const std::string& path, const std::string& reader_group) {
@@ -115,6 +138,7 @@ Result<std::unique_ptr<db::Database>> open_store_for_writing(const std::string& 
   options.mode = db::Database::Mode::create_or_write;
   options.application_id = application_id;
   options.page_checksums = true;
+  const db::SoleWriter sole_writer;  // by WriterLock
   DE_TRY(auto database, db::Database::open(path, options));
   DE_CHECK(db::migrate(*database, schema_steps(),
                        [&](std::int64_t version) { return backup_before_migration(path, version); }));

@@ -10,17 +10,20 @@
 
 namespace daemoneye::store {
 
-// Held by the only writer as long as it lives; an open file description lock on PATH.lock, so that it ends with the
-// process whatever way that ends.
+// Held by the only writer as long as it lives: a lock on PATH.writer, which only the owner can open, so that no reader
+// can hold it against the writer. What tells readers that there is a writer is a lock on PATH.lock beside it, on which
+// the writer depends in nothing. Both end with the process whatever way that ends.
 class WriterLock {
  public:
   static Result<WriterLock> take(const std::string& path, const std::string& reader_group);
-  // Whether some process (this one included) holds it.
+  // Whether some process (this one included) holds it. Not when a reader keeps the sign from being given.
   static bool is_held(const std::string& path);
+  // The lock's files, of a store that is no more.
+  static void remove_files(const std::string& path);
 
  private:
-  explicit WriterLock(UniqueFd fd) : fd_(std::move(fd)) {}
-  UniqueFd fd_;
+  WriterLock(UniqueFd lock, UniqueFd sign) : lock_(std::move(lock)), sign_(std::move(sign)) {}
+  UniqueFd lock_, sign_;
 };
 
 // Makes the folder (0750) when it is missing.

@@ -1,12 +1,6 @@
 #include "store/wal_watch.h"
 
-#include <sqlite3.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <cstdio>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -15,12 +9,8 @@
 namespace daemoneye::store {
 namespace {
 
-// Bytes of the -shm file that SQLite locks (its wal-index format): the readers' slots follow the three other locks.
-constexpr unsigned long long first_slot_byte = 120 + 3;
-constexpr unsigned slots = 5;
-constexpr std::size_t max_locks_bytes = 4 * 1024 * 1024;
-
 std::string name_of(pid_t pid) {
+  if (pid <= 0) return "by a lock whose owner the kernel does not tell";
   auto name = base::read_file("/proc/" + std::to_string(pid) + "/comm", 64);
   if (!name) return "?";
   while (!name->empty() && name->back() == '\n') name->pop_back();
@@ -29,25 +19,12 @@ std::string name_of(pid_t pid) {
 
 }  // namespace
 
-std::vector<SnapshotHolder> snapshot_holders(const std::string& locks, dev_t device, ino_t inode) {
+std::vector<SnapshotHolder> snapshot_holders(const std::vector<db::ShmLock>& locks) {
   std::vector<SnapshotHolder> holders;
-  std::size_t at = 0;
-  while (at < locks.size()) {
-    const auto end = std::min(locks.find('\n', at), locks.size());
-    const std::string line = locks.substr(at, end - at);
-    at = end + 1;
-    // 7: POSIX  ADVISORY  READ  1234 fe:00:5678 124 124; one that waits has "->" behind its number.
-    unsigned major_number = 0, minor_number = 0;
-    unsigned long long file = 0, first = 0, last = 0;
-    int pid = 0;
-    char mode[16] = {};
-    if (std::sscanf(line.c_str(), "%*d: POSIX %*15s %15s %d %x:%x:%llu %llu %llu", mode, &pid, &major_number,  // NOLINT
-                    &minor_number, &file, &first, &last) != 7) {
-      continue;
-    }
-    if (std::string_view(mode) != "READ" || file != inode || makedev(major_number, minor_number) != device) continue;
-    for (unsigned slot = 0; slot < slots; ++slot) {
-      if (first <= first_slot_byte + slot && first_slot_byte + slot <= last) holders.push_back({pid, slot});
+  for (const auto& lock : locks) {
+    for (unsigned slot = 0; slot < db::readers_shm_locks; ++slot) {
+      if (!lock.is_write && lock.covers(db::first_shm_lock + db::writers_shm_locks + slot))
+        holders.push_back({lock.pid, slot});
     }
   }
   return holders;
@@ -68,11 +45,8 @@ void WalWatch::look() {
   }
   const auto now = base::SteadyClock::now();
   std::set<SnapshotHolder> holders;
-  struct stat status{};
-  if (::stat((database_.path() + "-shm").c_str(), &status) == 0) {
-    if (const auto locks = base::read_file("/proc/locks", max_locks_bytes)) {
-      for (const auto& holder : snapshot_holders(*locks, status.st_dev, status.st_ino)) holders.insert(holder);
-    }
+  if (const auto locks = db::shm_locks_of(database_.path() + "-shm")) {
+    for (const auto& holder : snapshot_holders(*locks)) holders.insert(holder);
   }
   if (!since_) {
     since_ = now;

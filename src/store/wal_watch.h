@@ -14,6 +14,7 @@
 
 #include "base/time.h"
 #include "db/database.h"
+#include "db/shm_locks.h"
 
 namespace daemoneye::store {
 
@@ -23,9 +24,7 @@ struct SnapshotHolder {
   unsigned slot = 0;
   auto operator<=>(const SnapshotHolder&) const = default;
 };
-// From the kernel's list of locks, so that nothing is opened: closing a file of SQLite's would drop our own locks.
-// Processes of other pid namespaces are not among them. `locks`: the text of /proc/locks.
-std::vector<SnapshotHolder> snapshot_holders(const std::string& locks, dev_t device, ino_t inode);
+std::vector<SnapshotHolder> snapshot_holders(const std::vector<db::ShmLock>& locks);
 
 class WalWatch {
  public:

@@ -121,6 +121,20 @@ void Writer::change(std::function<Result<void>(db::StatementCache&)> write, std:
   impl_->submit(ChangeOperation{std::move(write), {}, std::move(done)});
 }
 
+void Writer::change_unless_full(std::function<Result<void>(db::StatementCache&)> write,
+                                std::function<void(Result<void>)> done) {
+  Operation operation = ChangeOperation{std::move(write), {}, std::move(done)};
+  if (!impl_->try_submit(operation))
+    std::get<ChangeOperation>(operation).done(fail(Errc::unavailable, "too much waits to be written"));
+}
+
+bool Writer::has_room() const {
+  constexpr std::uint32_t operators_room = 64;
+  const auto capacity = impl_->options.queue_capacity;
+  const std::scoped_lock held(impl_->mutex);
+  return impl_->queue.size() + std::min(operators_room, capacity / 2) < capacity;
+}
+
 void Writer::replace_rules(std::vector<RuleRow> rules, std::function<void(Result<void>)> done) {
   impl_->submit(RulesOperation{std::move(rules), {}, std::move(done)});
 }
@@ -130,12 +144,13 @@ void Writer::probe(std::function<void(Result<void>)> done) {
     done(fail(Errc::unavailable, "an earlier question of this kind has no answer yet"));
     return;
   }
-  ProbeOperation operation{{}, [done = std::move(done), probing = impl_->probing](Result<void> result) {
-                             *probing = false;
-                             done(std::move(result));
-                           }};
+  Operation operation = ProbeOperation{{}, [done = std::move(done), probing = impl_->probing](Result<void> result) {
+                                         *probing = false;
+                                         done(std::move(result));
+                                       }};
   // Whoever asks must not wait for room.
-  if (!impl_->try_submit(operation)) operation.done(fail(Errc::unavailable, "too much waits to be written"));
+  if (!impl_->try_submit(operation))
+    std::get<ProbeOperation>(operation).done(fail(Errc::unavailable, "too much waits to be written"));
 }
 
 Result<std::uint64_t> Writer::start_maintenance(const MaintenanceRequest& request) {

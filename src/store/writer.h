@@ -122,6 +122,11 @@ class Writer {
   // Any other change of the tables of alerting (alert_changes.h), small: ingestion waits for it. `write` runs in the
   // writer's thread, inside its transaction, and again when that transaction is tried again.
   void change(std::function<Result<void>(db::StatementCache&)> write, std::function<void(Result<void>)> done);
+  // The same for who must not wait for room: without any, `done` is called with unavailable at once.
+  void change_unless_full(std::function<Result<void>(db::StatementCache&)> write,
+                          std::function<void(Result<void>)> done);
+  // Whether a batch can be queued without waiting, and leaves room for what operators ask.
+  [[nodiscard]] bool has_room() const;
   void replace_rules(std::vector<RuleRow> rules, std::function<void(Result<void>)> done);
   // The collector is alive (nothing unsent up to `until`) or gone since `until`; in memory at once, on disk with the
   // next commit or within heartbeat_flush.

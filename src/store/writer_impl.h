@@ -119,7 +119,7 @@ struct Writer::Impl {
 
   Result<void> open();
   void submit(Operation operation);
-  bool try_submit(ProbeOperation& operation);  // false, and nothing is taken: there is no room, or it closes
+  bool try_submit(Operation& operation);  // false, and nothing is taken: there is no room, or it closes
   void run();
   std::vector<Operation> take_group();
   void commit_group(std::vector<Operation> group);

@@ -43,12 +43,12 @@ void Writer::Impl::submit(Operation operation) {
   work.notify_one();
 }
 
-bool Writer::Impl::try_submit(ProbeOperation& operation) {
+bool Writer::Impl::try_submit(Operation& operation) {
   {
     const std::scoped_lock held(mutex);
     if (closing || queue.size() >= options.queue_capacity) return false;
     if (queue.empty()) watermark_since = SteadyClock::now();
-    queue.emplace_back(std::move(operation));
+    queue.push_back(std::move(operation));
   }
   work.notify_one();
   return true;

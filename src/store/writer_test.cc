@@ -158,6 +158,7 @@ TEST(Writer, MakesFolderAndFilesReadableForTheGroupAndNobodyElse) {
   };
   EXPECT_EQ(mode(folder.path() + "/state"), 0750);
   for (const char* suffix : {"", "-wal", "-shm", ".lock"}) EXPECT_EQ(mode(folder.file() + suffix), 0640) << suffix;
+  EXPECT_EQ(mode(folder.file() + ".writer"), 0600) << "a reader could hold it against the writer";
 }
 
 TEST(Writer, SealsBlocksWhoseBatchesCanBeRebuiltBitForBit) {
@@ -236,7 +237,7 @@ TEST(Writer, RemovesWholeBlocksByAgeAndCountsThem) {
   const TempFolder folder;
   auto options = folder.options();
   options.block_events = 10;
-  options.retention_days = 1;
+  options.retention_days = 0;
   const std::int64_t now = base::wall_now().ns, day = 86'400'000'000'000;
   auto writer = open_writer(options);
   std::vector<event::ProcessEvent> old, young;
@@ -246,6 +247,9 @@ TEST(Writer, RemovesWholeBlocksByAgeAndCountsThem) {
   }
   ASSERT_TRUE(commit(*writer, make_batch(1, old)));
   ASSERT_TRUE(commit(*writer, make_batch(2, young)));
+  writer.reset();
+  options.retention_days = 1;
+  writer = open_writer(options);
   const auto deadline = Deadline::after(20s);
   while (writer->state().retention_events_removed < 10 && !deadline.expired()) std::this_thread::yield();
   EXPECT_EQ(writer->state().retention_events_removed, 10U);

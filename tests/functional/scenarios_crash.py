@@ -188,7 +188,7 @@ def scenario_an_older_store_is_recorded_as_a_gap():
             forgotten = run_some(30)
             check(instance.stop() == 0, "a clean stop ends with 0")
             for name in os.listdir(instance.state):
-                if name.startswith("events.redb") and not name.endswith(".lock"):
+                if name.startswith("events.redb") and not name.endswith((".lock", ".writer")):
                     path = os.path.join(instance.state, name)
                     owner = os.stat(path)
                     shutil.copyfile(os.path.join(saved, name), path)

@@ -144,4 +144,4 @@ def scenario_import_that_is_interrupted_leaves_nothing():
         whole = instance.cli("import", "-", "--into", target, stdin=line * 10)
         check(whole.code == 0, f"what a killed import left is in nobody's way: {whole.code} {whole.err}")
         left = sorted(name for name in os.listdir(instance.folder) if "imported" in name)
-        check(left == ["imported.redb", "imported.redb.lock"], f"and is gone: {left}")
+        check(left == ["imported.redb", "imported.redb.lock", "imported.redb.writer"], f"and is gone: {left}")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 from harness import ROOT, check, daemon, exact_arguments, wait_for
@@ -72,10 +73,12 @@ scenario_read_only_state.needs_root = True
 
 
 def scenario_full_disk_pauses_and_resumes_without_loss():
-    """The store's file system is full: ingestion waits, health says so, and goes on by itself when there is room."""
-    with daemon(rules={}, settings={"app.scan_interval_ms": 60000}) as instance:
+    """The store's file system is full: ingestion waits, health says so, and goes on by itself when there is room. Also
+    when more batches come than the agent may queue, because the collector is another one again and again."""
+    with daemon(rules={}, settings={"app.scan_interval_ms": 60000, "queues.events.capacity": 2,
+                                    "ipc.max_pending_records": 8}) as instance:
         os.makedirs(instance.state)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=0750", "none", instance.state], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0750", "none", instance.state], check=True)
         try:
             instance.start()
             filler = os.path.join(instance.state, "filler")
@@ -102,6 +105,17 @@ def scenario_full_disk_pauses_and_resumes_without_loss():
             health = instance.cli("health", "store")
             check(health.code == 1, f"a failed component: exit {health.code}")
             check("full" in health.out, f"with the reason: {health.out}")
+            for _ in range(5):
+                pid = instance.children()["procmond"]
+                os.kill(pid, signal.SIGKILL)
+                wait_for("another collector", lambda pid=pid: instance.children().get("procmond", pid) != pid and
+                         instance.health()["collector"]["state"] != "failed")
+                for _ in range(8):
+                    subprocess.run(["sleep", "0.04"], check=True)  # longer than events wait for others: a batch each
+                wait_for("health that answers", lambda: instance.health()["store"]["state"] == "failed", 60)
+            # What the last collector holds comes when there is room; what died with those before it is a gap.
+            marker, total = f"after-{os.getpid()}", 0
+            push()
             os.unlink(filler)
             wait_for("every event after there is room again", lambda: instance.query(
                 "SELECT count(*) AS n FROM process_events WHERE kind = 'exec' AND command_line LIKE :m",
