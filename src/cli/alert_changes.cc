@@ -202,9 +202,9 @@ void add_alert_changes(CLI::App& alerts, Action& chosen) {
   auto* following = add_verb(alerts, "follow", "Show alerts as they are raised, until interrupted");
   following->add_option("--since", filter->since, "Begin with those since then: a span ago (5m, 2h, 7d) or ISO 8601")
       ->type_name("TIME");
-  several(following->add_option("--severity", filter->severity, "low, medium, high, critical"), "WORD[,WORD]");
-  several(following->add_option("--rule", filter->rule, "A rule's id"), "ID");
-  several(following->add_option("--status", filter->status, "open, acknowledged, closed"), "WORD[,WORD]");
+  several(following->add_option("--severity", filter->severity, "Only of these"), "low|medium|high|critical[,...]");
+  several(following->add_option("--rule", filter->rule, "A rule's id"), "RULE");
+  several(following->add_option("--status", filter->status, "Only in these states"), "open|acknowledged|closed[,...]");
   following->callback(
       [filter, &chosen] { chosen = [filter](Invocation& invocation) { return follow(*filter, invocation); }; });
 }

@@ -194,9 +194,9 @@ void add_alerts(CLI::App& app, Action& chosen) {
   alerts->require_subcommand(1);
   auto* list = add_verb(*alerts, "list", "List alerts, newest first");
   common(list);
-  several(list->add_option("--severity", filters->severity, "low, medium, high, critical"), "WORD[,WORD]");
-  several(list->add_option("--rule", filters->rule, "A rule's id"), "ID");
-  several(list->add_option("--status", filters->status, "open, acknowledged, closed"), "WORD[,WORD]");
+  several(list->add_option("--severity", filters->severity, "Only of these"), "low|medium|high|critical[,...]");
+  several(list->add_option("--rule", filters->rule, "A rule's id"), "RULE");
+  several(list->add_option("--status", filters->status, "Only in these states"), "open|acknowledged|closed[,...]");
   list->callback(
       [filters, &chosen] { chosen = [filters](Invocation& invocation) { return list_alerts(*filters, invocation); }; });
   auto* show = add_verb(*alerts, "show", "Show one alert with its evidence");
@@ -210,9 +210,9 @@ void add_alerts(CLI::App& app, Action& chosen) {
   deliveries->require_subcommand(1);
   auto* each = add_verb(*deliveries, "list", "List attempts, newest first");
   common(each);
-  several(each->add_option("--sink", filters->sink, "A sink's name"), "NAME");
-  several(each->add_option("--outcome", filters->outcome, "delivered, failed, dead_letter, held"), "WORD[,WORD]");
-  several(each->add_option("--alert", filters->alert, "An alert's id"), "ID");
+  several(each->add_option("--sink", filters->sink, "A sink's name"), "SINK");
+  several(each->add_option("--outcome", filters->outcome, "Only these"), "delivered|failed|dead_letter|held[,...]");
+  several(each->add_option("--alert", filters->alert, "An alert's id"), "ALERT");
   each->callback([filters, &chosen] {
     chosen = [filters](Invocation& invocation) { return list_deliveries(*filters, invocation); };
   });

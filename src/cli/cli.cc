@@ -4,6 +4,7 @@
 #include <ostream>
 
 #include "base/text.h"
+#include "cli/command_tree.h"
 #include "cli/verbs.h"
 
 namespace daemoneye::cli {
@@ -24,7 +25,9 @@ void add_global_options(CLI::App& app, GlobalOptions& options) {
       ->allow_extra_args(false);
   app.add_option("--db", options.database, "Read this database file instead of the agent's")->type_name("FILE");
   app.add_option("--timeout", options.timeout, "Give up after this time")->type_name("SPAN")->capture_default_str();
-  app.add_option("--format", options.format, "table, json, jsonl or csv")->type_name("FORMAT")->capture_default_str();
+  app.add_option("--format", options.format, "How answers are written")
+      ->type_name("table|json|jsonl|csv")
+      ->capture_default_str();
   app.add_flag("--raw", options.raw, "Times as integers: Unix nanoseconds");
   app.add_flag("--no-color", options.no_colour, "No colours, as with NO_COLOR");
 }
@@ -95,15 +98,14 @@ CLI::App* add_verb(CLI::App& app, const char* name, const char* help) {
   return verb;
 }
 
-int run(const std::vector<std::string>& arguments, Io& io) {
-  CLI::App app("Asks DaemonEye, the host process monitor.", "daemoneye-cli");
+namespace {
+
+// The whole command line, once: parsing, help, completions and the reference page are made from it.
+void define(CLI::App& app, GlobalOptions& options, bool& version, Action& chosen) {
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 usage or invalid input, 3 done but degraded, 4 agent, store or privilege not "
       "available, 5 integrity violation.");
-  GlobalOptions options;
-  Action chosen;
   add_global_options(app, options);
-  bool version = false;
   app.add_flag("--version", version, "Print the version");
   app.require_subcommand(0, 1);
   add_query(app, chosen);
@@ -119,12 +121,44 @@ int run(const std::vector<std::string>& arguments, Io& io) {
   add_recordings(app, chosen);
   add_audit(app, chosen);
   add_bundle(app, chosen);
+  add_completion(app, chosen);
+}
+
+constexpr const char* program_help = "Asks DaemonEye, the host process monitor.";
+constexpr const char* program_name = "daemoneye-cli";
+
+// What stands before the verb's own name in its help: "daemoneye-cli rules".
+std::string words_above(const CLI::App& verb) {
+  std::string words;
+  for (const auto* above = verb.get_parent(); above != nullptr; above = above->get_parent()) {
+    words.insert(0, above->get_name() + (words.empty() ? "" : " "));
+  }
+  return words;
+}
+
+}  // namespace
+
+std::string command_reference() {
+  CLI::App app(program_help, program_name);
+  GlobalOptions options;
+  bool version = false;
+  Action chosen;
+  define(app, options, version, chosen);
+  return command_reference(describe(app));
+}
+
+int run(const std::vector<std::string>& arguments, Io& io) {
+  CLI::App app(program_help, program_name);
+  GlobalOptions options;
+  bool version = false;
+  Action chosen;
+  define(app, options, version, chosen);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {
     const CLI::App* where = &app;
     while (!where->get_subcommands().empty()) where = where->get_subcommands().front();
-    io.out << where->help(where == &app ? "" : where->get_display_name());
+    io.out << where->help(words_above(*where));
     io.out.flush();
     return static_cast<int>(Exit::done);
   } catch (const CLI::ParseError& error) {

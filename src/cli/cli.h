@@ -36,4 +36,7 @@ struct Io {
 // `arguments` without the program's name. Gives the exit code.
 int run(const std::vector<std::string>& arguments, Io& io);
 
+// docs/commands.md, made from the same definition.
+std::string command_reference();
+
 }  // namespace daemoneye::cli

@@ -173,8 +173,8 @@ void add_rule_create(CLI::App& rules, Action& chosen) {
   };
   text("--id", draft->id, "a-z, 0-9 and '-'", "ID");
   text("--title", draft->title, "One line; {{column}} stands for a value of the row");
-  text("--severity", draft->severity, "low, medium (default), high, critical", "WORD");
-  text("--status", draft->status, "draft, active (default), disabled", "WORD");
+  text("--severity", draft->severity, "How bad it is; default: medium", "low|medium|high|critical");
+  text("--status", draft->status, "Default: active", "draft|active|disabled");
   text("--description", draft->description, "What it finds and why that matters");
   text("--author", draft->author, "Who wrote it");
   text("--sql", draft->sql, "One SELECT; - reads it from stdin", "SQL");

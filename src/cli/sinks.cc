@@ -221,14 +221,14 @@ void add_sinks(CLI::App& app, Action& chosen) {
   const auto asked = std::make_shared<Letters>();
   const auto several = [](CLI::Option* option, const char* type) { option->type_name(type)->allow_extra_args(false); };
   auto* list = add_verb(*letters, "list", "List them, newest first");
-  several(list->add_option("--sink", asked->sinks, "A sink's name"), "NAME");
+  several(list->add_option("--sink", asked->sinks, "A sink's name"), "SINK");
   list->add_option("--limit", asked->limit, "At most so many")->type_name("N")->check(CLI::PositiveNumber);
   list->callback(
       [asked, &chosen] { chosen = [asked](Invocation& invocation) { return list_letters(*asked, invocation); }; });
   const auto add = [&](const char* verb_name, const char* help) {
     auto* verb = add_verb(*letters, verb_name, help);
     verb->add_option("ALERT", asked->alerts, "Ids of alerts");
-    several(verb->add_option("--sink", asked->sinks, "A sink's name"), "NAME");
+    several(verb->add_option("--sink", asked->sinks, "A sink's name"), "SINK");
     verb->add_option("--before", asked->before, "Those from before: a span ago (5m, 2h, 7d) or ISO 8601")
         ->type_name("TIME");
     verb->add_flag("--all", asked->all, "All of them");
