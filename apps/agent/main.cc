@@ -11,6 +11,7 @@
 #include "common/startup.h"
 #include "observe/log.h"
 #include "predicate/predicate.h"
+#include "supervise/service_manager.h"
 #include "supervise/supervise.h"
 
 namespace {
@@ -110,18 +111,26 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
   if (!loop) return give_up(program, loop.error().message, apps::exit_failed);
   context.reached = *reached;
   context.supervised = command_line.role == "supervised";
+  // The supervisor's word counts, not that of the manager above it.
+  auto manager = context.supervised ? Result<supervise::ServiceManager>() : supervise::ServiceManager::of_process();
+  if (!manager) return give_up(program, manager.error().message, apps::exit_unavailable);
   if (in_group(reader_group)) context.reader_group = reader_group;
   context.admin_group = admin_group;
   if (auto collector = sandbox::find_user(settings.app.collector_user)) context.collector_uid = collector->uid;
   apps::Agent agent(**loop, loaded, std::move(context));
   // Before any thread starts: they inherit the blocked signals.
   auto prepared = (*loop)->on_signals({SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
-    if (signal == SIGHUP)
+    if (signal == SIGHUP) {
+      manager->reloading();
       agent.reload();
-    else
+      manager->reloaded();
+    } else {
+      manager->stopping();
       (*loop)->stop();
+    }
   });
   if (prepared) prepared = agent.start();
+  if (prepared) prepared = manager->ready(**loop, "Storing events, running rules, delivering alerts.");
   if (!prepared) {
     if (prepared.error().code == Errc::corrupt) {
       return give_up(program, prepared.error().message, apps::exit_integrity);

@@ -15,6 +15,7 @@
 #include "procmond/sensors.h"
 #include "sandbox/sandbox.h"
 #include "sensor/source_chain.h"
+#include "supervise/service_manager.h"
 #include "supervise/supervise.h"
 
 namespace {
@@ -96,6 +97,9 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   }
   // First, while little is open that a helper would have to close.
   auto hashing = open_hashing(settings, root);
+  const bool supervised = command_line.role == "supervised";
+  auto manager = supervised ? Result<supervise::ServiceManager>() : supervise::ServiceManager::of_process();
+  if (!manager) return give_up(program, manager.error().message, apps::exit_unavailable);
   auto boot = sensor::read_boot_id();
   auto boot_time = sensor::read_boot_time();
   if (!boot || !boot_time) return give_up(program, "boot id and time cannot be read", apps::exit_failed);
@@ -160,7 +164,10 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
     (*loop)->stop();
   };
 
-  const auto stop = [&] { collector.stop(stop_grace, [&] { (*loop)->stop(); }); };
+  const auto stop = [&] {
+    manager->stopping();
+    collector.stop(stop_grace, [&] { (*loop)->stop(); });
+  };
   auto prepared = (*loop)->on_signals({SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
     if (signal == SIGHUP) {
       observe::log(Level::info, program, "SIGHUP: nothing of the collector's configuration can change while it runs");
@@ -172,7 +179,6 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   std::unique_ptr<Connector> connector;
   if (prepared) prepared = collector.start();
   if (exit_code != apps::exit_ok) return exit_code;  // the source failed at its very start
-  const bool supervised = command_line.role == "supervised";
   if (prepared && supervised) {
     prepared = supervise::receive_sockets(
         **loop, supervise::control_fd, [&](UniqueFd socket) { collector.attach(std::move(socket)); }, stop);
@@ -182,6 +188,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
                                             supervised ? supervised_head_start : std::chrono::milliseconds(0));
     prepared = connector->start();
   }
+  if (prepared) prepared = manager->ready(**loop, "Watching; source: " + source_name + ".");
   if (!prepared) return give_up(program, prepared.error().message, apps::exit_failed);
   (*loop)->run();
   return exit_code;

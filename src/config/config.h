@@ -21,6 +21,9 @@ struct Problem {
 };
 std::string to_string(const Problem& problem);
 
+inline constexpr const char* system_state_folder =
+    "/var/lib/daemoneye";  // where root keeps state unless told otherwise
+
 // Everything loading reads from outside, so that tests give it and nothing else is looked at.
 struct Sources {
   std::optional<std::string> config_file;  // --config: replaces user, system and config.d files
@@ -29,7 +32,7 @@ struct Sources {
   std::string home;  // of the user; empty: no user file
   std::string etc = "/etc/daemoneye";
   bool privileged = false;    // root: default paths, and files that others than root can write are ignored (a notice)
-  bool system_paths = false;  // not root, but the default paths are those of root: to read the system's agent
+  bool system_paths = false;  // not root, but the default paths are those of root: its unit's agent, or to read it
   bool terminal = false;      // decides the default of logging.format
   // Stands in for the fragment of the bundle in force; an empty text: none.
   std::optional<std::string> bundle_fragment = {};

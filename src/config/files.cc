@@ -146,6 +146,9 @@ Sources sources_from_process(std::optional<std::string> config_file, std::vector
     sources.environment.emplace(text.substr(0, equals), text.substr(equals + 1));
   }
   sources.privileged = ::geteuid() == 0;
+  // As the agent's unit starts it: not root, and yet the system's own.
+  const auto folder = sources.environment.find("STATE_DIRECTORY");
+  sources.system_paths = folder != sources.environment.end() && folder->second == system_state_folder;
   sources.terminal = ::isatty(STDERR_FILENO) == 1;
   if (const auto home = sources.environment.find("HOME"); home != sources.environment.end()) {
     sources.home = home->second;

@@ -95,6 +95,15 @@ TEST_F(Load, KeepsStateBelowTheUsersOwnFoldersWhenNotRoot) {
   EXPECT_EQ(loaded->settings.database.path, "/var/lib/daemoneye/events.redb");
 }
 
+TEST(SourcesFromProcess, AreThoseOfTheSystemForItsUnit) {
+  ::setenv("STATE_DIRECTORY", "/var/lib/daemoneye", 1);  // what systemd sets for StateDirectory=daemoneye
+  EXPECT_TRUE(sources_from_process({}, {}).system_paths);
+  ::setenv("STATE_DIRECTORY", "/home/u/.local/state/daemoneye", 1);
+  EXPECT_FALSE(sources_from_process({}, {}).system_paths);
+  ::unsetenv("STATE_DIRECTORY");
+  EXPECT_FALSE(sources_from_process({}, {}).system_paths);
+}
+
 TEST_F(Load, SaysSoWhenThereIsNoFolderForState) {
   sources.home.clear();
   const auto loaded = load(sources);

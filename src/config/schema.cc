@@ -93,7 +93,7 @@ std::string variable(const Sources& sources, const std::string& name) {
 }
 
 Result<Value> default_state_dir(const Settings&, const Sources& sources) {
-  if (sources.privileged || sources.system_paths) return "/var/lib/daemoneye";
+  if (sources.privileged || sources.system_paths) return system_state_folder;
   // The XDG rules: a value that is not absolute counts as absent.
   if (const auto state = variable(sources, "XDG_STATE_HOME"); state.starts_with('/')) return state + "/daemoneye";
   if (sources.home.starts_with('/')) return sources.home + "/.local/state/daemoneye";

@@ -142,7 +142,8 @@ Result<std::unique_ptr<Listener>> Listener::open(EventLoop& loop, const std::str
   auto listener = std::unique_ptr<Listener>(new Listener(state));
   if (!group.empty()) {
     DE_TRY(const gid_t gid, group_id(group));
-    if (::lchown(path.c_str(), static_cast<uid_t>(-1), gid) != 0) {
+    // A service manager may have started us in that group, and let us change no owner.
+    if (state->file.st_gid != gid && ::lchown(path.c_str(), static_cast<uid_t>(-1), gid) != 0) {
       return fail_errno("give " + path + " to group " + group, errno);
     }
   }

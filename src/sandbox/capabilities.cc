@@ -70,7 +70,10 @@ Result<void> clear_capabilities(const Capabilities& keep) {
       if (::cap_set_flag(wanted.get(), flag, 1, &value, CAP_SET) != 0) return fail_errno("cap_set_flag", errno);
     }
   }
-  if (::cap_set_proc(wanted.get()) != 0) return fail_errno("capset", errno);
+  // Started without any by a service manager, whose filter of system calls may refuse even to ask.
+  if (::cap_compare(current.get(), wanted.get()) != 0 && ::cap_set_proc(wanted.get()) != 0) {
+    return fail_errno("capset", errno);
+  }
   // Without CAP_SETPCAP, where the bounding set stays as it is, the ambient set still can be emptied.
   if (::cap_reset_ambient() != 0) return fail_errno("clearing the ambient capabilities", errno);
   return {};
