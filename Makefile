@@ -6,7 +6,7 @@ CTEST_ARGS ?= -j$(shell nproc)
 export FUZZ_SECONDS LINT_BASE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build programs run test bench fuzz lint crash soak package install clean
+.PHONY: help setup build programs run test bench fuzz lint crash soak package install installable clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,11 +46,14 @@ crash: programs ## long crash tests
 soak: programs ## long load test
 	@scripts/long-test soak
 
-package: programs ## a .deb in build/release
-	@cd build/release && cpack -G DEB
+package: installable ## a .deb in build/release, checked by lintian
+	@scripts/package
 
-install: programs ## install below PREFIX (/usr: rules are looked for in /usr/share/daemoneye/rules), honours DESTDIR
+install: installable ## install below PREFIX (/usr: rules are looked for in /usr/share/daemoneye/rules), honours DESTDIR
 	@cmake --install build/release --prefix "$(PREFIX)"
+
+installable: programs
+	@scripts/build release documentation
 
 clean: ## remove what was built (not var/)
 	@rm -rf build

@@ -23,6 +23,10 @@ class Failure(Exception):
     pass
 
 
+class Skip(Exception):
+    """What is needed is not here; says in one line what."""
+
+
 def check(condition, what):
     if not condition:
         raise Failure(what)

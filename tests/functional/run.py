@@ -37,6 +37,9 @@ def main():
     begin = time.monotonic()
     try:
         scenario()
+    except harness.Skip as skip:
+        print(f"not run: {skip}")
+        return 77
     except harness.Failure as failure:
         print(f"FAILED after {time.monotonic() - begin:.1f} s: {failure}")
         return 1
