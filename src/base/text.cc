@@ -36,6 +36,32 @@ void append_hex_byte(std::string& out, std::string_view prefix, unsigned char by
 
 constexpr std::string_view replacement = "\xef\xbf\xbd";  // U+FFFD
 
+// Of a valid sequence.
+char32_t code_point(std::string_view sequence) {
+  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(sequence[i]); };
+  if (sequence.size() == 1) return at(0);
+  char32_t point = at(0) & (0xffU >> (sequence.size() + 1));
+  for (std::size_t i = 1; i < sequence.size(); ++i) point = point << 6 | (at(i) & 0x3fU);
+  return point;
+}
+
+// Shown as they are these make a text look like another: they turn the direction of what follows, end a line, or are
+// not seen at all. Joiners are left: scripts and emoji need them.
+bool deceives(char32_t point) {
+  constexpr std::pair<char32_t, char32_t> ranges[] = {{0x61c, 0x61c},   {0x200b, 0x200b},  {0x200e, 0x200f},
+                                                      {0x2028, 0x202e}, {0x2060, 0x206f},  {0xfeff, 0xfeff},
+                                                      {0xfff9, 0xfffb}, {0xe0000, 0xe007f}};
+  return std::ranges::any_of(ranges, [&](const auto& range) { return point >= range.first && point <= range.second; });
+}
+
+void append_code_point(std::string& out, char32_t point) {
+  char digits[8];
+  const auto [end, error] = std::to_chars(digits, digits + sizeof digits, static_cast<std::uint32_t>(point), 16);
+  out += "\\u{";
+  out.append(digits, end);
+  out += '}';
+}
+
 }  // namespace
 
 std::string_view trim(std::string_view text) {
@@ -118,6 +144,8 @@ std::string printable(std::string_view bytes) {
       append_hex_byte(out, "\\x", lead);
     else if (c1_control)
       append_hex_byte(out, "\\x", static_cast<unsigned char>(bytes[1]));
+    else if (const auto point = code_point(bytes.substr(0, length)); length > 1 && deceives(point))
+      append_code_point(out, point);
     else
       out += bytes.substr(0, length);
     bytes.remove_prefix(std::max<std::size_t>(length, 1));
@@ -145,6 +173,8 @@ std::string json_quote(std::string_view bytes) {
       append_hex_byte(out, "\\u00", lead);
     else if (length == 0)
       out += replacement;
+    else if (length == 2 && lead == 0xc2 && static_cast<unsigned char>(bytes[1]) < 0xa0)
+      append_hex_byte(out, "\\u00", static_cast<unsigned char>(bytes[1]));  // a terminal may obey it
     else
       out += bytes.substr(0, length);
     bytes.remove_prefix(std::max<std::size_t>(length, 1));

@@ -74,7 +74,16 @@ TEST(Printable, ShowsNoControlCharacter) {
   EXPECT_EQ(printable("é"), "é");
 }
 
+TEST(Printable, ShowsWhatWouldDeceive) {
+  EXPECT_EQ(printable("a\u202egnp.exe"), "a\\u{202e}gnp.exe");  // right to left from here
+  EXPECT_EQ(printable("\u2066\u2069\u200f\u2028\u200b\ufeff"),
+            "\\u{2066}\\u{2069}\\u{200f}\\u{2028}\\u{200b}\\u{feff}");
+  EXPECT_EQ(printable("\U000e0041"), "\\u{e0041}");
+  EXPECT_EQ(printable("שלום 👩‍💻 naïve"), "שלום 👩‍💻 naïve");
+}
+
 TEST(JsonQuote, IsAJsonString) {
+  EXPECT_EQ(json_quote("\u009b31m"), R"("\u009b31m")");
   EXPECT_EQ(json_quote("a\"b\\c"), R"("a\"b\\c")");
   EXPECT_EQ(json_quote(std::string_view("\n\t\r\0\x1b\x7f", 6)), R"("\n\t\r\u0000\u001b\u007f")");
   EXPECT_EQ(json_quote("\xff"), "\"\xef\xbf\xbd\"");

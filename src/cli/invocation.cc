@@ -50,6 +50,7 @@ Invocation::Invocation(Io& io, const GlobalOptions& options, std::chrono::nanose
     : io_(io), options_(options), timeout_(timeout), deadline_(Deadline::after(timeout)) {
   render_.format = format;
   render_.raw = options.raw;
+  render_.terminal = io.terminal;
   render_.colour = io.terminal && !options.no_colour;
   render_.width = io.terminal ? io.width : 0;
 }

@@ -4,7 +4,7 @@
 #include <charconv>
 
 #include "base/text.h"
-#include "cli/process_tree.h"
+#include "cli/tree_table.h"
 #include "cli/verbs.h"
 
 namespace daemoneye::cli {
@@ -20,6 +20,9 @@ struct PsOptions {
 const std::vector<Column> shown = {Column::pid,          Column::ppid,       Column::user,
                                    Column::status,       Column::start_time, Column::cpu_usage,
                                    Column::memory_usage, Column::name,       Column::command_line};
+
+// Of a tree in which there are such.
+const std::vector<Column> of_the_ended = {Column::exit_time, Column::exit_code, Column::exit_signal};
 
 // Who lived at that moment, as it was then: of those that became something else later, what was last told of them
 // before. Nothing was told: they had been forked and not executed anything yet, or it is no longer kept.
@@ -37,15 +40,17 @@ constexpr std::string_view past_sql =
 
 std::vector<OutputColumn> tree_columns() {
   auto columns = std::vector<OutputColumn>{{"depth"}};
-  for (const auto column : shown)
-    columns.push_back({std::string(event::info(column).name), event::info(column).is_time});
+  for (const auto* list : {&shown, &of_the_ended}) {
+    for (const auto column : *list)
+      columns.push_back({std::string(event::info(column).name), event::info(column).is_time});
+  }
   return columns;
 }
 
-void append_columns(Row& row, const event::ProcessInfo& process) {
+void append_columns(Row& row, const event::ProcessInfo& process, const std::vector<Column>& columns) {
   event::ProcessEvent event;
   event.process = process;
-  for (const auto column : shown) row.push_back(event::column_value(event, 0, column));
+  for (const auto column : columns) row.push_back(event::column_value(event, 0, column));
 }
 
 // For people's eyes: whole seconds, one decimal, mebibytes.
@@ -57,7 +62,7 @@ void round_for_people(Row& row) {
   };
   for (std::size_t i = 0; i < shown.size(); ++i) {
     if (const auto* time = std::get_if<std::int64_t>(&row[i]); time != nullptr && shown[i] == Column::start_time) {
-      row[i] = base::to_iso(Timestamp{*time}).substr(0, std::string_view("2026-11-21T20:48:23").size()) + 'Z';
+      row[i] = seconds_for_people(Timestamp{*time});
     } else if (const auto* cpu = std::get_if<double>(&row[i]); cpu != nullptr && shown[i] == Column::cpu_usage) {
       row[i] = fixed(*cpu);
     } else if (const auto* bytes = std::get_if<std::int64_t>(&row[i]);
@@ -69,28 +74,21 @@ void round_for_people(Row& row) {
 
 // In a table the drawing stands before the name and needs no depth.
 void write_tree(const Invocation& invocation, const std::vector<event::ProcessInfo>& processes,
-                const event::Completeness& completeness, std::optional<event::Pid> marked) {
-  const bool table = invocation.format() == Format::table;
-  const auto writer = invocation.row_writer("-");
-  if (table)
-    writer->begin({{"pid"}, {"user"}, {"status"}, {"process"}});
-  else
+                const event::Completeness& completeness, const std::optional<event::ProcessKey>& marked) {
+  if (invocation.format() == Format::table) {
+    write_tree_table(invocation.out(), invocation.render(), {.now = base::wall_now(), .marked = marked, .indent = ""},
+                     processes);
+  } else {
+    const auto writer = invocation.row_writer("-");
     writer->begin(tree_columns());
-  for (const auto& line : draw_tree(processes)) {
-    const auto& process = processes[line.process];
-    if (table) {
-      const auto command = process.arguments ? process.arguments->command_line() : std::string();
-      const std::string name = command.empty() ? '[' + process.name + ']' : command;
-      writer->row({static_cast<std::int64_t>(process.key.pid), optional_text(process.user),
-                   std::string(to_string(process.status)),
-                   line.drawing + name + (marked == process.key.pid ? "  <" : "")});
-      continue;
+    for (const auto& line : draw_tree(processes)) {
+      Row row = {static_cast<std::int64_t>(line.depth)};
+      append_columns(row, processes[line.process], shown);
+      append_columns(row, processes[line.process], of_the_ended);
+      if (!writer->row(row)) break;
     }
-    Row row = {static_cast<std::int64_t>(line.depth)};
-    append_columns(row, process);
-    if (!writer->row(row)) break;
+    writer->finish(completeness, "");
   }
-  writer->finish(completeness, "");
   invocation.tell(completeness, false);
 }
 
@@ -105,9 +103,69 @@ Outcome<std::vector<event::ProcessInfo>> live_processes(store::Reader& reader) {
   return processes;
 }
 
+// A row of past_sql as a process.
+Result<event::ProcessInfo> past_process(const sql::Compiled& compiled, const sql::Row& row) {
+  event::ProcessEvent event;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    const auto column = event::find_column(compiled.columns()[i].name);
+    if (!column) continue;
+    if (*column == Column::command_line) {
+      // Kept as it was joined: the tree shows nothing else of it.
+      if (const auto* text = std::get_if<std::string>(&row[i]))
+        event.process.arguments = event::Arguments::from_list({*text});
+    } else if (*column == Column::name && std::holds_alternative<std::monostate>(row[i])) {
+      event.process.name = "?";
+    } else if (*column != Column::pid) {  // which the key holds
+      DE_CHECK(event::set_column(event, *column, row[i]));
+    }
+  }
+  return event.process;
+}
+
+Outcome<Exit> past_tree(Timestamp moment, Invocation& invocation) {
+  CLI_TRY(const auto connection, invocation.connect());
+  const auto compiled = sql::compile(std::string(past_sql));
+  if (!compiled) return std::unexpected(Failure(Exit::failed, compiled.error().message));
+  sql::RunOptions options;
+  options.parameters = {{"at", moment.ns}};
+  options.deadline = invocation.deadline();
+  std::vector<sql::Row> rows;
+  std::vector<event::ProcessInfo> processes;
+  Result<void> read;
+  const auto ran = connection->run(*compiled, options, [&](const sql::Row& row) {
+    auto process = past_process(*compiled, row);
+    if (!process) {
+      read = std::unexpected(process.error());
+      return false;
+    }
+    processes.push_back(std::move(*process));
+    rows.push_back(row);
+    return true;
+  });
+  if (!ran) return std::unexpected(Failure(ran.error()));
+  if (!read) return std::unexpected(Failure(read.error()));
+  if (invocation.format() == Format::table) {
+    write_tree_table(invocation.out(), invocation.render(), {.now = moment, .past = true, .marked = {}, .indent = ""},
+                     processes);
+  } else {
+    const auto writer = invocation.row_writer("-");
+    std::vector<OutputColumn> columns = {{"depth"}};
+    for (const auto& column : compiled->columns()) columns.push_back({column.name, column.is_time});
+    writer->begin(std::move(columns));
+    for (const auto& line : draw_tree(processes)) {
+      Row row = {static_cast<std::int64_t>(line.depth)};
+      row.insert(row.end(), rows[line.process].begin(), rows[line.process].end());
+      if (!writer->row(row)) break;
+    }
+    writer->finish(ran->completeness, "");
+  }
+  invocation.tell(ran->completeness, false);
+  return exit_for(ran->completeness);
+}
+
 Outcome<Exit> past_processes(const PsOptions& options, Invocation& invocation) {
-  if (options.tree) return std::unexpected(Failure(Exit::usage, "--tree and --at do not go together"));
   CLI_TRY(const auto moment, parse_moment(options.at, base::wall_now()));
+  if (options.tree) return past_tree(moment, invocation);
   return invocation.run_sql(std::string(past_sql), {{"at", moment.ns}});
 }
 
@@ -135,7 +193,7 @@ Outcome<Exit> run_ps(const PsOptions& options, Invocation& invocation) {
   writer->begin(std::move(columns));
   for (const auto& process : processes) {
     Row row;
-    append_columns(row, process);
+    append_columns(row, process, shown);
     if (for_people) round_for_people(row);
     if (!writer->row(row)) break;
   }
@@ -213,7 +271,7 @@ Outcome<Exit> run_tree(const TreeOptions& options, Invocation& invocation) {
   if (!key) return std::unexpected(Failure(Exit::failed, "no process with pid " + std::to_string(pid) + " is known"));
   std::vector<event::ProcessInfo> processes;
   CLI_TRY(const auto completeness, collect_family(*connection, invocation, *key, options.ended_too, processes));
-  write_tree(invocation, processes, completeness, pid);
+  write_tree(invocation, processes, completeness, key);
   return exit_for(completeness);
 }
 

@@ -80,7 +80,8 @@ class JsonLinesWriter final : public RowWriter {
 
 class CsvWriter final : public RowWriter {
  public:
-  CsvWriter(bool raw, std::ostream& out) : raw_(raw), out_(out) {}
+  CsvWriter(const RenderOptions& options, std::ostream& out)
+      : raw_(options.raw), terminal_(options.terminal), out_(out) {}
   void begin(std::vector<OutputColumn> columns) override {
     columns_ = std::move(columns);
     for (std::size_t i = 0; i < columns_.size(); ++i) out_ << (i == 0 ? "" : ",") << csv_field(columns_[i].name);
@@ -88,7 +89,9 @@ class CsvWriter final : public RowWriter {
   }
   bool row(const Row& row) override {
     for (std::size_t i = 0; i < row.size() && i < columns_.size(); ++i) {
-      out_ << (i == 0 ? "" : ",") << csv_field(value_text(row[i], columns_[i].is_time, raw_));
+      auto text = value_text(row[i], columns_[i].is_time, raw_);
+      if (terminal_ && text) text = base::printable(*text);
+      out_ << (i == 0 ? "" : ",") << csv_field(text);
     }
     out_ << "\r\n";
     return out_.good();
@@ -96,7 +99,7 @@ class CsvWriter final : public RowWriter {
   void finish(const event::Completeness&, const std::string&) override {}
 
  private:
-  bool raw_;
+  bool raw_, terminal_;
   std::ostream& out_;
   std::vector<OutputColumn> columns_;
 };
@@ -168,7 +171,7 @@ std::unique_ptr<RowWriter> make_row_writer(const RenderOptions& options, std::os
     case Format::table: return make_table_writer(options, out);
     case Format::json: return std::make_unique<JsonWriter>(options.raw, out);
     case Format::jsonl: return std::make_unique<JsonLinesWriter>(options.raw, out);
-    case Format::csv: return std::make_unique<CsvWriter>(options.raw, out);
+    case Format::csv: return std::make_unique<CsvWriter>(options, out);
   }
   return nullptr;
 }

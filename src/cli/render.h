@@ -19,6 +19,7 @@ struct RenderOptions {
   Format format = Format::table;
   bool raw = false;  // times as integers
   bool colour = false;
+  bool terminal = false;       // somebody sees it there: CSV, too, without control characters
   unsigned width = 0;          // of the terminal; 0: no terminal, lines may be of any length
   std::string null_text = "";  // in tables
 };
