@@ -3,8 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <ostream>
 
 #include "base/text.h"
 #include "store/alert.h"
@@ -61,90 +59,6 @@ Outcome<Exit> list_alerts(const Filters& filters, Invocation& invocation) {
       where.parameters, filters.limit);
 }
 
-void print_text(const Invocation& invocation, const store::Alert& alert) {
-  const auto text = [](const std::string& value) -> event::Value { return value; };
-  Row row = {text(alert.alert_id),
-             alert.time.ns,
-             alert.last_seen.ns,
-             static_cast<std::int64_t>(alert.count),
-             text(alert.rule_id),
-             text(std::string(to_string(alert.severity))),
-             text(alert.status),
-             text(alert.title),
-             text(alert.description),
-             optional_text(alert.process_key),
-             std::monostate{},
-             optional_text(alert.name),
-             optional_text(alert.executable_path),
-             optional_text(alert.command_line),
-             text(alert.row_json)};
-  if (alert.pid) row[10] = *alert.pid;
-  write_record(invocation,
-               {{"alert_id"},
-                {"time", true},
-                {"last_seen", true},
-                {"count"},
-                {"rule_id"},
-                {"severity"},
-                {"status"},
-                {"title"},
-                {"description"},
-                {"process_key"},
-                {"pid"},
-                {"name"},
-                {"executable_path"},
-                {"command_line"},
-                {"row"}},
-               row);
-  std::string tags;
-  for (const auto& tag : alert.tags) tags += (tags.empty() ? "" : ", ") + base::printable(tag);
-  if (!tags.empty()) invocation.out() << "tags             " << tags << '\n';
-  std::string evidence;
-  for (const auto id : alert.evidence) evidence += (evidence.empty() ? "" : ", ") + std::to_string(id);
-  invocation.out() << "evidence         " << evidence << "\nhost             " << base::printable(alert.host) << '\n';
-  const auto process = nlohmann::json::parse(alert.process_json, nullptr, false);
-  if (!process.is_object() || !process.contains("ancestors") || !process["ancestors"].is_array()) return;
-  for (const auto& ancestor : process["ancestors"]) {
-    const auto part = [&](const char* key) -> std::string {
-      const auto found = ancestor.is_object() ? ancestor.find(key) : ancestor.end();
-      if (!ancestor.is_object() || found == ancestor.end() || found->is_null()) return {};
-      return base::printable(found->is_string() ? found->get<std::string>() : found->dump());
-    };
-    const auto command = part("command_line");
-    invocation.out() << "ancestor         " << part("pid") << "  " << (command.empty() ? part("name") : command)
-                     << '\n';
-  }
-}
-
-void print_changes(const Invocation& invocation, const std::vector<store::Reader::AlertChange>& changes) {
-  for (const auto& change : changes) {
-    const auto time = value_text(change.time.ns, true, invocation.render().raw);
-    invocation.out() << "change           " << time.value_or("") << "  " << base::printable(change.actor) << ": "
-                     << change.from << " -> " << change.to;
-    if (!change.note.empty()) invocation.out() << "  (" << base::printable(change.note) << ')';
-    invocation.out() << '\n';
-  }
-}
-
-Outcome<Exit> show_alert(const std::string& id, Invocation& invocation) {
-  CLI_TRY(const auto reader, invocation.reader());
-  CLI_TRY(const auto alert, reader->alert(id));
-  if (!alert) return std::unexpected(Failure(Exit::failed, "no alert '" + base::printable(id.substr(0, 64)) + '\''));
-  switch (invocation.format()) {
-    case Format::table: {
-      print_text(invocation, *alert);
-      CLI_TRY(const auto changes, reader->alert_changes(id));
-      print_changes(invocation, changes);
-      break;
-    }
-    case Format::json:
-    case Format::jsonl: invocation.out() << store::to_json(*alert) << '\n'; break;
-    case Format::csv: return invocation.run_sql("SELECT * FROM alerts WHERE alert_id = :id", {{"id", id}});
-  }
-  invocation.tell(alert->completeness, false);
-  return exit_for(alert->completeness);
-}
-
 Outcome<Exit> list_deliveries(const Filters& filters, Invocation& invocation) {
   Where where;
   if (!filters.since.empty()) {
@@ -199,11 +113,7 @@ void add_alerts(CLI::App& app, Action& chosen) {
   several(list->add_option("--status", filters->status, "Only in these states"), "open|acknowledged|closed[,...]");
   list->callback(
       [filters, &chosen] { chosen = [filters](Invocation& invocation) { return list_alerts(*filters, invocation); }; });
-  auto* show = add_verb(*alerts, "show", "Show one alert with its evidence");
-  const auto id = std::make_shared<std::string>();
-  show->add_option("ALERT", *id, "The alert's id")->required();
-  show->callback([id, &chosen] { chosen = [id](Invocation& invocation) { return show_alert(*id, invocation); }; });
-
+  add_alert_show(*alerts, chosen);
   add_alert_changes(*alerts, chosen);
 
   auto* deliveries = add_verb(app, "deliveries", "Attempts to deliver alerts");

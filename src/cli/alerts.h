@@ -23,6 +23,8 @@ inline const std::vector<std::string_view> status_words = {"open", "acknowledged
 Outcome<nlohmann::json> ask_agent(ipc::Client& agent, ipc::RequestKind kind, const nlohmann::json& payload,
                                   Deadline deadline);
 
+void add_alert_show(CLI::App& alerts, Action& chosen);
+
 // alerts ack, close, reopen, follow
 void add_alert_changes(CLI::App& alerts, Action& chosen);
 

@@ -121,6 +121,7 @@ void define(CLI::App& app, GlobalOptions& options, bool& version, Action& chosen
   add_recordings(app, chosen);
   add_audit(app, chosen);
   add_bundle(app, chosen);
+  add_report(app, chosen);
   add_completion(app, chosen);
 }
 

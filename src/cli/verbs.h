@@ -26,6 +26,7 @@ void add_database(CLI::App& app, Action& chosen);    // db
 void add_recordings(CLI::App& app, Action& chosen);  // import, export
 void add_audit(CLI::App& app, Action& chosen);
 void add_bundle(CLI::App& app, Action& chosen);
+void add_report(CLI::App& app, Action& chosen);
 void add_completion(CLI::App& app, Action& chosen);
 
 // A verb that takes global options after it as well.

@@ -151,7 +151,7 @@ Result<event::EventId> Reader::last_event_id() {
   return row ? select->integer(0) : 0;
 }
 
-Result<void> Reader::batches(const std::function<bool(const BatchRow&)>& each) {
+Result<void> Reader::batches(const std::function<bool(const BatchRow&)>& each, event::EventId from) {
   DE_TRY(const auto snapshot, Snapshot::open(*this));
   std::unordered_map<std::int64_t, std::pair<std::string, event::Epoch>> epochs;
   {
@@ -179,6 +179,7 @@ Result<void> Reader::batches(const std::function<bool(const BatchRow&)>& each) {
   DE_TRY(const auto blocks,
          impl_->rows("SELECT block_id, first_event, events, first_time, last_time FROM blocks ORDER BY block_id"));
   for (const auto& block : blocks) {
+    if (block.first_event + block.events - 1 < from) continue;
     DE_TRY(const std::string body, impl_->load_chunk(chunk_id(block.id, batches_chunk)));
     DE_TRY(const auto entries, decode_batches(body));
     event::EventId first = block.first_event;

@@ -189,8 +189,9 @@ class Reader {
     base::Sha256Digest digest{};
     event::EventId first_event = 0, last_event = -1;
   };
-  // In order of commit. corrupt when a block's list of batches is damaged; what lies before it was given.
-  Result<void> batches(const std::function<bool(const BatchRow&)>& each);
+  // In order of commit; of blocks that end before `from` none. corrupt when a block's list of batches is damaged; what
+  // lies before it was given.
+  Result<void> batches(const std::function<bool(const BatchRow&)>& each, event::EventId from = 0);
   // The canonical encoding, rebuilt from the columns when the batch is sealed: its digest must be batch.digest.
   Result<std::string> reconstruct_batch(const BatchRow& batch);
 
