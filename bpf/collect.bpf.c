@@ -4,9 +4,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define WINDOW_NS 10000000ULL /* 10 ms */
-#define WAKES_PER_WINDOW 4
-#define BUSY_EVENTS 32 /* in a window: from then on the reader comes by itself */
 #define MAX_CPUS 1024  /* a power of two; on larger machines CPUs share a slot */
 
 struct {
@@ -28,31 +25,24 @@ __u64 losses[MAX_CPUS] = {};
 /* Set before loading: so much in the ring wakes the reader whatever else. */
 const volatile __u64 wake_bytes = 64 * 1024;
 
-__u64 window_start = 0;
-__u32 events_in_window = 0;
-__u32 wakes_left = 0;
+/* Set before loading: whether a fork is worth a wake-up. It is not while nothing is told of it. */
+const volatile bool forks_wake = true;
+
+/* The reader looks by itself, or was woken to do so, and needs no wake-up. It takes this back when it rests. */
+__u32 reader_comes = 0;
 
 static __always_inline void count_loss(void) {
   __sync_fetch_and_add(&losses[bpf_get_smp_processor_id() & (MAX_CPUS - 1)], 1);
 }
 
 /*
- * A few events in 10 ms wake the reader at once: that is an interrupt, and on a virtual machine it costs as much as
- * dozens of events do. So once there are many nobody is woken: the reader looks every 10 ms by itself for some time
- * after it has found something (see bpf_source.cc), which is longer than the two windows that are judged here. Races
- * between CPUs over the window cost a wake-up too many, never the first one of a quiet time.
+ * The first event of a quiet time wakes the reader at once: that is an interrupt and a switch, and on a virtual machine
+ * it costs as much as dozens of events do. What follows is found by the looks that the reader takes by itself, until one
+ * of them finds nothing (see bpf_source.cc). CPUs that race for the first one wake it twice, never not at all.
  */
-static __always_inline __u64 wake_flags(__u64 now, __u64 size) {
-  __u64 age = now - window_start;
-  if (age >= WINDOW_NS) {
-    bool busy = age < 2 * WINDOW_NS && events_in_window > BUSY_EVENTS;
-    window_start = now;
-    events_in_window = 0;
-    wakes_left = busy ? 0 : WAKES_PER_WINDOW;
-  }
-  events_in_window++;
-  if (wakes_left) {
-    wakes_left--;
+static __always_inline __u64 wake_flags(__u64 size, bool wakes) {
+  if (wakes && !reader_comes) {
+    reader_comes = 1;
     return BPF_RB_FORCE_WAKEUP;
   }
   __u64 pending = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
@@ -124,7 +114,7 @@ int BPF_PROG(on_exec, struct task_struct* task, int old_pid, struct linux_binprm
     return 0;
   }
   record->size = total;
-  if (bpf_ringbuf_output(&events, scratch, total, wake_flags(record->boot_ns, total))) count_loss();
+  if (bpf_ringbuf_output(&events, scratch, total, wake_flags(total, true))) count_loss();
   return 0;
 }
 
@@ -138,7 +128,7 @@ int BPF_PROG(on_fork, struct task_struct* parent, struct task_struct* child) {
   }
   __builtin_memset(record, 0, sizeof(*record));
   fill_record(record, child, DE_FORK);
-  bpf_ringbuf_submit(record, wake_flags(record->boot_ns, sizeof(*record)));
+  bpf_ringbuf_submit(record, wake_flags(sizeof(*record), forks_wake));
   return 0;
 }
 
@@ -163,6 +153,6 @@ int BPF_PROG(on_exit, struct task_struct* task) {
   fill_record(record, leader, DE_EXIT);
   /* What the parent will be told by wait(2). */
   record->exit_status = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
-  bpf_ringbuf_submit(record, wake_flags(record->boot_ns, sizeof(*record)));
+  bpf_ringbuf_submit(record, wake_flags(sizeof(*record), true));
   return 0;
 }

@@ -1,5 +1,7 @@
 #include "procmond/sensors.h"
 
+#include <future>
+
 #include "base/time.h"
 #include "collector/budget.h"
 #include "observe/log.h"
@@ -23,18 +25,24 @@ Result<Sensors> open_sensors(const config::Settings& settings, const std::string
   }
   // The best first.
   const auto ring_bytes = collector::Budget::of(settings.app.memory_budget_mb).ring_bytes;
+  const bool forks_at_once = settings.collection.store_forks;
   const std::vector<sensor::Candidate> candidates{
-      {"ebpf", [=] { return sensor::open_bpf_source(ring_bytes); }},
+      {"ebpf", [=] { return sensor::open_bpf_source(ring_bytes, forks_at_once); }},
       {"netlink", [] { return sensor::open_netlink_source(netlink_bytes); }}};
+  // The kernel looks through each program for a tenth of a second and more; side by side it is half of that. `off`
+  // reads /proc alone: it is what is left where the kernel's programs must not run at all.
+  std::future<Result<std::unique_ptr<sensor::Snapshot>>> opening;
+  if (settings.collection.realtime != "off") {
+    opening = std::async(std::launch::async, [] { return sensor::open_bpf_snapshot(); });
+  }
   DE_TRY(auto choice,
          sensor::choose_source(settings.collection.realtime, candidates, *failures, uptime, base::wall_now()));
   Sensors sensors{.source = std::move(choice.source),
                   .snapshot = nullptr,
                   .reason = std::move(choice.reason),
                   .limits = std::move(choice.limits)};
-  // `off` reads /proc alone: it is what is left where the kernel's programs must not run at all.
-  if (settings.collection.realtime != "off") {
-    auto snapshot = sensor::open_bpf_snapshot();
+  if (opening.valid()) {
+    auto snapshot = opening.get();
     if (snapshot) {
       sensors.snapshot = std::move(*snapshot);
     } else if (sensors.source) {

@@ -13,7 +13,9 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/time.h"
@@ -33,8 +35,9 @@ struct EventLoop::State {
   };
   UniqueFd epoll, wake, clock, signals;
   std::unordered_map<int, Registration> registrations;
-  // One timerfd for all timers, set to the earliest and left alone when that one goes: most timers here are short, come
-  // and go with each batch of events, and a descriptor for each would cost five system calls.
+  // One timerfd for all timers, set to the earliest: most timers here are short, come and go with each batch of events,
+  // and a descriptor for each would cost five system calls. When the earliest goes it is left alone until the next one
+  // comes: to wake for nothing costs more than to set it.
   std::unordered_map<TimerId, Timer> timers;
   std::set<std::pair<SteadyClock::time_point, TimerId>> queue;
   std::optional<SteadyClock::time_point> armed;
@@ -42,7 +45,18 @@ struct EventLoop::State {
   std::uint64_t next_generation = 1;
   std::mutex mutex;
   std::vector<Task> posted;
+  std::thread::id runs_in;   // under the mutex, like the tasks
+  bool posted_here = false;  // by the loop's own thread, which needs no wake-up
   std::atomic<bool> stopping{false};
+
+  void run_posted() {
+    std::vector<Task> tasks;
+    {
+      std::lock_guard lock(mutex);
+      tasks.swap(posted);
+    }
+    for (auto& task : tasks) task();
+  }
 };
 
 namespace {
@@ -69,12 +83,7 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create() {
   const int wake = state.wake.get();
   DE_CHECK(loop->add(wake, EPOLLIN, [&state, wake](std::uint32_t) {
     drain_counter(wake);
-    std::vector<Task> tasks;
-    {
-      std::lock_guard lock(state.mutex);
-      tasks.swap(state.posted);
-    }
-    for (auto& task : tasks) task();
+    state.run_posted();
   }));
   state.clock.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!state.clock) return fail_errno("timerfd_create", errno);
@@ -131,7 +140,7 @@ void EventLoop::remove_timer(TimerId timer) {
 Result<void> EventLoop::arm() {
   if (state_->queue.empty()) return {};
   const auto due = state_->queue.begin()->first;
-  if (state_->armed && *state_->armed <= due) return {};
+  if (state_->armed && *state_->armed == due) return {};
   const auto since = due.time_since_epoch().count();  // CLOCK_MONOTONIC, as steady_clock is
   itimerspec when{};
   when.it_value = {static_cast<time_t>(since / 1'000'000'000), static_cast<long>(since % 1'000'000'000)};
@@ -187,6 +196,10 @@ void EventLoop::post(Task task) {
   {
     std::lock_guard lock(state_->mutex);
     state_->posted.push_back(std::move(task));
+    if (state_->runs_in == std::this_thread::get_id()) {
+      state_->posted_here = true;
+      return;
+    }
   }
   const std::uint64_t one = 1;
   // The only failure is a full counter, and then the loop is awake anyway.
@@ -195,8 +208,15 @@ void EventLoop::post(Task task) {
 
 void EventLoop::run() {
   std::array<epoll_event, 64> ready{};
+  const auto runs_in = [this](std::thread::id thread) {
+    std::lock_guard lock(state_->mutex);
+    state_->runs_in = thread;
+  };
+  runs_in(std::this_thread::get_id());
   while (!state_->stopping) {
-    const int count = ::epoll_wait(state_->epoll.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    // What tasks post waits for the next round, so that descriptors get their turn.
+    const int patience = state_->posted_here ? 0 : -1;
+    const int count = ::epoll_wait(state_->epoll.get(), ready.data(), static_cast<int>(ready.size()), patience);
     if (count < 0) {
       if (errno == EINTR) continue;
       break;  // the epoll descriptor itself is broken: nothing can be waited for
@@ -209,7 +229,9 @@ void EventLoop::run() {
       const auto handler = found->second.handler;
       (*handler)(ready[i].events);
     }
+    if (!state_->stopping && std::exchange(state_->posted_here, false)) state_->run_posted();
   }
+  runs_in({});
   state_->stopping = false;
 }
 

@@ -232,6 +232,22 @@ TEST_F(EventLoopTest, PostedWorkKeepsItsOrderAndMayPost) {
   EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
 }
 
+TEST_F(EventLoopTest, WorkThatPostsItselfLetsDescriptorsHaveTheirTurn) {
+  const Pipe pipe;
+  pipe.put();
+  ASSERT_TRUE(loop->add(pipe.read.get(), EPOLLIN, [&](std::uint32_t) { loop->stop(); }));
+  int posted = 0;
+  const std::function<void()> again = [&] {
+    if (++posted < 100'000)
+      loop->post(again);
+    else
+      loop->stop();
+  };
+  loop->post(again);
+  loop->run();
+  EXPECT_LT(posted, 100);
+}
+
 TEST_F(EventLoopTest, AStopBeforeRunHolds) {
   loop->post([] { ADD_FAILURE() << "stopped before"; });
   loop->stop();

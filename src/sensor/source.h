@@ -96,8 +96,9 @@ class Source {
 };
 
 // Opens the eBPF exec/fork/exit source (needs CAP_BPF and CAP_PERFMON here, nothing afterwards). `ring_bytes`: a power
-// of two from 4096. Events gather in the ring from now on; start() hands them over. The error says what is missing.
-Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes);
+// of two from 4096. Events gather in the ring from now on; start() hands them over. `forks_at_once`: else a fork is
+// told with what comes next, a second later at most. The error says what is missing.
+Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes, bool forks_at_once = true);
 
 // Opens the process events connector, read together with /proc: for systems without eBPF. Needs the initial network,
 // user and pid namespaces and, before Linux 6.6, CAP_NET_ADMIN; nothing afterwards, and goes on in another network

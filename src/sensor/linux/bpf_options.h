@@ -17,6 +17,8 @@ struct BpfOptions {
   bool casts = true;
   // Whether the task iterator may sleep to copy arguments; where it may not, they come from /proc.
   bool sleepable = true;
+  // Whether a fork is handed over at once, or with what comes next, a second later at most.
+  bool forks_wake = true;
   // Reads the ring in place of ring_buffer__consume.
   std::function<int(ring_buffer*)> consume;
 };

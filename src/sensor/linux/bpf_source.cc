@@ -19,13 +19,14 @@
 namespace daemoneye::sensor {
 namespace {
 
-// The programs may leave events without a wake-up for up to two windows of 10 ms after there were some (wake_flags() in
-// collect.bpf.c): so after each find the ring is looked at again at this distance, until it was empty three times, the
-// last of them more than 20 ms after the find; and seldom ever after, should a virtual CPU have been stopped for longer
-// than that between choosing no wake-up and publishing its record.
-constexpr std::chrono::milliseconds kRecheck{10};
-constexpr int kEmptyLooks = 3;
-constexpr std::chrono::milliseconds kIdleRecheck{1000};
+// After each find the ring is looked at again so much later, and until then the programs wake nobody (wake_flags() in
+// collect.bpf.c): events that are told in batches cost one wake-up a batch. A look that finds nothing ends that.
+constexpr std::chrono::milliseconds kLook{30};
+// So often the ring must be found empty before the looks end: the second one is for a program that was interrupted
+// between choosing no wake-up and publishing its record.
+constexpr int kEmptyLooks = 2;
+// And seldom ever after, for a virtual CPU that was stopped there, and for forks that woke nobody.
+constexpr std::chrono::milliseconds kIdleLook{1000};
 // The kernel is asked for its recursion misses at most this often: each is a system call.
 constexpr std::chrono::milliseconds kMissesAge{200};
 // Of the ring: so full, it wakes its reader at any rate.
@@ -70,7 +71,7 @@ class BpfSource final : public Source {
     on_failure_ = std::move(on_failure);
     DE_CHECK(loop.add(::ring_buffer__epoll_fd(ring_.get()), EPOLLIN, [this](std::uint32_t) { on_wakeup(); }));
     loop_ = &loop;
-    look_again_after(kRecheck);  // for what happened since the programs were attached
+    look_again_after(kLook);  // for what happened since the programs were attached
     return {};
   }
 
@@ -89,8 +90,8 @@ class BpfSource final : public Source {
   void stop() override {
     if (loop_ == nullptr) return;
     loop_->remove(::ring_buffer__epoll_fd(ring_.get()));
-    if (recheck_) loop_->remove_timer(*recheck_);
-    recheck_.reset();
+    if (next_look_) loop_->remove_timer(*next_look_);
+    next_look_.reset();
     loop_ = nullptr;
   }
 
@@ -142,7 +143,7 @@ class BpfSource final : public Source {
     if (outcome < 0 && outcome != kEnough)
       give_up(fail_errno("reading the eBPF ring buffer", -outcome).error());
     else if (taken_ > 0)
-      stay_awake();
+      come_again();
     return taken_;
   }
 
@@ -156,28 +157,35 @@ class BpfSource final : public Source {
   }
 
   void on_wakeup() {
-    drain(kMaxRecordsAtOnce);
-    stay_awake();
+    // What it was for may be behind a record that is still being written.
+    if (drain(kMaxRecordsAtOnce) == 0) come_again();
   }
 
   void on_timer() {
-    if (drain(kMaxRecordsAtOnce) > 0 || loop_ == nullptr || empty_looks_ == kEmptyLooks) return;
-    if (++empty_looks_ == kEmptyLooks) look_again_after(kIdleRecheck);
+    next_look_.reset();
+    if (drain(kMaxRecordsAtOnce) > 0 || loop_ == nullptr) return;
+    // From here on the programs wake us; what they told before that is in the ring by now.
+    set_reader_comes(false);
+    if (drain(kMaxRecordsAtOnce) > 0 || loop_ == nullptr) return;
+    empty_looks_ = std::min(empty_looks_ + 1, kEmptyLooks);
+    look_again_after(empty_looks_ == kEmptyLooks ? kIdleLook : kLook);
   }
 
-  void stay_awake() {
-    const bool resting = empty_looks_ == kEmptyLooks;
+  void come_again() {
     empty_looks_ = 0;
-    if (resting && loop_ != nullptr) look_again_after(kRecheck);
+    set_reader_comes(true);
+    look_again_after(taken_ < limit_ ? kLook : std::chrono::milliseconds(0));
   }
 
-  // The one timer: often while there is something to expect, otherwise seldom.
+  void set_reader_comes(bool comes) { __atomic_store_n(&skeleton_->bss->reader_comes, comes, __ATOMIC_SEQ_CST); }
+
   void look_again_after(std::chrono::milliseconds distance) {
-    if (recheck_) loop_->remove_timer(*recheck_);
-    recheck_.reset();
-    auto timer = loop_->add_timer(distance, distance, [this] { on_timer(); });
+    if (loop_ == nullptr) return;
+    if (next_look_) loop_->remove_timer(*next_look_);
+    next_look_.reset();
+    auto timer = loop_->add_timer(distance, std::chrono::nanoseconds(0), [this] { on_timer(); });
     if (timer)
-      recheck_ = *timer;
+      next_look_ = *timer;
     else
       give_up(timer.error());
   }
@@ -187,7 +195,7 @@ class BpfSource final : public Source {
   std::function<int(ring_buffer*)> consume_;
   std::unique_ptr<ring_buffer, CloseRing> ring_;
   EventLoop* loop_ = nullptr;
-  std::optional<EventLoop::TimerId> recheck_;
+  std::optional<EventLoop::TimerId> next_look_;
   int empty_looks_ = 0;
   bool failed_ = false;
   std::function<void(const RawEvent&)> on_event_;
@@ -200,13 +208,14 @@ class BpfSource final : public Source {
   std::size_t taken_ = 0, limit_ = 0;
 };
 
-Result<Skeleton> load(std::size_t ring_bytes, int cpus, bool casts) {
+Result<Skeleton> load(const BpfOptions& options, int cpus, bool casts) {
   const BpfLog log;
   Skeleton skeleton(collect_bpf__open());
   if (!skeleton) return log.fail("opening the eBPF programs", errno);
   skeleton->rodata->can_cast = casts;
-  skeleton->rodata->wake_bytes = ring_bytes / kWakeFraction;
-  int outcome = ::bpf_map__set_max_entries(skeleton->maps.events, static_cast<__u32>(ring_bytes));
+  skeleton->rodata->wake_bytes = options.ring_bytes / kWakeFraction;
+  skeleton->rodata->forks_wake = options.forks_wake;
+  int outcome = ::bpf_map__set_max_entries(skeleton->maps.events, static_cast<__u32>(options.ring_bytes));
   if (outcome == 0) outcome = ::bpf_map__set_max_entries(skeleton->maps.scratches, static_cast<__u32>(cpus));
   if (outcome != 0) return log.fail("sizing the eBPF maps", -outcome);
   outcome = collect_bpf__load(skeleton.get());
@@ -225,14 +234,14 @@ Result<std::unique_ptr<Source>> open_bpf_source(BpfOptions options) {
   }
   const int cpus = ::libbpf_num_possible_cpus();
   if (cpus < 1) return fail_errno("counting CPUs", -cpus);
-  DE_TRY(auto skeleton, load_with_fallback(options.casts, [&](bool casts) { return load(bytes, cpus, casts); }));
+  DE_TRY(auto skeleton, load_with_fallback(options.casts, [&](bool casts) { return load(options, cpus, casts); }));
   auto source = std::make_unique<BpfSource>(std::move(skeleton), static_cast<std::size_t>(cpus), std::move(options));
   DE_CHECK(source->open_ring());
   return source;
 }
 
-Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes) {
-  return open_bpf_source(BpfOptions{.ring_bytes = ring_bytes, .consume = {}});
+Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes, bool forks_at_once) {
+  return open_bpf_source(BpfOptions{.ring_bytes = ring_bytes, .forks_wake = forks_at_once, .consume = {}});
 }
 
 }  // namespace daemoneye::sensor
