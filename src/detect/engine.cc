@@ -12,6 +12,7 @@
 #include "detect/rule_board.h"
 #include "detect/schedule.h"
 #include "detect/watcher.h"
+#include "event/event_view.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
 
@@ -22,11 +23,13 @@ using observe::Level;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-constexpr auto connect_patience = seconds(10);      // while all connections of the pool are in use
-constexpr auto store_retry = seconds(1);            // after the store could not be read
-constexpr auto watermark_interval = seconds(1);     // a watermark without alerts is written at most so often
-constexpr auto rule_rows_interval = seconds(1);     // `detection_rules` follows state changes at most so often
-constexpr nanoseconds catch_up_span = seconds(10);  // events shown together while catching up share one `now`
+constexpr auto connect_patience = seconds(10);              // while all connections of the pool are in use
+constexpr auto store_retry = seconds(1);                    // after the store could not be read
+constexpr auto watermark_interval = seconds(1);             // a watermark without alerts is written at most so often
+constexpr auto rule_rows_interval = seconds(1);             // `detection_rules` follows state changes at most so often
+constexpr std::uint64_t max_looked_at = 64;                 // events of a batch that the writer's thread looks at
+constexpr std::size_t max_waiting_bytes = 4 * 1024 * 1024;  // of events that wait for evaluation
+constexpr nanoseconds catch_up_span = seconds(10);          // events shown together while catching up share one `now`
 
 // What callbacks in the writer's thread touch; they may run after the Engine is gone, hence shared.
 struct Raised {
@@ -95,6 +98,8 @@ struct Engine::Impl {
     std::unique_lock lock(mutex);
     while (!cancel.stop_requested()) {
       if (auto next = std::exchange(next_rules, {}); next.rules != nullptr) {
+        in_force = next.prefilter;
+        look = std::make_unique<Prefilter::Work>(*in_force);
         lock.unlock();
         evaluator->use(std::move(next.rules), std::move(next.prefilter));
         publish_rules();
@@ -109,11 +114,14 @@ struct Engine::Impl {
       const bool unsaved = evaluated_to != saved_to;
       const bool unpublished = rule_rows_due;
       const auto something = [&] {
-        return cancel.stop_requested() || draining || behind || !commits.empty() || next_rules.rules != nullptr;
+        return cancel.stop_requested() || draining || behind || !commits.empty() || next_rules.rules != nullptr ||
+               (!unsaved && evaluated_to != saved_to);
       };
+      const Resting rest(resting);
       if (!unsaved && !unpublished) {
         changed.wait(lock, something);
       } else if (!changed.wait_until(lock, std::max(last_saved, last_published) + watermark_interval, something)) {
+        resting = false;
         lock.unlock();
         save_watermark();
         publish_changes();
@@ -127,17 +135,41 @@ struct Engine::Impl {
     changed.notify_all();
   }
 
+  // The stream thread waits, and what it writes at other times belongs to who holds the mutex.
+  class Resting {
+   public:
+    explicit Resting(bool& flag) : flag_(flag) { flag_ = true; }
+    ~Resting() { flag_ = false; }
+    Resting(const Resting&) = delete;
+    Resting& operator=(const Resting&) = delete;
+
+   private:
+    bool& flag_;
+  };
+
+  // In the writer's thread, with the mutex held: most batches hold nothing for any rule, and to see that in a small one
+  // costs less than to wake the thread whose work it is. False: that one has to look.
+  bool holds_nothing(const store::Commit& commit) {
+    const auto events = static_cast<std::uint64_t>(commit.last_event - commit.first_event) + 1;
+    if (!resting || behind || !commits.empty() || next_rules.rules != nullptr || in_force == nullptr) return false;
+    if (!commit.canonical || evaluated_to + 1 != commit.first_event || events > max_looked_at) return false;
+    if (!in_force->unfiltered().empty() || !event::decode_batch(*commit.canonical, looked_at)) return false;
+    const auto found = in_force->find(looked_at.events, commit.first_event, *look, seen);
+    return found && seen.rules.empty();
+  }
+
   // One chunk of what is to be evaluated.
   void step(std::unique_lock<std::mutex>& lock) {
     const bool catching_up = behind;
     store::Commit commit;
     if (!catching_up) {
-      commit = commits.front();
+      commit = std::move(commits.front());
       commits.pop_front();
+      if (commit.canonical) waiting_bytes -= commit.canonical->size();
       queue_depth.set(static_cast<double>(commits.size()));
     }
     lock.unlock();
-    const auto result = catching_up ? catch_up() : evaluate_to(commit.last_event, commit.time);
+    const auto result = catching_up ? catch_up() : evaluate(commit);
     publish_changes();
     lock.lock();
     problem = result ? "" : result.error().message;
@@ -151,6 +183,18 @@ struct Engine::Impl {
       return;
     }
     changed.wait_for(lock, store_retry, [&] { return cancel.stop_requested() || draining; });
+  }
+
+  // As it was sent, without a look at the store, when nothing of before is missing.
+  Result<void> evaluate(const store::Commit& commit) {
+    const auto events = static_cast<std::uint64_t>(commit.last_event - commit.first_event) + 1;
+    if (!commit.canonical || evaluated_to + 1 != commit.first_event || events > options.chunk_events) {
+      return evaluate_to(commit.last_event, commit.time);
+    }
+    DE_CHECK(event::decode_batch(*commit.canonical, sent));
+    DE_TRY(auto raises, evaluator->stream(sent, commit.first_event, commit.time, commit.time, cancel.get_token()));
+    finish_chunk(std::move(raises), commit.last_event);
+    return {};
   }
 
   Result<void> catch_up() {
@@ -306,6 +350,7 @@ struct Engine::Impl {
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::deque<store::Commit> commits;
+  std::size_t waiting_bytes = 0;  // of the events that are in there
   struct InForce {
     std::shared_ptr<const RuleSet> rules;
     std::shared_ptr<const Prefilter> prefilter;
@@ -313,12 +358,19 @@ struct Engine::Impl {
   InForce next_rules;  // to be taken between two batches; none when there are no others
   bool behind = true;  // there may be events that no queued commit names
   bool draining = false, stream_ended = false;
-  event::EventId evaluated_to = 0;  // written by the stream thread alone
+  event::EventId evaluated_to = 0;  // written by the stream thread, and while that rests by the writer's
+  bool resting = false;
+  // For a first look at small batches, in the writer's thread.
+  std::shared_ptr<const Prefilter> in_force;
+  std::unique_ptr<Prefilter::Work> look;
+  event::BatchView looked_at;
+  Candidates seen;
   std::string problem, watch_problem, search_problem;
   std::size_t unfiltered = 0;  // rules that every row is shown to
   std::stop_source cancel;
 
   // The stream thread's own.
+  event::BatchView sent;  // kept for its memory
   event::EventId saved_to = 0;
   bool rule_rows_due = false;
   base::SteadyClock::time_point last_saved, last_published;
@@ -378,14 +430,24 @@ void Engine::on_commit(const store::Commit& commit) {
   Impl& self = *impl_;
   std::lock_guard lock(self.mutex);
   if (self.draining) return;  // found from the watermark at the next start
+  if (self.holds_nothing(commit)) {
+    // The first one that is not saved starts the clock for it.
+    if (std::exchange(self.evaluated_to, commit.last_event) == self.saved_to) self.changed.notify_all();
+    return;
+  }
   if (self.commits.size() >= self.options.queue_capacity) {
     self.commits.clear();
+    self.waiting_bytes = 0;
     self.behind = true;
     observe::counter("daemoneye_detection_queue_overflows_total",
                      "Times the queue was full and detection caught up from the store.")
         .add();
   } else {
-    self.commits.push_back(commit);
+    auto& waiting = self.commits.emplace_back(commit);
+    // What finds no room is read back from the store.
+    if (waiting.canonical && self.waiting_bytes + waiting.canonical->size() > max_waiting_bytes)
+      waiting.canonical.reset();
+    if (waiting.canonical) self.waiting_bytes += waiting.canonical->size();
   }
   self.queue_depth.set(static_cast<double>(self.commits.size()));
   self.changed.notify_all();

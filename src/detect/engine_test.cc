@@ -168,6 +168,23 @@ TEST(Engine, CatchesUpFromTheStoreWhenItsQueueOverflowed) {
   EXPECT_EQ(rig.matches().size(), 200U);
 }
 
+TEST(Engine, PassesWhatConcernsNoRuleAndSavesHowFarItIs) {
+  Rig rig;
+  rig.write_rule("r", "SELECT pid, process_key FROM process_events WHERE kind = 'exec' AND name = 'x'");
+  rig.start();
+  for (event::Pid pid = 1; pid <= 20; ++pid) rig.commit({make_exec(pid, "y"), make_exec(pid + 100, "z")});
+  ASSERT_TRUE(rig.settled());
+  const auto saved = [&] {
+    auto reader = store::Reader::open(rig.options.store_path);
+    return reader ? (*reader)->stream_watermark().value_or(0) : 0;
+  };
+  EXPECT_TRUE(eventually([&] { return saved() == rig.last_event; }));
+  rig.commit({make_exec(200, "y"), make_exec(201, "x")});
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.matches(), Matches{"r:" + std::to_string(rig.last_event)});
+  EXPECT_EQ(rig.rule_state("r").candidates, 1U);
+}
+
 TEST(Engine, MergesWhatIsEqualWithinTheWindow) {
   Rig rig;
   rig.write_rule("r", "SELECT e.name, e.pid FROM process_events e WHERE e.kind = 'exec'",

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include "base/bytes.h"
+#include "event/event_codec.h"
+
 namespace daemoneye::detect {
 namespace {
 
@@ -71,33 +74,66 @@ store::Writer::Raise Evaluator::raise(const LoadedRule& rule, store::Alert alert
   return raise;
 }
 
+template <class Find>
+const std::vector<std::uint32_t>& Evaluator::look_for_candidates(Find find) {
+  candidates_.rules.clear();
+  if (prefilter_ == nullptr) return stream_rules_;
+  if (find(*prefilter_)) return prefilter_->unfiltered();
+  candidates_.rules.clear();  // whatever it was, all rules see all rows
+  return stream_rules_;
+}
+
 Result<std::vector<store::Writer::Raise>> Evaluator::stream(const StoredEvents& events, Timestamp now, Timestamp raised,
                                                             std::stop_token stop) {
-  std::vector<store::Writer::Raise> raises;
-  if (events.events.empty()) return raises;
-  const std::vector<std::uint32_t>* see_all = &stream_rules_;
-  candidates_.rules.clear();
-  if (prefilter_ != nullptr) {
-    if (prefilter_->find(events.events, *work_, candidates_))
-      see_all = &prefilter_->unfiltered();
-    else
-      candidates_.rules.clear();  // whatever it was, all rules see all rows
+  if (events.events.empty()) return {};
+  const auto& see_all = look_for_candidates(
+      [&](const Prefilter& prefilter) { return prefilter.find(events.events, *work_, candidates_); });
+  return show(events, see_all, {now, raised, std::move(stop)});
+}
+
+Result<std::vector<store::Writer::Raise>> Evaluator::stream(const event::BatchView& batch, event::EventId first,
+                                                            Timestamp now, Timestamp raised, std::stop_token stop) {
+  if (batch.events.empty()) return {};
+  const auto& see_all = look_for_candidates(
+      [&](const Prefilter& prefilter) { return prefilter.find(batch.events, first, *work_, candidates_); });
+  std::vector<bool> wanted(batch.events.size(), !see_all.empty());
+  for (const auto& of : candidates_.rules) {
+    for (const auto row : of.rows) wanted[row] = true;
   }
-  if (see_all->empty() && candidates_.rules.empty()) return raises;
+  StoredEvents events;
+  std::vector<std::uint32_t> places(batch.events.size());  // in `events`, of those that are there
+  for (std::size_t row = 0; row < wanted.size(); ++row) {
+    if (!wanted[row]) continue;
+    places[row] = static_cast<std::uint32_t>(events.events.size());
+    auto& whole = events.events.emplace_back();
+    whole.id = first + static_cast<event::EventId>(row);
+    base::ByteReader in(batch.events[row].bytes);
+    DE_CHECK(event::decode_event(in, whole.event));
+  }
+  for (auto& of : candidates_.rules) {
+    for (auto& row : of.rows) row = places[row];
+  }
+  return show(events, see_all, {now, raised, std::move(stop)});
+}
+
+Result<std::vector<store::Writer::Raise>> Evaluator::show(const StoredEvents& events,
+                                                          const std::vector<std::uint32_t>& see_all,
+                                                          const Moment& moment) {
+  std::vector<store::Writer::Raise> raises;
+  if (see_all.empty() && candidates_.rules.empty()) return raises;
   const auto rows = driving_rows(events.events);
-  DE_CHECK(connection_->begin_stream(rows, now));
+  DE_CHECK(connection_->begin_stream(rows, moment.now));
   const StreamScope scope(*connection_);
   builder_.next_batch();
-  const Moment moment{now, raised, std::move(stop)};
   // In the order of the set, whichever way a rule's rows were found.
-  auto all = see_all->begin();
+  auto all = see_all.begin();
   for (const auto& of : candidates_.rules) {
-    for (; all != see_all->end() && *all < of.rule; ++all) {
+    for (; all != see_all.end() && *all < of.rule; ++all) {
       DE_CHECK(stream_rule(rules_->rules[*all], events, nullptr, moment, raises));
     }
     DE_CHECK(stream_rule(rules_->rules[of.rule], events, &of.rows, moment, raises));
   }
-  for (; all != see_all->end(); ++all) {
+  for (; all != see_all.end(); ++all) {
     DE_CHECK(stream_rule(rules_->rules[*all], events, nullptr, moment, raises));
   }
   return raises;

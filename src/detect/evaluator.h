@@ -30,6 +30,11 @@ class Evaluator {
   Result<std::vector<store::Writer::Raise>> stream(const StoredEvents& events, Timestamp now, Timestamp raised,
                                                    std::stop_token stop);
 
+  // The same of a batch as it was sent, whose first event has this id: only the events that a rule must see are made
+  // whole, and mostly that is none.
+  Result<std::vector<store::Writer::Raise>> stream(const event::BatchView& batch, event::EventId first, Timestamp now,
+                                                   Timestamp raised, std::stop_token stop);
+
   // One run of a scheduled rule at `now` over its window.
   // Of one stream rule over one chunk of events: a join that multiplies must not fill the memory.
   static constexpr std::uint64_t max_stream_rows = 10'000;
@@ -51,6 +56,11 @@ class Evaluator {
     Timestamp now, raised;
     std::stop_token stop;
   };
+  // Which rules see all rows; of the others candidates_ has the rows.
+  template <class Find>
+  const std::vector<std::uint32_t>& look_for_candidates(Find find);
+  Result<std::vector<store::Writer::Raise>> show(const StoredEvents& events, const std::vector<std::uint32_t>& see_all,
+                                                 const Moment& moment);
   // One stream rule over those of the batch's rows; null: all of them.
   Result<void> stream_rule(const LoadedRule& rule, const StoredEvents& events, const std::vector<std::uint32_t>* rows,
                            const Moment& moment, std::vector<store::Writer::Raise>& raises);

@@ -4,8 +4,10 @@
 #include <map>
 #include <unordered_map>
 
+#include "base/bytes.h"
 #include "base/text.h"
 #include "event/columns.h"
+#include "event/event_codec.h"
 #include "observe/log.h"
 
 namespace daemoneye::detect {
@@ -48,11 +50,17 @@ struct Key {
   std::string_view text;
 };
 
-Key key_of(const std::optional<std::string>& text) {
+template <class Text>
+Key key_of(const std::optional<Text>& text) {
   return text ? Key{Key::Is::known, *text} : Key{Key::Is::null, {}};
 }
 
-Key key_of(const event::ProcessEvent& event, Column column) {
+std::string_view bytes_of(const event::Arguments& arguments) { return arguments.nul_terminated(); }
+std::string_view bytes_of(const event::ArgumentsView& arguments) { return arguments.bytes; }
+
+// Of a ProcessEvent and of an EventView.
+template <class Event>
+Key key_of(const Event& event, Column column) {
   switch (column) {
     case Column::kind: return {Key::Is::known, to_string(event.kind)};
     case Column::source: return {Key::Is::known, to_string(event.source)};
@@ -70,10 +78,42 @@ Key key_of(const event::ProcessEvent& event, Column column) {
     case Column::parent_executable_path: return key_of(event.parent_executable_path);
     case Column::parent_command_line: return key_of(event.parent_command_line);
     case Column::command_line:
-      return process.arguments ? Key{Key::Is::known, process.arguments->nul_terminated()} : Key{Key::Is::null, {}};
+      return process.arguments ? Key{Key::Is::known, bytes_of(*process.arguments)} : Key{Key::Is::null, {}};
     default: return {};
   }
 }
+
+// Arguments::command_line() into the buffer that is there.
+void join_into(std::string_view arguments, std::string& out) {
+  out.assign(arguments.substr(0, arguments.empty() ? 0 : arguments.size() - 1));
+  std::ranges::replace(out, '\0', ' ');
+}
+
+// What is searched: events read back from the store, or as they were sent.
+struct WholeRows {
+  const std::vector<StoredEvent>& events;
+
+  [[nodiscard]] std::size_t size() const { return events.size(); }
+  [[nodiscard]] const event::ProcessEvent& operator[](std::size_t row) const { return events[row].event; }
+  [[nodiscard]] event::Value value(std::size_t row, Column column) const {
+    return event::column_value(events[row].event, events[row].id, column);
+  }
+};
+
+struct SentRows {
+  const std::vector<event::EventView>& events;
+  event::EventId first;
+
+  [[nodiscard]] std::size_t size() const { return events.size(); }
+  [[nodiscard]] const event::EventView& operator[](std::size_t row) const { return events[row]; }
+  [[nodiscard]] event::Value value(std::size_t row, Column column) const {
+    event::ProcessEvent whole;
+    base::ByteReader in(events[row].bytes);
+    // It was decoded before, or there would be no view of it.
+    if (!event::decode_event(in, whole)) return {};
+    return event::column_value(whole, first + static_cast<event::EventId>(row), column);
+  }
+};
 
 struct TextHash {
   using is_transparent = void;
@@ -301,7 +341,8 @@ class Distinct {
 
 }  // namespace
 
-Result<void> Prefilter::find(const std::vector<StoredEvent>& events, Work& work, Candidates& out) const {
+template <class Rows>
+Result<void> Prefilter::find_in(const Rows& events, Work& work, Candidates& out) const {
   const State& self = *state_;
   auto& w = *work.state_;
   out.rules.clear();
@@ -315,12 +356,12 @@ Result<void> Prefilter::find(const std::vector<StoredEvent>& events, Work& work,
     w.hits.clear();
     Distinct distinct(w.table, w.keys, w.hashes, events.size());
     for (std::size_t row = 0; row < events.size(); ++row) {
-      const auto& event = events[row].event;
+      const auto& event = events[row];
       const Key key = key_of(event, of.column);
       if (key.is == Key::Is::null) continue;
       const auto begin = static_cast<std::uint32_t>(atoms.size());
       if (key.is == Key::Is::to_be_made) {
-        const auto value = event::column_value(event, events[row].id, of.column);
+        const auto value = events.value(row, of.column);
         if (const auto* text = std::get_if<std::string>(&value)) {
           DE_CHECK(find_in_value(of, *text, w.space, w.found, w.folded, atoms));
           rows[row] = {begin, static_cast<std::uint32_t>(atoms.size())};
@@ -331,7 +372,7 @@ Result<void> Prefilter::find(const std::vector<StoredEvent>& events, Work& work,
       if (is_new) {
         std::string_view value = key.text;
         if (of.column == Column::command_line) {
-          w.value = event.process.arguments->command_line();
+          join_into(key.text, w.value);
           value = w.value;
         }
         DE_CHECK(find_in_value(of, value, w.space, w.found, w.folded, atoms));
@@ -369,6 +410,15 @@ Result<void> Prefilter::find(const std::vector<StoredEvent>& events, Work& work,
     w.rows[number].clear();
   }
   return {};
+}
+
+Result<void> Prefilter::find(const std::vector<StoredEvent>& events, Work& work, Candidates& out) const {
+  return find_in(WholeRows{events}, work, out);
+}
+
+Result<void> Prefilter::find(const std::vector<event::EventView>& events, event::EventId first, Work& work,
+                             Candidates& out) const {
+  return find_in(SentRows{events, first}, work, out);
 }
 
 const std::vector<std::uint32_t>& Prefilter::unfiltered() const { return state_->unfiltered; }

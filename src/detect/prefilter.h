@@ -11,6 +11,7 @@
 #include "detect/literal_set.h"
 #include "detect/rule.h"
 #include "detect/stored_events.h"
+#include "event/event_view.h"
 
 namespace daemoneye::detect {
 
@@ -43,6 +44,9 @@ class Prefilter {
   };
   // An error is Vectorscan's own; then nothing was left out rightly, and every rule must see every row.
   [[nodiscard]] Result<void> find(const std::vector<StoredEvent>& events, Work& work, Candidates& out) const;
+  // The same of events as they were sent, the first of which has this id.
+  [[nodiscard]] Result<void> find(const std::vector<event::EventView>& events, event::EventId first, Work& work,
+                                  Candidates& out) const;
 
   // Rules of which nothing is known: every row is shown to them. Places in the set.
   [[nodiscard]] const std::vector<std::uint32_t>& unfiltered() const;
@@ -55,6 +59,8 @@ class Prefilter {
   struct State;
   static Result<std::unique_ptr<State>> assemble(const RuleSet& rules, bool search);
   explicit Prefilter(std::unique_ptr<State> state);
+  template <class Rows>
+  Result<void> find_in(const Rows& rows, Work& work, Candidates& out) const;
   std::unique_ptr<const State> state_;
 };
 

@@ -35,6 +35,12 @@ bool is_watermark_alone(const Operation& operation) {
 }
 
 void finish(Operation& operation) {
+  if (auto* batch = std::get_if<BatchOperation>(&operation); batch != nullptr && batch->result) {
+    // Nobody looks into the batch any more.
+    batch->batch.decoded.events.clear();
+    if (!batch->result->duplicate)
+      batch->result->canonical = std::make_shared<const std::string>(std::move(batch->batch.canonical));
+  }
   std::visit(
       [](auto& held) {
         if (held.done) held.done(std::move(held.result));
