@@ -16,6 +16,9 @@ namespace {
 constexpr std::size_t max_unanswered_audit = 32;
 constexpr std::chrono::milliseconds audit_pause{1000};
 constexpr std::chrono::milliseconds room_pause{50};  // until the store is asked again whether it has room
+// An acknowledgement waits so long for others, unless this part of what the collector may have on the way waits for it.
+constexpr std::chrono::milliseconds acknowledge_after{100};
+constexpr std::size_t window_share = 8;
 
 }  // namespace
 
@@ -32,6 +35,7 @@ CollectorPeer::~CollectorPeer() {
   *here_ = false;
   if (audit_pause_) loop_.remove_timer(*audit_pause_);
   if (deferred_pause_) loop_.remove_timer(*deferred_pause_);
+  if (acknowledge_timer_) loop_.remove_timer(*acknowledge_timer_);
 }
 
 ipc::Connection::Handlers CollectorPeer::handlers() {
@@ -44,6 +48,9 @@ void CollectorPeer::take(std::unique_ptr<ipc::Connection> connection) {
   if (connection_) end("replaced by a new line");
   connection_ = std::move(connection);
   ++line_;
+  committed_ = std::make_shared<std::atomic<std::uint64_t>>(0);
+  received_ = acknowledged_ = 0;
+  unacknowledged_ = {};
 }
 
 void CollectorPeer::attach(UniqueFd socket) {
@@ -80,6 +87,7 @@ void CollectorPeer::end(const std::string& why) {
 
 void CollectorPeer::close() {
   if (!connection_) return;
+  acknowledge();
   if (hello_) writer_.set_collector(hello_->source, false, alive_);
   connection_->flush_and_close(Deadline::after(std::chrono::seconds(1)));
   connection_.reset();
@@ -199,25 +207,65 @@ void CollectorPeer::commit(ipc::BatchMessage message) {
                   ? event::Gap{"collector_unavailable", gone->from, gone->to, std::nullopt}
                   : event::Gap{"store_rolled_back", gone->from, gone->to, gone->events};
   }
+  received_ = sequence;
+  const bool at_once = acknowledges_now(batch.events);
   writer_.commit_batch(
       std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
-      [this, here = here_, line = line_, sequence](const Result<store::Commit>& commit) {
-        if (commit && !commit->duplicate && options_.on_commit) options_.on_commit(*commit);
-        loop_.post([this, here, line, sequence, commit] {
-          if (*here) on_committed(line, sequence, commit);
+      [this, here = here_, line = line_, committed = committed_, sequence,
+       at_once](const Result<store::Commit>& commit) {
+        if (!commit) {
+          loop_.post([this, here, line, why = commit.error()] {
+            if (*here) not_committed(line, why);
+          });
+          return;
+        }
+        if (!commit->duplicate && options_.on_commit) options_.on_commit(*commit);
+        committed->store(sequence);
+        if (!at_once) return;
+        loop_.post([this, here] {
+          if (*here) acknowledge();
         });
       },
       std::move(missing));
 }
 
-void CollectorPeer::on_committed(std::uint64_t line, std::uint64_t sequence, const Result<store::Commit>& commit) {
-  if (!commit) {
-    observe::log(Level::error, "store", "batch was not committed", {{"error", commit.error().message}});
-    if (line == line_) end("the store did not take a batch: " + commit.error().message);
-    return;
+void CollectorPeer::not_committed(std::uint64_t line, const Error& why) {
+  observe::log(Level::error, "store", "batch was not committed", {{"error", why.message}});
+  if (line == line_) end("the store did not take a batch: " + why.message);
+}
+
+bool CollectorPeer::acknowledges_now(std::size_t events) {
+  ++unacknowledged_.batches;
+  unacknowledged_.events += events;
+  if (unacknowledged_.batches >= ipc::acknowledged_together ||
+      unacknowledged_.events >= options_.credit_records / window_share) {
+    unacknowledged_ = {};
+    return true;
   }
-  if (line != line_ || !receiver_) return;  // the next greeting tells what is committed
-  send(receiver_->on_committed(sequence));
+  return !acknowledge_later();
+}
+
+// False: there is no timer to be had.
+bool CollectorPeer::acknowledge_later() {
+  if (acknowledge_timer_) return true;
+  auto timer = loop_.add_timer(acknowledge_after, std::chrono::nanoseconds(0), [this] {
+    acknowledge_timer_.reset();
+    acknowledge();
+    // What is not committed yet asks for another look.
+    if (acknowledged_ < received_) acknowledge_later();
+  });
+  if (!timer) return false;
+  acknowledge_timer_ = *timer;
+  return true;
+}
+
+void CollectorPeer::acknowledge() {
+  // On another line the next greeting tells what is committed.
+  if (!receiver_) return;
+  const auto committed = committed_->load();
+  if (committed <= acknowledged_) return;
+  acknowledged_ = committed;
+  send(receiver_->on_committed(committed));
 }
 
 Result<void> CollectorPeer::rotate_key(uid_t by) {

@@ -2,6 +2,7 @@
 // collector's health, and carries audit entries to it. Loop thread only, but for what is said otherwise.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -54,7 +55,11 @@ class CollectorPeer {
   void on_batch(ipc::BatchMessage message);
   void commit(ipc::BatchMessage message);
   void commit_deferred();
-  void on_committed(std::uint64_t line, std::uint64_t sequence, const Result<store::Commit>& commit);
+  void not_committed(std::uint64_t line, const Error& why);
+  // Whether the commit of a batch of so many events is acknowledged at once, and all before it; else a timer does.
+  bool acknowledges_now(std::size_t events);
+  bool acknowledge_later();
+  void acknowledge();
   void end(const std::string& why);
   void send(const ipc::Message& message);
   void send_waiting_audit();
@@ -67,6 +72,13 @@ class CollectorPeer {
   std::optional<ipc::Hello> hello_;
   std::optional<ipc::BatchReceiver> receiver_;
   std::uint64_t line_ = 0;  // counts connections: late callbacks know theirs
+  // Of this line, the last batch in the store. Written by the writer's thread, late perhaps: shared with it.
+  std::shared_ptr<std::atomic<std::uint64_t>> committed_;
+  std::uint64_t received_ = 0, acknowledged_ = 0;  // batches of this line, by their numbers
+  struct Unacknowledged {
+    std::size_t batches = 0, events = 0;
+  } unacknowledged_;  // since it was last asked for
+  std::optional<EventLoop::TimerId> acknowledge_timer_;
   std::string last_end_;
   Timestamp alive_;  // until when the collector's record is known to be whole
   std::vector<observe::ComponentHealth> collector_health_;

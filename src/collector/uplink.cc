@@ -15,6 +15,7 @@ using observe::Level;
 constexpr std::size_t batch_target_bytes = 768 * 1024;
 constexpr std::size_t max_event_bytes = event::max_batch_bytes - batch_target_bytes - 1024;
 constexpr std::chrono::milliseconds ledger_retry{1000};
+constexpr int flush_slack = 8;  // what is so small a part of the interval early leaves at once
 
 // An agent that is a little behind, as in every storm, is not worth the work of compressing what waits for it.
 ipc::BatchSender::Limits limits(std::size_t max_held_bytes) {
@@ -132,7 +133,8 @@ void Uplink::add_scan(const event::ScanSummary& scan) {
 void Uplink::schedule_flush() {
   if (flush_posted_ || flush_timer_) return;
   const auto since = base::SteadyClock::now() - last_flush_;
-  if (since >= options_.flush_interval) {
+  // A source that is looked at as often as batches leave must not miss its batch by the length of a look.
+  if (since >= options_.flush_interval - options_.flush_interval / flush_slack) {
     flush_posted_ = true;
     // Posted, not done here: the events of the same wake-up share the batch.
     loop_.post([this, alive = alive_] {
@@ -150,7 +152,7 @@ void Uplink::schedule_flush() {
 
 void Uplink::on_flush_timer() {
   flush_timer_.reset();
-  if (sender_.held_batches() > 0 && deferred_ + 1 < max_deferrals) {
+  if (agent_is_behind() && deferred_ + 1 < max_deferrals) {
     auto timer = loop_.add_timer(options_.flush_interval, std::chrono::nanoseconds(0), [this] { on_flush_timer(); });
     if (timer) {
       flush_timer_ = *timer;
@@ -283,7 +285,7 @@ void Uplink::on_message(ipc::Message message) {
         hole_.reset();
         if (handlers_.on_connected) handlers_.on_connected();  // the record is whole from here on, and may say so
       }
-      if (deferred_ > 0 && sender_.held_batches() == 0) flush();  // it has waited for this
+      if (deferred_ > 0 && !agent_is_behind()) flush();  // it has waited for this
       if (handlers_.on_acknowledged) handlers_.on_acknowledged();
     }
   } else if (auto* request = std::get_if<ipc::Request>(&message)) {

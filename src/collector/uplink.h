@@ -26,9 +26,9 @@ class Uplink {
     std::size_t batch_events = 1000;
     std::size_t max_held_bytes = 16 * 1024 * 1024;
     event::EventSource gap_source = event::EventSource::scan;
-    // The longest an event waits for others to share its batch; max_deferrals times that while an earlier batch is not
-    // acknowledged: an agent that is behind would not store it sooner, and each batch costs a durable write here.
-    std::chrono::milliseconds flush_interval{20};
+    // The longest an event waits for others to share its batch; max_deferrals times that while more batches wait to be
+    // acknowledged than the agent does at once: one that is behind would not store it sooner.
+    std::chrono::milliseconds flush_interval{30};
   };
   struct Handlers {
     std::function<void(ipc::Request)> on_request;
@@ -80,6 +80,7 @@ class Uplink {
  private:
   void schedule_flush();
   void on_flush_timer();
+  [[nodiscard]] bool agent_is_behind() const { return sender_.held_batches() > ipc::acknowledged_together; }
   void make_batch();
   void record_and_queue();
   void pump();

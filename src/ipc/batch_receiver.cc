@@ -45,17 +45,18 @@ Result<BatchReceiver::Outcome> BatchReceiver::on_batch(BatchMessage message) {
   Incoming incoming;
   incoming.digest = event::batch_digest(message.canonical);
   if (base::as_bytes(incoming.digest) != message.digest) return fail(Errc::corrupt, name + ": wrong digest");
-  auto decoded = event::decode_batch(message.canonical);
-  if (!decoded) return fail(Errc::corrupt, name + ": " + decoded.error().message);
+  if (const auto decoded = event::decode_batch(message.canonical, checked_); !decoded) {
+    return fail(Errc::corrupt, name + ": " + decoded.error().message);
+  }
   incoming.id = event::BatchId{hello_.source, hello_.epoch, message.sequence};
-  if (decoded->id != incoming.id) {
+  if (checked_.id != incoming.id) {
     return fail(Errc::corrupt, name + " of " + hello_.source + "/" + event::to_string(hello_.epoch) + " is inside " +
-                                   decoded->id.source + "/" + event::to_string(decoded->id.epoch) + " batch " +
-                                   std::to_string(decoded->id.sequence));
+                                   checked_.id.source + "/" + event::to_string(checked_.id.epoch) + " batch " +
+                                   std::to_string(checked_.id.sequence));
   }
   incoming.canonical = std::move(message.canonical);
   incoming.scan = std::move(message.scan);
-  incoming.decoded = std::move(*decoded);
+  incoming.events = checked_.events.size();
   // When an earlier connection brought the first batch already, what is missing came with it.
   auto missing = std::exchange(missing_, std::nullopt);
   if (missing && missing->last_sequence + 1 == message.sequence) incoming.missing = missing;

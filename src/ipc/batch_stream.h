@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "event/event_view.h"
 #include "ipc/messages.h"
 
 namespace daemoneye::ipc {
@@ -17,6 +18,10 @@ namespace daemoneye::ipc {
 // The other side speaks this protocol: invalid_input names both versions and what to do about it.
 Result<void> check_hello(const Hello& hello);
 Result<void> check_welcome(const Welcome& welcome);
+
+// An acknowledgement wakes both sides, so the agent lets it speak for so many batches at most: who has more of them
+// unacknowledged has an agent that is behind.
+inline constexpr std::size_t acknowledged_together = 8;
 
 // Collector side. Holds every batch from numbering to acknowledgement.
 class BatchSender {
@@ -135,7 +140,7 @@ class BatchReceiver {
     std::string canonical;
     base::Sha256Digest digest{};
     std::string scan;
-    event::Batch decoded;            // what `canonical` says
+    std::size_t events = 0;
     std::optional<Missing> missing;  // with the first batch of a connection: what the store lacks before it
   };
   // `committed`: the store's highest sequence of this source and epoch, as said in the welcome. A batch that an
@@ -162,6 +167,7 @@ class BatchReceiver {
   std::uint64_t received_, committed_;
   bool resumed_ = false;
   std::optional<Missing> missing_;
+  event::BatchView checked_;  // kept for its memory
 };
 
 }  // namespace daemoneye::ipc

@@ -366,7 +366,7 @@ TEST(BatchReceiver, HandsEachBatchOnOnce) {
   ASSERT_TRUE(outcome && outcome->batch);
   EXPECT_EQ(outcome->batch->id.sequence, 1u);
   EXPECT_EQ(outcome->batch->canonical, first.canonical);
-  EXPECT_EQ(outcome->batch->decoded.events.size(), 1u);
+  EXPECT_EQ(event::decode_batch(outcome->batch->canonical)->events.size(), 1u);
   // Again before the commit: neither handed on nor acknowledged.
   const auto early = r.receiver.on_batch(first);
   ASSERT_TRUE(early);
