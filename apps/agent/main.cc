@@ -1,4 +1,5 @@
 // daemoneye-agent: without --role the supervisor of procmond and itself; with a role the agent alone.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +25,8 @@ constexpr const char* program = "daemoneye-agent";
 constexpr const char* reader_group = "daemoneye";
 constexpr const char* admin_group = "daemoneye-admin";
 constexpr std::chrono::milliseconds stop_grace{8000};
+// Threads here rarely allocate at the same time, and what each has freed is kept in its arena: 4 MB of memory.
+constexpr int malloc_arenas = 2;
 
 std::string folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -146,6 +149,7 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
 }  // namespace
 
 int main(int argc, char** argv) {
+  ::mallopt(M_ARENA_MAX, malloc_arenas);
   const auto parsed = apps::parse_command_line(argc, argv, program,
                                                "DaemonEye's agent: stores events, runs rules, delivers alerts. Without "
                                                "--role it also starts and watches procmond.",
