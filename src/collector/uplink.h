@@ -28,7 +28,7 @@ class Uplink {
     event::EventSource gap_source = event::EventSource::scan;
     // The longest an event waits for others to share its batch; max_deferrals times that while more batches wait to be
     // acknowledged than the agent does at once: one that is behind would not store it sooner.
-    std::chrono::milliseconds flush_interval{30};
+    std::chrono::milliseconds flush_interval{25};
   };
   struct Handlers {
     std::function<void(ipc::Request)> on_request;

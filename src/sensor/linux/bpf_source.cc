@@ -21,7 +21,7 @@ namespace {
 
 // After each find the ring is looked at again so much later, and until then the programs wake nobody (wake_flags() in
 // collect.bpf.c): events that are told in batches cost one wake-up a batch. A look that finds nothing ends that.
-constexpr std::chrono::milliseconds kLook{30};
+constexpr std::chrono::milliseconds kLook{25};
 // So often the ring must be found empty before the looks end: the second one is for a program that was interrupted
 // between choosing no wake-up and publishing its record.
 constexpr int kEmptyLooks = 2;
