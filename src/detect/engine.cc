@@ -1,5 +1,7 @@
 #include "detect/engine.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -318,6 +320,7 @@ struct Engine::Impl {
     tell_refused(*set);
     rules = set;
     auto prefilter = Prefilter::build(*set);
+    ::malloc_trim(0);  // compiling takes 12 MB for a moment, which the allocator would keep
     board.replace(*set, base::wall_now(), fresh);
     schedule->use(set);
     std::lock_guard lock(mutex);
