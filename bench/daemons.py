@@ -202,19 +202,19 @@ def verbs():
         instance.start()
         harness.exact_arguments("true", "bench-verbs")
         storm.settle(instance)
-        pid, export = str(os.getpid()), os.path.join(instance.folder, "export.jsonl")
+        pid, rule = str(os.getpid()), os.path.join(instance.rules, "crypto-miner.yaml")
         commands = {
             "help": ["--help"], "version": ["--version"],
             "query": ["query", "SELECT name, count(*) FROM process_events GROUP BY name"],
             "query_validate": ["query", "--validate", "SELECT pid FROM processes"],
             "tables": ["tables"], "schema": ["schema"], "ps": ["ps"], "ps_tree": ["ps", "--tree"], "tree": ["tree", pid],
             "rules_list": ["rules", "list"], "rules_show": ["rules", "show", "crypto-miner"],
-            "rules_validate": ["rules", "validate"], "alerts_list": ["alerts", "list"], "sinks_list": ["sinks", "list"],
+            "rules_validate": ["rules", "validate", rule], "alerts_list": ["alerts", "list"], "sinks_list": ["sinks", "list"],
             "deliveries_list": ["deliveries", "list"], "deadletter_list": ["deadletter", "list"],
             "audit_verify": ["audit", "verify"], "audit_show": ["audit", "show"], "health": ["health"],
             "doctor": ["doctor"], "metrics": ["metrics"], "config_show": ["config", "show"],
             "config_validate": ["config", "validate"], "config_get": ["config", "get", "app.batch_size"],
-            "db_stats": ["db", "stats"], "db_check": ["db", "check"], "export": ["export", export],
+            "db_stats": ["db", "stats"], "db_check": ["db", "check"], "export": ["export"],
             "completion": ["completion", "bash"],
         }
         slowest = ("", 0)
