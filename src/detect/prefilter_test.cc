@@ -53,6 +53,9 @@ const std::vector<std::string> words = {"sh",
                                         "sh",
                                         "sh\xc3",
                                         "curl|sh",
+                                        "sh  ",
+                                        "SH ",
+                                        "key ",
                                         "a\nb"};
 const std::vector<std::string> text_columns = {
     "name", "comm", "executable_path", "command_line",     "cwd",         "parent_name", "parent_command_line",
@@ -108,13 +111,37 @@ std::string pattern(Random& random, char any, char one) {
   return out;
 }
 
+std::string collate(Random& random) {
+  static const std::vector<std::string> collations = {"BINARY", "NOCASE", "RTRIM"};
+  return " COLLATE " + random.pick(collations);
+}
+
+// The column through functions and collations, in any order and depth.
+std::string wrapped(Random& random, std::string of) {
+  while (!random.one_in(3)) {
+    switch (random.below(3)) {
+      case 0: of = "lower(" + of + ")"; break;
+      case 1: of = "upper(" + of + ")"; break;
+      default: of = "(" + of + collate(random) + ")"; break;
+    }
+  }
+  return of;
+}
+
 std::string atom(Random& random, const std::string& table) {
   std::string column;
   do {
     column = random.pick(text_columns);
   } while (table == "processes" && (column == "kind" || column == "source" || column.starts_with("parent_")));
   const std::string of = "e." + column;
-  switch (random.below(14)) {
+  const auto literal = [&] { return quoted(utf8_word(random)) + (random.one_in(3) ? collate(random) : ""); };
+  switch (random.below(18)) {
+    case 14: return wrapped(random, of) + (random.one_in(2) ? " = " : " IS ") + literal();
+    case 15: return literal() + (random.one_in(2) ? " = " : " IS ") + wrapped(random, of);
+    case 16: return wrapped(random, of) + " IN (" + literal() + ", 'sh', 'SH')";
+    case 17:
+      return random.one_in(2) ? wrapped(random, of) + " LIKE " + quoted(pattern(random, '%', '_'))
+                              : "instr(" + wrapped(random, of) + ", " + quoted(utf8_word(random)) + ") > 0";
     case 0: return of + " = " + quoted(utf8_word(random));
     case 1: return quoted(utf8_word(random)) + " IS " + of;
     case 2: return of + " = " + quoted(utf8_word(random)) + " COLLATE NOCASE";

@@ -104,7 +104,7 @@ class Finder {
   struct Subject {
     Column column{};
     bool any_case = false;
-    std::string collation;  // empty: none given
+    std::string collation;  // given with it, at whatever depth: the outermost one's; empty: none
   };
 
   [[nodiscard]] std::optional<Subject> subject(const Expr& expr) const {
@@ -115,9 +115,10 @@ class Finder {
     }
     const bool folds = expr.kind == ExprKind::call && (expr.text == "lower" || expr.text == "upper");
     if (folds && expr.args.size() == 1) {
+      // A collation that is given within a function's arguments holds for its result, too.
       auto inner = subject(expr.args[0]);
-      // A collation ends at a function.
-      return inner ? std::optional(Subject{inner->column, true, {}}) : std::nullopt;
+      if (inner) inner->any_case = true;
+      return inner;
     }
     if (expr.kind != ExprKind::column || expr.qualifier != alias_) return std::nullopt;
     const auto column = event::find_column(expr.text);

@@ -40,6 +40,13 @@ TEST(NecessaryTexts, EachOperatorKeepsItsCaseRule) {
   EXPECT_EQ(of_condition("e.name COLLATE BINARY = 'Bash' COLLATE NOCASE"), "name=Bash");
   EXPECT_EQ(of_condition("e.name COLLATE RTRIM = 'Bash'"), "");
   EXPECT_EQ(of_condition("lower(e.name) = 'bash'"), "name=ibash");
+  // A collation within a function is that of its result.
+  EXPECT_EQ(of_condition("lower(e.name COLLATE RTRIM) = 'bash'"), "");
+  EXPECT_EQ(of_condition("lower(upper(e.name COLLATE RTRIM)) IN ('bash', 'sh')"), "");
+  EXPECT_EQ(of_condition("lower(e.name COLLATE RTRIM) = 'bash' COLLATE NOCASE"), "");
+  EXPECT_EQ(of_condition("'bash' COLLATE RTRIM IS lower(e.name)"), "");
+  EXPECT_EQ(of_condition("lower(e.name COLLATE NOCASE) IN ('Bash')"), "name=ibash");
+  EXPECT_EQ(of_condition("lower(e.name COLLATE RTRIM) COLLATE BINARY IN ('bash')"), "name=ibash");
   EXPECT_EQ(of_condition("e.name IN ('sh', 'Bash', NULL)"), "name=Bash | name=sh");
   EXPECT_EQ(of_condition("e.name COLLATE NOCASE IN ('sh', 'Bash')"), "name=ibash | name=ish");
   EXPECT_EQ(of_condition("e.command_line LIKE '%NetCat%'"), "command_line~inetcat");
