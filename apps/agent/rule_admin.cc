@@ -1,6 +1,7 @@
 #include "agent/rule_admin.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "agent/requests.h"
 #include "store/rule_overrides.h"
@@ -10,9 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-struct Change {
-  std::string what, note;
-  std::optional<store::Severity> severity;
+struct Asked {
+  store::OverrideChange change;
   std::vector<std::string> rules;
 };
 
@@ -22,7 +22,7 @@ std::string shown(const store::RuleOverride& one) {
   return text.empty() ? "as its file says" : text;
 }
 
-Result<Change> understand(const std::string& payload) {
+Result<Asked> understand(uid_t by, const std::string& payload) {
   const auto asked = json::parse(payload, nullptr, false);
   const auto not_understood = fail(Errc::invalid_input, "change_rules: not understood");
   if (!asked.is_object()) return not_understood;
@@ -35,25 +35,52 @@ Result<Change> understand(const std::string& payload) {
   if (note.get_ref<const std::string&>().size() > RuleAdmin::max_note_bytes) {
     return fail(Errc::invalid_input, "a note is of at most " + std::to_string(RuleAdmin::max_note_bytes) + " bytes");
   }
-  Change change{what.get<std::string>(), note.get<std::string>(),
-                store::parse_severity(severity.get_ref<const std::string&>()), std::move(*rules)};
-  const bool known = change.what == "enable" || change.what == "disable" || change.what == "reset" ||
-                     (change.what == "severity" && change.severity);
-  if (!known) return not_understood;
-  return change;
+  const auto grade = store::parse_severity(severity.get_ref<const std::string&>());
+  store::OverrideChange change;
+  const auto& verb = what.get_ref<const std::string&>();
+  if (verb == "enable")
+    change.status = "active";
+  else if (verb == "disable")
+    change.status = "disabled";
+  else if (verb == "severity" && grade)
+    change.severity = grade;
+  else if (verb == "reset")
+    change.reset = true;
+  else
+    return not_understood;
+  change.actor = name_of(by);
+  change.note = note.get<std::string>();
+  change.time = base::wall_now();
+  return Asked{std::move(change), std::move(*rules)};
 }
 
-void apply(const Change& change, store::RuleOverride& one) {
-  if (change.what == "enable") one.status = "active";
-  if (change.what == "disable") one.status = "disabled";
-  if (change.what == "severity") one.severity = change.severity;
-  if (change.what == "reset") {
-    one.status.reset();
-    one.severity.reset();
+json shown(const std::vector<store::OverrideOutcome>& outcomes) {
+  auto list = json::array();
+  for (const auto& one : outcomes) {
+    list.push_back({{"rule_id", one.after.rule_id}, {"from", shown(one.before)}, {"to", shown(one.after)}});
   }
+  return list;
 }
 
 }  // namespace
+
+std::vector<RuleAdmin::Pending::Accepted> RuleAdmin::Pending::copy() {
+  const std::scoped_lock held(mutex_);
+  std::vector<Accepted> all;
+  for (const auto& [number, one] : accepted_) all.push_back(one);
+  return all;
+}
+
+std::uint64_t RuleAdmin::Pending::add(Accepted one) {
+  const std::scoped_lock held(mutex_);
+  accepted_.emplace(++last_, std::move(one));
+  return last_;
+}
+
+void RuleAdmin::Pending::remove(std::uint64_t number) {
+  const std::scoped_lock held(mutex_);
+  accepted_.erase(number);
+}
 
 RuleAdmin::RuleAdmin(detect::Engine& engine, store::Writer& writer, std::string store_path, Audit audit)
     : engine_(engine), writer_(writer), store_path_(std::move(store_path)), audit_(std::move(audit)) {}
@@ -63,44 +90,58 @@ void RuleAdmin::answer(uid_t by, const ipc::Request& request, Reply reply) {
   if (reply) reply(std::move(answered));
 }
 
+// What is there for a rule, with what was accepted before and is not committed yet.
+store::RuleOverride RuleAdmin::current(const std::vector<Pending::Accepted>& accepted,
+                                       const std::vector<store::RuleOverride>& committed, const std::string& id) {
+  store::RuleOverride one;
+  if (const auto found = std::ranges::find(committed, id, &store::RuleOverride::rule_id); found != committed.end()) {
+    one = *found;
+  }
+  one.rule_id = id;
+  for (const auto& before : accepted) {
+    if (std::ranges::find(before.rules, id) != before.rules.end()) before.change.apply(one);
+  }
+  return one;
+}
+
 // Takes `reply` when the answer comes later.
 Result<std::string> RuleAdmin::change(uid_t by, const std::string& payload, Reply& reply) {
-  DE_TRY(const auto change, understand(payload));
-  DE_TRY(const auto overrides, store::read_rule_overrides(store_path_));
+  DE_TRY(auto asked, understand(by, payload));
+  // Before the store is read: what is committed meanwhile is applied twice, which changes nothing.
+  const auto accepted = pending_.copy();
+  DE_TRY(const auto committed, store::read_rule_overrides(store_path_));
   const auto state = engine_.state();
-  std::vector<store::RuleOverride> wanted;
-  auto changed = json::array(), refused = json::array();
-  for (const auto& id : change.rules) {
-    const auto found = std::ranges::find(overrides, id, &store::RuleOverride::rule_id);
+  std::vector<store::OverrideOutcome> wanted;
+  auto refused = json::array();
+  for (const auto& id : asked.rules) {
     const bool known = std::ranges::find(state.rules, id, &detect::Engine::RuleState::rule_id) != state.rules.end();
-    if (!known && found == overrides.end()) {
+    const bool overridden = std::ranges::find(committed, id, &store::RuleOverride::rule_id) != committed.end();
+    if (!known && !overridden) {
       refused.push_back({{"rule_id", id}, {"why", "there is no such rule"}});
       continue;
     }
-    auto one = found == overrides.end() ? store::RuleOverride() : *found;
-    const std::string before = shown(one);
-    one.rule_id = id;
-    one.actor = name_of(by);
-    one.note = change.note;
-    one.time = base::wall_now();
-    apply(change, one);
-    changed.push_back({{"rule_id", id}, {"from", before}, {"to", shown(one)}});
-    wanted.push_back(std::move(one));
+    store::OverrideOutcome outcome{current(accepted, committed, id), {}};
+    outcome.after = outcome.before;
+    asked.change.apply(outcome.after);
+    wanted.push_back(std::move(outcome));
   }
   if (!refused.empty()) return dump({{"changed", json::array()}, {"refused", std::move(refused)}});
-  if (!audit_("rule_override", dump({{"by_uid", by}, {"changed", changed}, {"note", change.note}}))) {
+  if (!audit_("rule_override", dump({{"by_uid", by}, {"changed", shown(wanted)}, {"note", asked.change.note}}))) {
     return fail(Errc::unavailable,
                 "it could not be kept for the audit ledger, so it was not done: see audit_requests in `health`");
   }
+  const auto number = pending_.add({asked.change, asked.rules});
+  const auto done = std::make_shared<std::vector<store::OverrideOutcome>>();  // of the writer's thread
   writer_.change(
-      [wanted = std::move(wanted)](db::StatementCache& statements) -> Result<void> {
-        for (const auto& one : wanted) DE_CHECK(store::write_rule_override(statements, one));
+      [asked = std::move(asked), done](db::StatementCache& statements) -> Result<void> {
+        DE_TRY(*done, store::change_rule_overrides(statements, asked.rules, asked.change));
         return {};
       },
-      [this, later = std::exchange(reply, nullptr), changed](const Result<void>& result) {
+      [this, later = std::exchange(reply, nullptr), done, number](const Result<void>& result) {
+        pending_.remove(number);
         if (!result) return later(std::unexpected(result.error()));
         engine_.overrides_changed();
-        later(dump({{"changed", changed}, {"refused", json::array()}}));
+        later(dump({{"changed", shown(*done)}, {"refused", json::array()}}));
       });
   return "";
 }

@@ -4,10 +4,14 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <map>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "detect/engine.h"
 #include "ipc/messages.h"
+#include "store/rule_overrides.h"
 #include "store/writer.h"
 
 namespace daemoneye::apps {
@@ -27,12 +31,33 @@ class RuleAdmin {
   static constexpr std::size_t max_rules = 1000, max_id_bytes = 128, max_note_bytes = 2000;
 
  private:
+  // What was accepted and is not committed yet, in that order: who asks next is told of it, and so is the ledger.
+  // The loop's and the writer's threads.
+  class Pending {
+   public:
+    struct Accepted {
+      store::OverrideChange change;
+      std::vector<std::string> rules;
+    };
+    std::vector<Accepted> copy();
+    std::uint64_t add(Accepted one);
+    void remove(std::uint64_t number);
+
+   private:
+    std::mutex mutex_;
+    std::map<std::uint64_t, Accepted> accepted_;
+    std::uint64_t last_ = 0;
+  };
+
   Result<std::string> change(uid_t by, const std::string& payload, Reply& reply);
+  static store::RuleOverride current(const std::vector<Pending::Accepted>& accepted,
+                                     const std::vector<store::RuleOverride>& committed, const std::string& id);
 
   detect::Engine& engine_;
   store::Writer& writer_;
   const std::string store_path_;
   Audit audit_;
+  Pending pending_;
 };
 
 }  // namespace daemoneye::apps

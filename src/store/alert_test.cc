@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "store/alert_changes.h"
+#include "store/rule_overrides.h"
 #include "store/testing/temp_store.h"
 
 namespace daemoneye::store {
@@ -104,6 +105,47 @@ TEST_F(AlertTest, RepetitionsWithinTheWindowAreCountedNotDelivered) {
   EXPECT_EQ((*reader_->alert("a"))->last_seen.ns, 9 * minute);
   EXPECT_EQ(*reader_->outbox_depth("stdout"), 3U);
   EXPECT_EQ(reader_->alerts(2)->size(), 2U);
+}
+
+TEST_F(AlertTest, ChangesOfARuleThatWereAskedForAtOnceAreAllKept) {
+  OverrideChange off, high;
+  off.status = "disabled";
+  off.actor = high.actor = "uid:0";
+  high.severity = Severity::high;
+  high.note = "why";
+  high.time = Timestamp{17};
+  // Both before either is committed.
+  std::promise<void> begin;
+  writer_->change([&](db::StatementCache&) -> Result<void> { return begin.get_future().wait(), Result<void>(); },
+                  [](const Result<void>&) {});
+  std::vector<OverrideOutcome> second;
+  writer_->change(
+      [&](db::StatementCache& statements) -> Result<void> {
+        DE_TRY([[maybe_unused]] const auto first, change_rule_overrides(statements, {"r", "s"}, off));
+        return {};
+      },
+      [](const Result<void>&) {});
+  writer_->change(
+      [&](db::StatementCache& statements) -> Result<void> {
+        DE_TRY(second, change_rule_overrides(statements, {"r"}, high));
+        return {};
+      },
+      [](const Result<void>&) {});
+  begin.set_value();
+  ASSERT_TRUE(writer_->drain(Deadline::after(20s)));
+  const auto kept = read_rule_overrides(folder_.file());
+  ASSERT_TRUE(kept) << kept.error().message;
+  ASSERT_EQ(kept->size(), 2U);
+  EXPECT_EQ(kept->front(), (RuleOverride{"r", "disabled", Severity::high, "uid:0", "why", Timestamp{17}}));
+  ASSERT_EQ(second.size(), 1U);
+  EXPECT_EQ(second[0].before.status, "disabled");
+  OverrideChange reset;
+  reset.reset = true;
+  ASSERT_TRUE(change([&](auto& statements) -> Result<void> {
+    DE_TRY([[maybe_unused]] const auto done, change_rule_overrides(statements, {"r", "s"}, reset));
+    return {};
+  }));
+  EXPECT_TRUE(read_rule_overrides(folder_.file())->empty());
 }
 
 TEST_F(AlertTest, TheSameAlertRaisedAgainAfterACrashIsThereOnce) {
