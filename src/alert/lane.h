@@ -2,7 +2,6 @@
 // by the deliverer's mutex; the decisions are here, the threads are in delivery.cc.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -13,6 +12,7 @@
 
 #include "alert/breaker.h"
 #include "alert/sink.h"
+#include "observe/latencies.h"
 #include "observe/metrics.h"
 #include "store/writer.h"
 
@@ -29,17 +29,6 @@ struct AttemptOutcome {
   std::expected<DeliveryResult, DeliveryError> result;
   Timestamp started, ended;
   std::chrono::nanoseconds duration{0};
-};
-
-// How long the last deliveries took.
-class Latencies {
- public:
-  void add(std::chrono::nanoseconds took);
-  [[nodiscard]] double quantile_ms(double q) const;  // 0 without any
-
- private:
-  std::array<float, 512> ms_{};
-  std::size_t measured_ = 0;
 };
 
 struct Lane {
@@ -87,7 +76,7 @@ struct Lane {
   base::SteadyClock::time_point attempt_began;
 
   std::uint64_t attempts = 0, delivered = 0, failed = 0, dead_letters = 0;  // since the start
-  Latencies latencies;
+  observe::Latencies latencies;
   std::optional<Timestamp> last_success, last_failure;
   std::string last_error;  // of the last attempt; empty after a success
 

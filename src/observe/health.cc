@@ -78,6 +78,18 @@ HealthState worst(const std::vector<ComponentHealth>& report) {
   return state;
 }
 
+std::string summary(const std::vector<ComponentHealth>& report) {
+  std::string text;
+  for (const auto state : {HealthState::failed, HealthState::degraded}) {
+    for (const auto& component : report) {
+      if (component.state != state) continue;
+      text += (text.empty() ? "" : "; ") + component.component + ": " +
+              (component.reason.empty() ? std::string(to_string(state)) : component.reason);
+    }
+  }
+  return text.empty() ? "everything works" : text;
+}
+
 std::string to_json(const std::vector<ComponentHealth>& report) {
   json components = json::array();
   for (const auto& component : report) {
@@ -90,7 +102,10 @@ std::string to_json(const std::vector<ComponentHealth>& report) {
     }
     components.push_back(std::move(entry));
   }
-  return json{{"state", to_string(worst(report))}, {"components", std::move(components)}}.dump();
+  return json{{"state", to_string(worst(report))},
+              {"reason", base::to_valid_utf8(summary(report))},
+              {"components", std::move(components)}}
+      .dump();
 }
 
 Result<std::vector<ComponentHealth>> parse_health(std::string_view text) {

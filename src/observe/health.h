@@ -33,6 +33,8 @@ class HealthBoard {
 };
 
 HealthState worst(const std::vector<ComponentHealth>& report);
+// One line: what is wrong, the worst first ("collector: …; rules: …"); "everything works" when nothing is.
+std::string summary(const std::vector<ComponentHealth>& report);
 std::string to_json(const std::vector<ComponentHealth>& report);
 Result<std::vector<ComponentHealth>> parse_health(std::string_view json);
 

@@ -1,14 +1,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <csignal>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "observe/exposition.h"
 #include "observe/health.h"
+#include "observe/latencies.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
+#include "observe/process_use.h"
+#include "observe/rate.h"
 
 namespace daemoneye::observe {
 namespace {
@@ -196,6 +202,75 @@ TEST(Health, RefusesWhatIsNoReport) {
         "{\"components\":[{\"component\":\"a\",\"state\":\"ok\",\"details\":{\"k\":1}}]}"}) {
     EXPECT_FALSE(parse_health(text).has_value()) << text;
   }
+}
+
+TEST(Health, SaysTheWorstFirstInOneLine) {
+  EXPECT_EQ(summary({{"store", HealthState::ok, "", {}}}), "everything works");
+  EXPECT_EQ(summary({{"rules", HealthState::degraded, "one is broken", {}},
+                     {"sinks", HealthState::degraded, "", {}},
+                     {"store", HealthState::failed, "full", {}}}),
+            "store: full; rules: one is broken; sinks: degraded");
+}
+
+TEST(Rate, IsThatOfTheWindow) {
+  using std::chrono::seconds;
+  const auto begin = base::SteadyClock::now();
+  Rate rate;
+  EXPECT_EQ(rate.per_second(), std::nullopt);
+  rate.sample(100, begin);
+  EXPECT_EQ(rate.per_second(), std::nullopt);
+  rate.sample(120, begin + seconds(10));
+  EXPECT_DOUBLE_EQ(rate.per_second().value(), 2);
+  for (int second = 20; second <= 200; second += 10) rate.sample(120, begin + seconds(second));
+  EXPECT_DOUBLE_EQ(rate.per_second().value(), 0) << "what is long ago no longer counts";
+  rate.sample(5, begin + seconds(210));
+  EXPECT_EQ(rate.per_second(), std::nullopt) << "another total was begun";
+}
+
+TEST(Rate, KeepsSoManySamplesHoweverOftenItIsAsked) {
+  const auto begin = base::SteadyClock::now();
+  Rate rate;
+  for (int i = 0; i <= 100'000; ++i) rate.sample(i, begin + std::chrono::milliseconds(i));
+  EXPECT_NEAR(rate.per_second().value(), 1000, 1);
+}
+
+TEST(Latencies, AreThoseOfTheLastOnes) {
+  Latencies latencies;
+  EXPECT_TRUE(latencies.empty());
+  EXPECT_EQ(latencies.quantile_ms(0.5), 0);
+  for (int i = 0; i < 1000; ++i) latencies.add(std::chrono::seconds(9));
+  for (int i = 1; i <= 512; ++i) latencies.add(std::chrono::milliseconds(i));
+  EXPECT_NEAR(latencies.quantile_ms(0.5), 256, 2);
+  EXPECT_NEAR(latencies.quantile_ms(0.99), 507, 2);
+}
+
+TEST(ProcessUse, IsThatOfARunningProcess) {
+  const auto own = read_process_use(::getpid());
+  ASSERT_TRUE(own) << own.error().message;
+  EXPECT_GT(own->own_bytes, 100'000U);
+  EXPECT_GT(own->file_bytes, 100'000U);
+  EXPECT_GE(own->cpu_seconds, 0);
+  EXPECT_FALSE(read_process_use(0));
+}
+
+TEST(ProcessUse, FindsChildrenAndTheirChildren) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const pid_t grandchild = ::fork();
+    if (grandchild != 0 && ::write(ends[1], &grandchild, sizeof grandchild) < 0) ::_exit(1);
+    ::pause();
+    ::_exit(0);
+  }
+  pid_t grandchild = 0;
+  ASSERT_EQ(::read(ends[0], &grandchild, sizeof grandchild), static_cast<ssize_t>(sizeof grandchild));
+  const auto found = descendants_of(::getpid());
+  ::kill(grandchild, SIGKILL);
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  if (::access("/proc/thread-self/children", F_OK) != 0) GTEST_SKIP() << "this kernel does not list children";
+  EXPECT_THAT(found, testing::UnorderedElementsAre(child, grandchild));
 }
 
 }  // namespace
