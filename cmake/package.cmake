@@ -47,6 +47,8 @@ install(FILES ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION share/doc/daemoneye)
 install(FILES ${completions}/bash DESTINATION share/bash-completion/completions RENAME daemoneye-cli)
 install(FILES ${completions}/zsh DESTINATION share/zsh/vendor-completions RENAME _daemoneye-cli)
 install(FILES ${completions}/fish DESTINATION share/fish/vendor_completions.d RENAME daemoneye-cli.fish)
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/prometheus/daemoneye.rules.yml DESTINATION share/daemoneye/prometheus)
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/grafana/daemoneye.json DESTINATION share/daemoneye/grafana)
 install(FILES ${CMAKE_SOURCE_DIR}/packaging/sysusers.conf DESTINATION lib/sysusers.d RENAME daemoneye.conf)
 install(FILES ${CMAKE_SOURCE_DIR}/packaging/tmpfiles.conf DESTINATION lib/tmpfiles.d RENAME daemoneye.conf)
 # Units name the programs where they were put; /etc follows the prefix as the FHS has it, and what is there stays.

@@ -6,7 +6,6 @@
 
 #include "agent/rules_audit.h"
 #include "agent/store_admin.h"
-#include "base/file.h"
 #include "common/startup.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
@@ -16,19 +15,12 @@ namespace daemoneye::apps {
 namespace {
 
 using nlohmann::json;
-using observe::ComponentHealth;
-using observe::HealthState;
 using observe::Level;
 
-constexpr std::chrono::seconds metrics_interval{15}, retention_interval{60};
+constexpr std::chrono::seconds retention_interval{60};
 // Refusals of SQL in the ledger: at most this many, of one user fewer; the rest is counted.
 constexpr unsigned max_refusals_a_minute = 30, max_refusals_of_one = 15, max_refusals_an_hour = 300;
 constexpr std::size_t max_refusal_bytes = 1024;
-
-void degrade(ComponentHealth& health, HealthState state, const std::string& reason) {
-  health.state = std::max(health.state, state);
-  health.reason += (health.reason.empty() ? "" : "; ") + reason;
-}
 
 }  // namespace
 
@@ -113,12 +105,8 @@ Result<void> Agent::start() {
        .reader_group = context_.reader_group,
        .admin_group = context_.admin_group,
        .collector_uid = context_.collector_uid},
-      {.health_json = [this] { return health_json(); },
-       .metrics_text =
-           [this] {
-             publish_metrics();
-             return observe::metrics_text();
-           },
+      {.health_json = [this] { return observe::to_json(report(Probes::yes)); },
+       .metrics_text = [this] { return metrics_text(); },
        .reload = [this](uid_t by) -> Result<void> {
          load_again("operator", by);
          return {};
@@ -168,13 +156,14 @@ Result<void> Agent::start() {
   bundles_->look();
   DE_CHECK(loop_.add_timer(retention_interval, retention_interval, [this] { audit_retention(); }));
   if (!set_aside_.empty()) collector_->audit("store_set_aside", json{{"kept_as", set_aside_}}.dump());
-  if (!settings.metrics.textfile.empty()) {
-    DE_CHECK(loop_.add_timer(metrics_interval, metrics_interval, [this] {
-      publish_metrics();
-      auto written = base::write_file_atomic(loaded_.settings.metrics.textfile, observe::metrics_text(), 0644);
-      textfile_error_ = written ? "" : written.error().message;
-    }));
-  }
+  resources_ = std::make_unique<Resources>(settings.app.memory_budget_mb, context_.supervised);
+  DE_CHECK(loop_.add_timer(Resources::interval, Resources::interval, [this] { resources_->sample(); }));
+  // So that a rate over them is right from the first one on.
+  for (const auto* severity : {"low", "medium", "high", "critical"}) observe::alerts_generated(severity).add(0);
+  monitoring_ = std::make_unique<Monitoring>(loop_, settings.metrics,
+                                             Monitoring::From{.metrics_text = [this] { return metrics_text(); },
+                                                              .health = [this] { return report(Probes::no); }});
+  DE_CHECK(monitoring_->start());
   observe::log(Level::info, "agent", "running",
                {{"store", settings.database.path}, {"socket", settings.ipc.socket_path}});
   return {};
@@ -255,6 +244,7 @@ void Agent::load_again(const std::string& asked_by, std::optional<uid_t> by) {
 void Agent::stop(std::chrono::milliseconds grace) {
   const auto deadline = Deadline::after(grace);
   operators_.reset();
+  monitoring_.reset();
   if (collector_) {
     audit_retention();
     collector_->audit("stop", json{{"version", DAEMONEYE_VERSION}}.dump());
@@ -266,87 +256,6 @@ void Agent::stop(std::chrono::milliseconds grace) {
   if (deliverer_) deliverer_->stop(deadline);
   if (writer_) writer_->close(deadline);
   observe::log(Level::info, "agent", "stopped", {{"in_time", !deadline.expired()}});
-}
-
-std::string Agent::health_json() {
-  auto report = collector_->health();
-  report.push_back(store_health());
-  report.push_back(rules_health());
-  report.push_back(alert_admin_->health());
-  report.push_back(agent_health());
-  return observe::to_json(report);
-}
-
-ComponentHealth Agent::store_health() const {
-  auto health = apps::store_health(*writer_, *readers_, loaded_.settings);
-  if (!set_aside_.empty()) {
-    degrade(health, HealthState::degraded, "begun anew: the damaged file before it is kept as " + set_aside_);
-  }
-  return health;
-}
-
-ComponentHealth Agent::rules_health() const {
-  ComponentHealth health{.component = "rules", .state = HealthState::ok, .reason = {}, .details = {}};
-  const auto state = engine_->state();
-  health.details["active"] = std::to_string(state.active);
-  health.details["inactive"] = std::to_string(state.inactive);
-  health.details["unhealthy"] = std::to_string(state.unhealthy);
-  health.details["alerts"] = std::to_string(state.alerts);
-  health.details["merged"] = std::to_string(state.merged);
-  health.details["evaluated_to_event"] = std::to_string(state.evaluated_to);
-  std::uint64_t held_back = 0, left_out = 0;
-  std::string wrong, slow;
-  std::size_t wrong_ones = 0, slow_ones = 0;
-  const auto name = [](std::string& list, std::size_t& count, const std::string& one) {
-    constexpr std::size_t most_named = 20;
-    if (count < most_named) list += (count == 0 ? "" : ", ") + one;
-    if (count == most_named) list += ", …";
-    ++count;
-  };
-  for (const auto& rule : state.rules) {
-    held_back += rule.held_back;
-    left_out += rule.left_out;
-    if (rule.state == "slow") name(slow, slow_ones, rule.rule_id);
-    if (rule.state == "unhealthy" || rule.state == "suspended") {
-      name(wrong, wrong_ones, rule.rule_id + " (" + rule.reason + ")");
-    }
-  }
-  health.details["unfiltered"] = std::to_string(state.unfiltered);  // stream rules that are shown every row
-  health.details["held_back"] = std::to_string(held_back);          // matches counted on the alert of a rule's limit
-  health.details["runs_left_out"] = std::to_string(left_out);       // of scheduled rules
-  if (!slow.empty()) health.details["slow"] = slow;
-  if (state.unhealthy > 0) {
-    degrade(health, HealthState::degraded, std::to_string(state.unhealthy) + " rules are not healthy: " + wrong);
-  }
-  if (!state.slower.empty()) degrade(health, HealthState::degraded, state.slower);
-  if (!state.problem.empty()) degrade(health, HealthState::failed, state.problem);
-  if (state.active == 0) degrade(health, HealthState::degraded, "no rule is active: nothing is detected");
-  return health;
-}
-
-ComponentHealth Agent::agent_health() const {
-  ComponentHealth health{
-      .component = "agent", .state = HealthState::ok, .reason = {}, .details = context_.reached.details()};
-  health.details["version"] = DAEMONEYE_VERSION;
-  health.details["pid"] = std::to_string(::getpid());
-  for (const auto& missing : context_.reached.missing) degrade(health, HealthState::degraded, missing);
-  if (!loaded_.settings.metrics.listen.empty()) {
-    degrade(health, HealthState::degraded,
-            "metrics.listen is set, but this build serves metrics by daemoneye-cli and metrics.textfile only");
-  }
-  if (!textfile_error_.empty()) degrade(health, HealthState::degraded, "metrics.textfile: " + textfile_error_);
-  for (const auto& notice : loaded_.notices) degrade(health, HealthState::degraded, notice);
-  return health;
-}
-
-void Agent::publish_metrics() {
-  const auto state = writer_->state();
-  observe::gauge("daemoneye_store_events", "Events committed since the start").set(static_cast<double>(state.events));
-  observe::gauge("daemoneye_store_file_bytes", "Size of the event store").set(static_cast<double>(state.file_bytes));
-  observe::gauge("daemoneye_store_wal_bytes", "Size of its write-ahead log").set(static_cast<double>(state.wal_bytes));
-  observe::gauge("daemoneye_store_paused", "1 while writes fail").set(state.paused ? 1 : 0);
-  alert_admin_->publish_metrics();
-  observe::gauge("daemoneye_build_info", "1, with the version as a label", {{"version", DAEMONEYE_VERSION}}).set(1);
 }
 
 }  // namespace daemoneye::apps

@@ -9,7 +9,9 @@
 #include "agent/alert_admin.h"
 #include "agent/bundle_audit.h"
 #include "agent/collector_peer.h"
+#include "agent/monitoring.h"
 #include "agent/operators.h"
+#include "agent/resources.h"
 #include "agent/rule_admin.h"
 #include "alert/delivery.h"
 #include "base/event_loop.h"
@@ -43,10 +45,15 @@ class Agent {
   void load_again(const std::string& asked_by, std::optional<uid_t> by);
   bool audit(const std::string& action, const std::string& payload);
   void audit_retention(bool at_start = false);
-  [[nodiscard]] std::string health_json();
-  [[nodiscard]] observe::ComponentHealth store_health() const;
-  [[nodiscard]] observe::ComponentHealth rules_health() const;
+  // agent_health.cc. Probes read from the store and commit to it, which takes a while and writes.
+  enum class Probes : bool { no, yes };
+  [[nodiscard]] std::vector<observe::ComponentHealth> report(Probes probes);
+  [[nodiscard]] observe::ComponentHealth store_health(Probes probes) const;
+  [[nodiscard]] observe::ComponentHealth rules_health(const detect::Engine::State& state) const;
+  [[nodiscard]] observe::ComponentHealth detection_health(const detect::Engine::State& state) const;
+  [[nodiscard]] observe::ComponentHealth config_health() const;
   [[nodiscard]] observe::ComponentHealth agent_health() const;
+  [[nodiscard]] std::string metrics_text();
   void publish_metrics();
   // Counts a refusal of the SQL front door; whether it may go into the ledger, which is not anybody's to fill.
   bool may_record_refusal(std::optional<uid_t> by);
@@ -63,8 +70,9 @@ class Agent {
   std::unique_ptr<CollectorPeer> collector_;
   std::unique_ptr<BundleAudit> bundles_;
   std::unique_ptr<Operators> operators_;
+  std::unique_ptr<Resources> resources_;
+  std::unique_ptr<Monitoring> monitoring_;
   std::string set_aside_;  // the damaged store's file, when one was set aside at this start
-  std::string textfile_error_;
   struct Refusals {
     base::SteadyClock::time_point minute{}, hour{};
     unsigned in_minute = 0, in_hour = 0;

@@ -1,6 +1,7 @@
 #include "agent/collector_peer.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/text.h"
 #include "observe/log.h"
@@ -19,6 +20,31 @@ constexpr std::chrono::milliseconds room_pause{50};  // until the store is asked
 // An acknowledgement waits so long for others, unless this part of what the collector may have on the way waits for it.
 constexpr std::chrono::milliseconds acknowledge_after{100};
 constexpr std::size_t window_share = 8;
+// What only a collector can tell (the contract's components that are its own).
+constexpr std::array collector_components = {"collector", "ledger", "capabilities"};
+
+observe::Counter audit_lost_total() {
+  return observe::counter("daemoneye_audit_requests_lost_total", "Audit entries dropped while the collector was away");
+}
+
+const observe::ComponentHealth* component_of(const std::vector<observe::ComponentHealth>& report,
+                                             std::string_view name) {
+  const auto found = std::ranges::find(report, name, &observe::ComponentHealth::component);
+  return found == report.end() ? nullptr : &*found;
+}
+
+std::optional<double> number_of(const observe::ComponentHealth& health, const std::string& detail) {
+  const auto found = health.details.find(detail);
+  if (found == health.details.end()) return std::nullopt;
+  const auto number = base::parse_integer<std::uint64_t>(found->second);
+  return number ? std::optional(static_cast<double>(*number)) : std::nullopt;
+}
+
+std::string one_decimal(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f", value);
+  return text;
+}
 
 }  // namespace
 
@@ -29,6 +55,8 @@ CollectorPeer::CollectorPeer(EventLoop& loop, store::Writer& writer, Options opt
       audit_queue_(ipc::AuditQueue::open(options_.audit_queue_path)),
       here_(std::make_shared<bool>(true)) {
   audit_lost_ = audit_queue_.left_out();
+  audit_lost_total().add(0);  // there from the start, so that an alert on its increase sees the first one
+  last_beat_ = base::SteadyClock::now();
 }
 
 CollectorPeer::~CollectorPeer() {
@@ -42,6 +70,13 @@ ipc::Connection::Handlers CollectorPeer::handlers() {
   return {.on_message = [this](ipc::Message message) { on_message(std::move(message)); },
           .on_close = [this](const std::string& why) { end(why.empty() ? "the collector closed it" : why); },
           .on_drained = {}};
+}
+
+void CollectorPeer::Ingest::took(Timestamp first_event, Timestamp committed) {
+  const std::chrono::nanoseconds span(std::max<std::int64_t>(committed.ns - first_event.ns, 0));
+  seconds.observe(std::chrono::duration<double>(span).count());
+  const std::scoped_lock held(mutex);
+  latencies.add(span);
 }
 
 void CollectorPeer::take(std::unique_ptr<ipc::Connection> connection) {
@@ -103,18 +138,27 @@ void CollectorPeer::on_message(ipc::Message message) {
   } else if (auto* batch = std::get_if<ipc::BatchMessage>(&message)) {
     on_batch(std::move(*batch));
   } else if (const auto* beat = std::get_if<ipc::Heartbeat>(&message)) {
-    alive_ = std::max(alive_, beat->time);
-    // A beat from before this epoch: the gap up to its start is not stored yet, and must not look covered.
-    writer_.set_collector(hello_->source, beat->time >= hello_->epoch_started, alive_);
-    if (!beat->health_json.empty()) {
-      if (auto report = observe::parse_health(beat->health_json)) collector_health_ = std::move(*report);
-    }
-    if (!beat->metrics_text.empty()) observe::set_foreign_metrics("procmond", beat->metrics_text);
+    on_beat(*beat);
   } else if (const auto* reply = std::get_if<ipc::Reply>(&message)) {
     on_reply(*reply);
   } else {
     end("the collector sent a message that is not for an agent");
   }
+}
+
+void CollectorPeer::on_beat(const ipc::Heartbeat& beat) {
+  last_beat_ = base::SteadyClock::now();
+  alive_ = std::max(alive_, beat.time);
+  // A beat from before this epoch: the gap up to its start is not stored yet, and must not look covered.
+  writer_.set_collector(hello_->source, beat.time >= hello_->epoch_started, alive_);
+  if (!beat.health_json.empty()) {
+    if (auto report = observe::parse_health(beat.health_json)) collector_health_ = std::move(*report);
+  }
+  if (const auto* collector = component_of(collector_health_, "collector")) {
+    if (const auto events = number_of(*collector, "events_emitted")) event_rate_.sample(*events);
+    if (const auto cpu = number_of(*collector, "cpu_ms")) cpu_rate_.sample(*cpu / 1000);
+  }
+  if (!beat.metrics_text.empty()) observe::set_foreign_metrics("procmond", beat.metrics_text);
 }
 
 void CollectorPeer::on_reply(const ipc::Reply& reply) {
@@ -148,6 +192,10 @@ void CollectorPeer::on_hello(const ipc::Hello& hello) {
     return;
   }
   hello_ = hello;
+  last_beat_ = base::SteadyClock::now();
+  collector_health_.clear();  // what is known is of another one
+  event_rate_ = {};
+  cpu_rate_ = {};
   const auto committed = writer_.committed_sequence(hello.source, hello.epoch);
   receiver_.emplace(hello, committed);
   ipc::Welcome welcome;
@@ -211,8 +259,8 @@ void CollectorPeer::commit(ipc::BatchMessage message) {
   const bool at_once = acknowledges_now(batch.events);
   writer_.commit_batch(
       std::move(batch.id), std::move(batch.canonical), batch.digest, std::move(batch.scan),
-      [this, here = here_, line = line_, committed = committed_, sequence,
-       at_once](const Result<store::Commit>& commit) {
+      [this, here = here_, line = line_, committed = committed_, sequence, at_once, first_event = batch.first_event,
+       ingest = ingest_](const Result<store::Commit>& commit) {
         if (!commit) {
           loop_.post([this, here, line, why = commit.error()] {
             if (*here) not_committed(line, why);
@@ -220,6 +268,7 @@ void CollectorPeer::commit(ipc::BatchMessage message) {
           return;
         }
         if (!commit->duplicate && options_.on_commit) options_.on_commit(*commit);
+        if (!commit->duplicate && first_event) ingest->took(*first_event, commit->time);
         committed->store(sequence);
         if (!at_once) return;
         loop_.post([this, here] {
@@ -283,7 +332,7 @@ bool CollectorPeer::audit(const std::string& action, const std::string& payload_
   if (!audit_queue_.push(R"({"actor":)" + base::json_quote(actor) + R"(,"action":)" + base::json_quote(action) +
                          R"(,"payload":)" + payload_json + "}")) {
     ++audit_lost_;
-    observe::counter("daemoneye_audit_requests_lost_total", "Audit entries dropped while the collector was away").add();
+    audit_lost_total().add();
     return false;
   }
   send_waiting_audit();
@@ -301,15 +350,41 @@ void CollectorPeer::send_waiting_audit() {
   }
 }
 
+void CollectorPeer::complete_report(observe::ComponentHealth& collector) const {
+  const auto degrade = [&](HealthState state, const std::string& reason) {
+    collector.state = std::max(collector.state, state);
+    collector.reason += (collector.reason.empty() ? "" : "; ") + reason;
+  };
+  collector.details["version"] = hello_->program_version;
+  collector.details["connected_since"] = base::to_iso(hello_->epoch_started);
+  if (hello_->program_version != DAEMONEYE_VERSION) {
+    degrade(HealthState::degraded, "procmond is of version " + hello_->program_version +
+                                       ", the agent of version " DAEMONEYE_VERSION ": one of them must be restarted");
+  }
+  if (const auto rate = event_rate_.per_second()) collector.details["events_per_second"] = one_decimal(*rate);
+  if (const std::scoped_lock held(ingest_->mutex); !ingest_->latencies.empty()) {
+    collector.details["ingest_p50_ms"] = one_decimal(ingest_->latencies.quantile_ms(0.5));
+    collector.details["ingest_p99_ms"] = one_decimal(ingest_->latencies.quantile_ms(0.99));
+  }
+  const auto silent = std::chrono::duration_cast<std::chrono::seconds>(base::SteadyClock::now() - last_beat_);
+  if (silent >= late_beat) {
+    degrade(silent >= missing_beat ? HealthState::failed : HealthState::degraded,
+            "the collector (procmond) is connected, but has not spoken for " + std::to_string(silent.count()) + " s");
+  }
+}
+
 std::vector<observe::ComponentHealth> CollectorPeer::health() const {
   std::vector<observe::ComponentHealth> report;
   if (connection_ && receiver_) {
     report = collector_health_;
-    if (report.empty()) {
+    if (component_of(report, "collector") == nullptr) {
       report.push_back({.component = "collector",
                         .state = HealthState::degraded,
                         .reason = "connected, but it has not reported yet",
                         .details = {}});
+    }
+    for (auto& component : report) {
+      if (component.component == "collector") complete_report(component);
     }
   } else {
     std::string reason = "the collector (procmond) is not connected: nothing new is seen";
@@ -318,6 +393,13 @@ std::vector<observe::ComponentHealth> CollectorPeer::health() const {
                       .state = HealthState::failed,
                       .reason = reason,
                       .details = {{"covered_until", base::to_iso(alive_)}}});
+  }
+  for (const auto* name : collector_components) {
+    if (component_of(report, name) != nullptr) continue;
+    report.push_back({.component = name,
+                      .state = connection_ && receiver_ ? HealthState::degraded : HealthState::failed,
+                      .reason = "not known: only the collector (procmond) can tell",
+                      .details = {}});
   }
   observe::ComponentHealth audit{.component = "audit_requests", .state = HealthState::ok, .reason = {}, .details = {}};
   audit.details["waiting"] = std::to_string(audit_queue_.waiting());
@@ -333,6 +415,28 @@ std::vector<observe::ComponentHealth> CollectorPeer::health() const {
   }
   report.push_back(std::move(audit));
   return report;
+}
+
+std::optional<CollectorPeer::Use> CollectorPeer::use() const {
+  const auto* collector = connection_ && receiver_ ? component_of(collector_health_, "collector") : nullptr;
+  if (collector == nullptr) return std::nullopt;
+  const auto own = number_of(*collector, "memory_own_bytes"), files = number_of(*collector, "memory_file_bytes");
+  if (!own || !files) return std::nullopt;
+  Use use{.own_bytes = static_cast<std::uint64_t>(*own),
+          .file_bytes = static_cast<std::uint64_t>(*files),
+          .cpu_percent = std::nullopt};
+  if (const auto cores = cpu_rate_.per_second()) use.cpu_percent = *cores * 100;
+  return use;
+}
+
+void CollectorPeer::publish_metrics() const {
+  observe::gauge("daemoneye_collector_connected", "1 while the collector is connected to the agent")
+      .set(connection_ && receiver_ ? 1 : 0);
+  const auto silent = std::chrono::duration<double>(base::SteadyClock::now() - last_beat_).count();
+  observe::gauge("daemoneye_collector_silent_seconds", "Since the collector spoke last, or the agent started")
+      .set(silent);
+  observe::gauge("daemoneye_audit_requests_waiting", "Audit entries of the agent that are not in the ledger yet")
+      .set(static_cast<double>(audit_queue_.waiting() + audit_queue_.unanswered()));
 }
 
 }  // namespace daemoneye::apps

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@
 #include "ipc/batch_stream.h"
 #include "ipc/connection.h"
 #include "observe/health.h"
+#include "observe/latencies.h"
+#include "observe/metrics.h"
+#include "observe/rate.h"
 #include "store/writer.h"
 
 namespace daemoneye::apps {
@@ -45,9 +49,29 @@ class CollectorPeer {
   // Asks it for a new key for the ledger's checkpoints, in this operator's name. unavailable while it is away.
   Result<void> rotate_key(uid_t by);
 
+  // Of the collector as it told last, of the line, and of what waits for the ledger. What only a collector can tell is
+  // in it in any case, if only to say that it is not known.
   [[nodiscard]] std::vector<observe::ComponentHealth> health() const;
+  // What the collector's processes take, as it told last; nothing while it is away.
+  struct Use {
+    std::uint64_t own_bytes = 0, file_bytes = 0;
+    std::optional<double> cpu_percent;  // of one core, over the last minute
+  };
+  [[nodiscard]] std::optional<Use> use() const;
+  void publish_metrics() const;
+
+  // A collector beats every 2 s. Later than this it is slow, then counts as hanging.
+  static constexpr std::chrono::seconds late_beat{10}, missing_beat{30};
 
  private:
+  // From a batch's first event to its commit; told by the writer's thread.
+  struct Ingest {
+    std::mutex mutex;
+    observe::Latencies latencies;
+    observe::Histogram seconds =
+        observe::histogram("daemoneye_ingest_seconds", "From a batch's first event to the commit that stored it.");
+    void took(Timestamp first_event, Timestamp committed);
+  };
   [[nodiscard]] ipc::Connection::Handlers handlers();
   void take(std::unique_ptr<ipc::Connection> connection);
   void on_message(ipc::Message message);
@@ -60,6 +84,8 @@ class CollectorPeer {
   bool acknowledges_now(std::size_t events);
   bool acknowledge_later();
   void acknowledge();
+  void on_beat(const ipc::Heartbeat& beat);
+  void complete_report(observe::ComponentHealth& collector) const;
   void end(const std::string& why);
   void send(const ipc::Message& message);
   void send_waiting_audit();
@@ -82,6 +108,10 @@ class CollectorPeer {
   std::string last_end_;
   Timestamp alive_;  // until when the collector's record is known to be whole
   std::vector<observe::ComponentHealth> collector_health_;
+  base::SteadyClock::time_point last_beat_{};
+  observe::Rate event_rate_, cpu_rate_;
+  std::shared_ptr<Ingest> ingest_ =
+      std::make_shared<Ingest>();  // shared: the writer may tell of a commit after our end
   ipc::AuditQueue audit_queue_;
   std::uint64_t next_request_ = 1, audit_lost_ = 0, audit_refused_ = 0;
   std::optional<EventLoop::TimerId> audit_pause_;  // until the collector is asked again

@@ -7,6 +7,7 @@
 #include "observe/log.h"
 #include "store/reader.h"
 #include "store/store_file.h"
+#include "store/store_metrics.h"
 
 namespace daemoneye::apps {
 namespace {
@@ -45,6 +46,10 @@ void tell_state(ComponentHealth& health, const store::Writer::State& state, cons
   health.details["commit_p99_ms"] = number(state.commit_p99_ms);
   health.details["file_bytes"] = std::to_string(state.file_bytes);
   health.details["wal_bytes"] = std::to_string(state.wal_bytes);
+  health.details["queue"] = std::to_string(static_cast<std::uint64_t>(store::queue_depth_gauge().value())) + " of " +
+                            std::to_string(settings.queues.at("events").capacity + settings.ipc.max_pending_records);
+  health.details["max_size_bytes"] = std::to_string(std::uint64_t{settings.database.max_size_mb} * 1024 * 1024);
+  health.details["retention_days"] = std::to_string(settings.database.retention_days);
   health.details["events_removed_by_retention"] = std::to_string(state.retention_events_removed);
   health.details["rows_removed_by_retention"] = std::to_string(state.retention_rows_removed);
   const auto limit = std::uint64_t{settings.database.max_size_mb} * 1024 * 1024;
@@ -214,15 +219,16 @@ std::string maintenance_json(const store::MaintenanceState& state) {
       .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-ComponentHealth store_health(store::Writer& writer, store::ReaderPool& readers, const config::Settings& settings) {
+ComponentHealth store_health(store::Writer& writer, store::ReaderPool& readers, const config::Settings& settings,
+                             bool probing) {
   ComponentHealth health{.component = "store", .state = HealthState::ok, .reason = {}, .details = {}};
   auto state = writer.state();
-  if (!state.paused) {
+  if (probing && !state.paused) {
     probe_commit(health, writer);
     state = writer.state();
   }
   tell_state(health, state, settings);
-  probe_reading(health, readers);
+  if (probing) probe_reading(health, readers);
   return health;
 }
 

@@ -31,8 +31,9 @@ struct OldestLeft {
 };
 OldestLeft oldest_left(store::Reader& reader);
 
-// Opens the store as any reader does, reads from it, and commits: each with its time.
+// What the writer says of itself; and, when `probing`, the store is opened as any reader does, read from, and committed
+// to: each with its time.
 observe::ComponentHealth store_health(store::Writer& writer, store::ReaderPool& readers,
-                                      const config::Settings& settings);
+                                      const config::Settings& settings, bool probing);
 
 }  // namespace daemoneye::apps

@@ -3,11 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "base/text.h"
 #include "cli/verbs.h"
+#include "ledger/reader.h"
+#include "observe/exposition.h"
 
 namespace daemoneye::cli {
 namespace {
@@ -16,6 +19,8 @@ using observe::ComponentHealth;
 using observe::HealthState;
 
 constexpr std::size_t longest_shown_reason = 300;
+// Those that can be asked for, whether anybody can tell of them at the moment or not.
+constexpr std::array known_components = {"config", "collector", "store", "ledger", "rules", "sinks", "capabilities"};
 
 Exit exit_for_state(HealthState state) {
   switch (state) {
@@ -26,17 +31,37 @@ Exit exit_for_state(HealthState state) {
   return Exit::failed;
 }
 
+std::string painted(HealthState state, bool colour) {
+  const char* paint = state == HealthState::ok ? "\x1b[32m" : state == HealthState::degraded ? "\x1b[33m" : "\x1b[31m";
+  return (colour ? paint : "") + std::string(to_string(state)) + (colour ? "\x1b[0m" : "");
+}
+
+// "DaemonEye  degraded  2 of 12 components: collector, rules".
+void print_overall(const Invocation& invocation, const std::vector<ComponentHealth>& report) {
+  std::string names;
+  std::size_t count = 0;
+  for (const auto& component : report) {
+    if (component.state == HealthState::ok) continue;
+    names += (names.empty() ? "" : ", ") + base::printable(component.component);
+    ++count;
+  }
+  invocation.out() << "DaemonEye  " << painted(observe::worst(report), invocation.render().colour) << "  ";
+  if (count == 0)
+    invocation.out() << "everything works";
+  else
+    invocation.out() << count << " of " << report.size() << " components: " << names;
+  invocation.out() << "\n\n";
+}
+
 void print_table(const Invocation& invocation, const std::vector<ComponentHealth>& report) {
   auto& out = invocation.out();
   const bool colour = invocation.render().colour;
   std::size_t width = 0;
   for (const auto& component : report) width = std::max(width, component.component.size());
+  if (report.size() > 1) print_overall(invocation, report);
   for (const auto& component : report) {
-    const char* paint = component.state == HealthState::ok         ? "\x1b[32m"
-                        : component.state == HealthState::degraded ? "\x1b[33m"
-                                                                   : "\x1b[31m";
     out << base::printable(component.component) << std::string(width - component.component.size() + 2, ' ')
-        << (colour ? paint : "") << to_string(component.state) << (colour ? "\x1b[0m" : "");
+        << painted(component.state, colour);
     // All of it is in the other formats.
     if (!component.reason.empty()) out << "  " << shortened(base::printable(component.reason), longest_shown_reason);
     out << '\n';
@@ -69,13 +94,20 @@ void print_report(const Invocation& invocation, const std::vector<ComponentHealt
 Outcome<std::vector<ComponentHealth>> narrowed(std::vector<ComponentHealth> report, const std::string& wanted) {
   if (wanted.empty()) return report;
   std::string names;
+  for (const auto* name : known_components) {
+    const bool reported =
+        std::ranges::any_of(report, [&](const ComponentHealth& component) { return component.component == name; });
+    if (name == wanted && !reported) {
+      return std::vector<ComponentHealth>{{wanted, HealthState::failed, "not known: only the agent can tell", {}}};
+    }
+    if (!reported) names += (names.empty() ? "" : ", ") + std::string(name);
+  }
   for (const auto& component : report) {
     if (component.component == wanted) return std::vector<ComponentHealth>{component};
     names += (names.empty() ? "" : ", ") + component.component;
   }
-  return std::unexpected(Failure(Exit::usage,
-                                 "no component '" + base::printable(wanted.substr(0, 64)) + "' is reported",
-                                 {"reported: " + base::printable(names)}));
+  return std::unexpected(Failure(Exit::usage, "no component '" + base::printable(wanted.substr(0, 64)) + "' is known",
+                                 {"known: " + base::printable(names)}));
 }
 
 std::string time_text(Timestamp time) { return base::to_iso(time); }
@@ -112,6 +144,40 @@ ComponentHealth collector_health(const store::Reader::Stats& stats) {
   return health;
 }
 
+// The ledger can be read whoever runs; whether it is whole is what `audit verify` says.
+ComponentHealth ledger_health(const config::Settings::Audit& audit) {
+  ComponentHealth health{"ledger", HealthState::degraded, "nothing is recorded while the agent does not run", {}};
+  health.details["path"] = audit.path;
+  const auto reader = ledger::LedgerReader::open(audit.path);
+  const auto size = reader ? (*reader)->size() : std::unexpected(reader.error());
+  if (!size) {
+    health.state = HealthState::failed;
+    health.reason = size.error().message;
+    return health;
+  }
+  health.details["entries"] = std::to_string(*size);
+  if (*size == 0) return health;
+  const auto read = (*reader)->read(*size - 1, 1, [&](const ledger::Entry& entry) {
+    health.details["last_entry"] = time_text(entry.time) + ' ' + entry.action;
+    return false;
+  });
+  if (!read) {
+    health.state = HealthState::failed;
+    health.reason = read.error().message;
+  }
+  return health;
+}
+
+// It is valid, or this program would not have come so far.
+ComponentHealth config_health(const config::Loaded& loaded) {
+  ComponentHealth health{"config", HealthState::ok, "", {{"digest", config::digest_hex(loaded)}}};
+  for (const auto& notice : loaded.notices) {
+    health.state = HealthState::degraded;
+    health.reason += (health.reason.empty() ? "" : "; ") + notice;
+  }
+  return health;
+}
+
 Outcome<Exit> without_agent(const std::string& wanted, Invocation& invocation, const Failure& why) {
   // Not allowed to ask is not the same as not there.
   const bool forbidden = !why.details.empty();
@@ -130,6 +196,9 @@ Outcome<Exit> without_agent(const std::string& wanted, Invocation& invocation, c
   } else {
     report.push_back({"store", HealthState::failed, reader.error().message, {}});
   }
+  CLI_TRY(const auto* loaded, invocation.loaded());
+  report.push_back(ledger_health(loaded->settings.audit));
+  report.push_back(config_health(*loaded));
   CLI_TRY(const auto chosen, narrowed(std::move(report), wanted));
   print_report(invocation, chosen, running);
   invocation.out().flush();
@@ -163,7 +232,19 @@ Outcome<Exit> show_metrics(Invocation& invocation) {
   if (!document.is_object() || !document.contains("text") || !document["text"].is_string()) {
     return std::unexpected(Failure(Exit::failed, "the agent's answer is not understood"));
   }
-  invocation.out() << document["text"].get<std::string>();
+  const auto text = document["text"].get<std::string>();
+  if (invocation.format() == Format::table) {
+    invocation.out() << text;
+    return Exit::done;
+  }
+  const auto writer = invocation.row_writer();
+  writer->begin({{"name"}, {"labels"}, {"value"}, {"type"}, {"help"}});
+  for (const auto& family : observe::parse_exposition(text).families) {
+    for (const auto& sample : family.samples) {
+      writer->row({sample.name, sample.labels, sample.value, family.type, family.help});
+    }
+  }
+  writer->finish({}, "");
   return Exit::done;
 }
 
@@ -172,7 +253,8 @@ Outcome<Exit> show_metrics(Invocation& invocation) {
 void add_health(CLI::App& app, Action& chosen) {
   auto* health = add_verb(app, "health", "What works, what does not, and why");
   const auto component = std::make_shared<std::string>();  // shared: the parser fills what the action reads
-  health->add_option("COMPONENT", *component, "One part of the report, such as collector or store");
+  health->add_option("COMPONENT", *component,
+                     "One part of the report: config, collector, store, ledger, rules, sinks, capabilities, …");
   health->callback([component, &chosen] {
     chosen = [component](Invocation& invocation) { return show_health(*component, invocation); };
   });

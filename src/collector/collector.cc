@@ -19,6 +19,11 @@ constexpr std::chrono::seconds acknowledged_interval{10};  // when no root tells
 constexpr std::chrono::milliseconds loss_interval{250};
 constexpr std::chrono::milliseconds heartbeat_interval{2000};
 
+observe::Counter lost_events(const std::string& reason) {
+  return observe::counter("daemoneye_lost_events_total", "Events that could not be collected, by reason",
+                          {{"reason", reason}});
+}
+
 std::chrono::nanoseconds thread_cpu() {
   timespec time{};
   ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -128,6 +133,10 @@ Result<void> Collector::start() {
       if (parts_.source) parts_.source->poll();
       tracker_.on_hash(outcome, now);
     }));
+  }
+  // There from the start, so that an alert on their increase sees the first loss.
+  for (const auto* reason : {"events_lost", "events_shed", "collector_unavailable", "store_rolled_back"}) {
+    lost_events(reason).add(0);
   }
   scan();
   if (!last_scan_.error.empty() && !parts_.source) return fail(Errc::unavailable, "first scan: " + last_scan_.error);
@@ -284,9 +293,7 @@ void Collector::on_gap(const event::Gap& gap) {
                 {"from", base::to_iso(gap.from)},
                 {"to", base::to_iso(gap.to)},
                 {"count", static_cast<std::int64_t>(gap.count.value_or(0))}});
-  observe::counter("daemoneye_lost_events_total", "Events that could not be collected, by reason",
-                   {{"reason", gap.reason}})
-      .add(static_cast<double>(gap.count.value_or(0)));
+  lost_events(gap.reason).add(static_cast<double>(gap.count.value_or(0)));
   auto detail = json::parse(event::make_gap_event(gap, options_.uplink.gap_source, base::wall_now()).detail);
   // Since when, and how much, only the agent says.
   if (gap.reason == "store_rolled_back" || gap.reason == "collector_unavailable") detail["asserted_by"] = "agent";
@@ -307,6 +314,7 @@ void Collector::beat() {
     if (parts_.source->failed()) return;  // it was not heard: what is missing shows as a gap at the next start
   }
   if (parts_.hashes) parts_.hashes->publish_metrics();
+  measure_use();
   publish_metrics();
   uplink_.heartbeat(until, observe::to_json(health()), observe::metrics_text());
 }

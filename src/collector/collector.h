@@ -18,6 +18,7 @@
 #include "collector/uplink.h"
 #include "ledger/ledger.h"
 #include "observe/health.h"
+#include "observe/process_use.h"
 #include "sensor/source.h"
 
 namespace daemoneye::collector {
@@ -82,6 +83,7 @@ class Collector {
   void beat();
   void finish_stop();  // when all is acknowledged, or nobody is there to do so
   void end_stop();
+  void measure_use();
   void publish_metrics();
   void count(const std::string& name, const char* help, std::uint64_t total,
              const std::map<std::string, std::string>& labels = {});
@@ -114,6 +116,8 @@ class Collector {
   base::SteadyClock::time_point next_scan_allowed_{};
   std::optional<event::Gap> recent_loss_;
   ClockWatch clock_watch_;
+  observe::ProcessUse use_;  // of this process and the hashing helper
+  base::SteadyClock::time_point next_use_{};
   std::string ledger_error_;
   std::uint64_t acknowledged_told_ = 0;  // to the ledger
   base::SteadyClock::time_point acknowledged_told_at_{};

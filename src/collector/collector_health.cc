@@ -1,4 +1,8 @@
 // What the collector says of itself: health for people, metrics for machines.
+#include <unistd.h>
+
+#include <algorithm>
+
 #include "base/text.h"
 #include "collector/collector.h"
 #include "observe/metrics.h"
@@ -10,6 +14,7 @@ using observe::HealthState;
 
 // A loss stays in the component's state this long, so that a person who looks sees it; in the store it stays.
 constexpr std::chrono::minutes loss_shown{10};
+constexpr std::chrono::seconds use_interval{10};
 constexpr std::size_t max_shown_predicates = 16, max_shown_predicate_bytes = 120;
 
 std::string shown(const predicate::Predicate& predicate) {
@@ -54,6 +59,10 @@ observe::ComponentHealth Collector::collector_health() const {
   number("bytes_held", uplink_.held_bytes());
   number("tasks_running", tasks_.running());
   number("tasks_refused", tasks_.counters().refused);
+  number("bytes_held_at_most", options_.uplink.max_held_bytes);
+  number("memory_own_bytes", use_.own_bytes);
+  number("memory_file_bytes", use_.file_bytes);
+  number("cpu_ms", static_cast<std::uint64_t>(use_.cpu_seconds * 1000));
   details["epoch"] = event::to_string(uplink_.epoch());
   const auto& exclude = tracker_.options().exclude;
   for (std::size_t i = 0; i < std::min(exclude.size(), max_shown_predicates); ++i) {
@@ -113,6 +122,23 @@ observe::ComponentHealth Collector::ledger_health() const {
   return ledger;
 }
 
+// Without the helper where its processes cannot be seen.
+void Collector::measure_use() {
+  const auto now = base::SteadyClock::now();
+  if (now < next_use_) return;
+  next_use_ = now + use_interval;
+  const auto self = observe::read_process_use(::getpid());
+  if (!self) return;  // health goes on showing what was
+  use_ = *self;
+  for (const auto pid : observe::descendants_of(::getpid())) {
+    const auto helper = observe::read_process_use(pid);
+    if (!helper) continue;  // it ended
+    use_.own_bytes += helper->own_bytes;
+    use_.file_bytes = std::max(use_.file_bytes, helper->file_bytes);  // mostly the same pages
+    use_.cpu_seconds += helper->cpu_seconds;
+  }
+}
+
 std::vector<observe::ComponentHealth> Collector::health() const {
   auto report = options_.own_health ? options_.own_health() : std::vector<observe::ComponentHealth>{};
   report.push_back(collector_health());
@@ -169,6 +195,17 @@ void Collector::publish_metrics() {
   const auto& sent = uplink_.counters();
   count("daemoneye_batches_sent_total", "Batches numbered for the agent", sent.batches);
   count("daemoneye_shed_events_total", "Events dropped because too much was held for the agent", sent.shed);
+  const auto ledger = parts_.ledger->status();
+  observe::gauge("daemoneye_ledger_entries", "Entries of the audit ledger")
+      .set(static_cast<double>(parts_.ledger->size()));
+  observe::gauge("daemoneye_ledger_unsigned_entries", "Entries that no checkpoint covers yet")
+      .set(static_cast<double>(parts_.ledger->size() - std::min(parts_.ledger->size(), ledger.checkpointed)));
+  if (ledger.checkpoint_time) {
+    observe::gauge("daemoneye_ledger_checkpoint_timestamp_seconds", "When the last checkpoint was signed, Unix time")
+        .set(static_cast<double>(ledger.checkpoint_time->ns) / 1e9);
+  }
+  observe::gauge("daemoneye_held_bytes_limit", "Bytes that may wait for the agent before events are shed")
+      .set(static_cast<double>(options_.uplink.max_held_bytes));
   observe::gauge("daemoneye_held_bytes", "Bytes of batches that wait for the agent")
       .set(static_cast<double>(uplink_.held_bytes()));
 }

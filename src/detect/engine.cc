@@ -15,6 +15,7 @@
 #include "detect/schedule.h"
 #include "detect/watcher.h"
 #include "event/event_view.h"
+#include "observe/latencies.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
 
@@ -174,6 +175,7 @@ struct Engine::Impl {
     const auto result = catching_up ? catch_up() : evaluate(commit);
     publish_changes();
     lock.lock();
+    if (result && !catching_up) evaluated(commit);
     problem = result ? "" : result.error().message;
     if (result || cancel.stop_requested()) return;
     observe::log(Level::error, "detect", "events could not be evaluated; they will be",
@@ -197,6 +199,13 @@ struct Engine::Impl {
     DE_TRY(auto raises, evaluator->stream(sent, commit.first_event, commit.time, commit.time, cancel.get_token()));
     finish_chunk(std::move(raises), commit.last_event);
     return {};
+  }
+
+  // `mutex` is held.
+  void evaluated(const store::Commit& commit) {
+    const std::chrono::nanoseconds took(std::max<std::int64_t>(base::wall_now().ns - commit.time.ns, 0));
+    latencies.add(took);
+    detection_seconds.observe(std::chrono::duration<double>(took).count());
   }
 
   Result<void> catch_up() {
@@ -349,6 +358,11 @@ struct Engine::Impl {
   std::atomic<bool> fresh_asked{false};  // reload(): states of rules begin anew
   observe::Gauge queue_depth =
       observe::gauge("daemoneye_detection_queue_batches", "Committed batches that wait for evaluation.");
+  observe::Histogram detection_seconds =
+      observe::histogram("daemoneye_detection_seconds", "From a commit to the end of its evaluation by the rules.");
+  // There from the start, so that an alert on its increase sees the first one.
+  observe::Counter overflows = observe::counter("daemoneye_detection_queue_overflows_total",
+                                                "Times the queue was full and detection caught up from the store.");
 
   mutable std::mutex mutex;
   std::condition_variable changed;
@@ -361,6 +375,7 @@ struct Engine::Impl {
   InForce next_rules;  // to be taken between two batches; none when there are no others
   bool behind = true;  // there may be events that no queued commit names
   bool draining = false, stream_ended = false;
+  observe::Latencies latencies;     // of the last commits
   event::EventId evaluated_to = 0;  // written by the stream thread, and while that rests by the writer's
   bool resting = false;
   // For a first look at small batches, in the writer's thread.
@@ -436,15 +451,14 @@ void Engine::on_commit(const store::Commit& commit) {
   if (self.holds_nothing(commit)) {
     // The first one that is not saved starts the clock for it.
     if (std::exchange(self.evaluated_to, commit.last_event) == self.saved_to) self.changed.notify_all();
+    self.evaluated(commit);
     return;
   }
   if (self.commits.size() >= self.options.queue_capacity) {
     self.commits.clear();
     self.waiting_bytes = 0;
     self.behind = true;
-    observe::counter("daemoneye_detection_queue_overflows_total",
-                     "Times the queue was full and detection caught up from the store.")
-        .add();
+    self.overflows.add();
   } else {
     auto& waiting = self.commits.emplace_back(commit);
     // What finds no room is read back from the store.
@@ -484,6 +498,10 @@ Engine::State Engine::state() const {
     state.problem = !impl_->problem.empty() ? impl_->problem : impl_->watch_problem;
     state.slower = impl_->search_problem;
     state.unfiltered = impl_->unfiltered;
+    state.queued = impl_->commits.size();
+    state.queue_capacity = impl_->options.queue_capacity;
+    state.p50_ms = impl_->latencies.quantile_ms(0.5);
+    state.p99_ms = impl_->latencies.quantile_ms(0.99);
   }
   std::lock_guard lock(impl_->raised->mutex);
   state.alerts = impl_->raised->alerts;

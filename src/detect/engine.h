@@ -74,6 +74,8 @@ class Engine {
     std::string slower;          // why detection costs more than it need; empty when it does not
     std::size_t unfiltered = 0;  // active stream rules that are shown every row
     std::uint64_t alerts = 0, merged = 0;
+    std::size_t queued = 0, queue_capacity = 0;  // committed batches that wait for the stream's thread
+    double p50_ms = 0, p99_ms = 0;               // from the commit of a batch to the end of its evaluation
     std::vector<RuleState> rules;
   };
   [[nodiscard]] State state() const;

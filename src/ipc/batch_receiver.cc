@@ -4,6 +4,20 @@
 #include "ipc/batch_stream.h"
 
 namespace daemoneye::ipc {
+namespace {
+
+// The earliest event that told of something as it happened: a scan finds what began long ago, and a gap is of the past.
+std::optional<Timestamp> first_of_now(const std::vector<event::EventView>& events) {
+  std::optional<Timestamp> first;
+  for (const auto& event : events) {
+    const bool now = event.kind == event::EventKind::exec || event.kind == event::EventKind::exit ||
+                     event.kind == event::EventKind::fork;
+    if (now && event.source != event::EventSource::scan && (!first || event.time < *first)) first = event.time;
+  }
+  return first;
+}
+
+}  // namespace
 
 BatchReceiver::BatchReceiver(Hello hello, std::uint64_t committed)
     : hello_(std::move(hello)), welcomed_(committed), received_(committed), committed_(committed) {}
@@ -57,6 +71,7 @@ Result<BatchReceiver::Outcome> BatchReceiver::on_batch(BatchMessage message) {
   incoming.canonical = std::move(message.canonical);
   incoming.scan = std::move(message.scan);
   incoming.events = checked_.events.size();
+  incoming.first_event = first_of_now(checked_.events);
   // When an earlier connection brought the first batch already, what is missing came with it.
   auto missing = std::exchange(missing_, std::nullopt);
   if (missing && missing->last_sequence + 1 == message.sequence) incoming.missing = missing;

@@ -141,7 +141,8 @@ class BatchReceiver {
     base::Sha256Digest digest{};
     std::string scan;
     std::size_t events = 0;
-    std::optional<Missing> missing;  // with the first batch of a connection: what the store lacks before it
+    std::optional<Timestamp> first_event;  // of those that were told as they happened, not found by a scan
+    std::optional<Missing> missing;        // with the first batch of a connection: what the store lacks before it
   };
   // `committed`: the store's highest sequence of this source and epoch, as said in the welcome. A batch that an
   // earlier connection left in the writer's queue comes again; the store tells it by its id.

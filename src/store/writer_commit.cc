@@ -129,6 +129,7 @@ Result<void> Writer::Impl::try_group(std::vector<Operation>& group, std::size_t&
         queue.push_front(std::move(group.back()));
         group.pop_back();
       }
+      queue_depth.set(static_cast<double>(queue.size()));
     }
   }
   failed = group.size();

@@ -16,6 +16,7 @@
 #include "store/maintenance.h"
 #include "store/retention.h"
 #include "store/store_file.h"
+#include "store/store_metrics.h"
 #include "store/wal_watch.h"
 #include "store/writer.h"
 
@@ -109,6 +110,7 @@ struct Writer::Impl {
 
   observe::Histogram commit_seconds =
       observe::histogram("daemoneye_store_commit_seconds", "Durable commits of the store.");
+  observe::Gauge queue_depth = queue_depth_gauge();
   observe::Counter removed = observe::counter("daemoneye_store_retention_events_removed_total",
                                               "Events removed because of their age or the size of the store.");
   SteadyClock::time_point next_housekeeping = SteadyClock::now() + std::chrono::seconds(1);

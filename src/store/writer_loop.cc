@@ -39,6 +39,7 @@ void Writer::Impl::submit(Operation operation) {
   }
   if (queue.empty()) watermark_since = SteadyClock::now();
   queue.push_back(std::move(operation));
+  queue_depth.set(static_cast<double>(queue.size()));
   held.unlock();
   work.notify_one();
 }
@@ -49,6 +50,7 @@ bool Writer::Impl::try_submit(Operation& operation) {
     if (closing || queue.size() >= options.queue_capacity) return false;
     if (queue.empty()) watermark_since = SteadyClock::now();
     queue.push_back(std::move(operation));
+    queue_depth.set(static_cast<double>(queue.size()));
   }
   work.notify_one();
   return true;
@@ -129,6 +131,7 @@ std::vector<Operation> Writer::Impl::take_group() {
     (can_wait ? last : group).push_back(std::move(queue.front()));
     queue.pop_front();
   }
+  queue_depth.set(static_cast<double>(queue.size()));
   std::ranges::move(last, std::back_inserter(group));
   return group;
 }
