@@ -17,6 +17,7 @@
 #include "cli/cli.h"
 #include "cli/exit_code.h"
 #include "pager.h"
+#include "probe.h"
 
 namespace {
 
@@ -128,6 +129,7 @@ int main(int argc, char** argv) {
     out.flush();
     return daemoneye::apps::show_in_pager(file);
   };
+  io.probe_sources = daemoneye::apps::probe_sources;
   const int code = daemoneye::cli::run(arguments, io);
   out.flush();
   // Whoever reads our output has seen enough: nothing to complain about.

@@ -12,6 +12,7 @@
 #include "procmond/confinement.h"
 #include "procmond/connector.h"
 #include "procmond/hashing.h"
+#include "procmond/probe.h"
 #include "procmond/sensors.h"
 #include "sandbox/sandbox.h"
 #include "sensor/source_chain.h"
@@ -199,8 +200,9 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
 int main(int argc, char** argv) {
   const auto parsed = apps::parse_command_line(
       argc, argv, program, "DaemonEye's collector: sees process starts and exits, and alone writes the audit ledger.",
-      {"supervised"});
+      {"supervised", "probe"});
   if (parsed.exit_code) return *parsed.exit_code;
+  if (parsed.command_line.role == "probe") return probe_sources();
   config::register_validator("collection.exclude", [](const std::string& text) -> Result<void> {
     DE_CHECK(predicate::Predicate::parse(text));
     return {};

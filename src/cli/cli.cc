@@ -116,6 +116,7 @@ void define(CLI::App& app, GlobalOptions& options, bool& version, Action& chosen
   add_alerts(app, chosen);
   add_sinks(app, chosen);
   add_health(app, chosen);
+  add_doctor(app, chosen);
   add_config(app, chosen);
   add_database(app, chosen);
   add_recordings(app, chosen);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/time.h"
 #include "config/config.h"
 
 namespace daemoneye::cli {
@@ -31,6 +32,8 @@ struct Io {
   std::function<void()> forget_interrupt = [] {};
   // Shows a file to a person, page by page, until they have seen enough; false: there is no pager.
   std::function<bool(int file)> page = [](int) { return false; };
+  // Has procmond try each source of events: what it prints. None: it cannot be asked.
+  std::function<Result<std::string>(Deadline)> probe_sources = {};
 };
 
 // `arguments` without the program's name. Gives the exit code.

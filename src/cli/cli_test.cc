@@ -45,6 +45,7 @@ class Cli : public testing::Test {
                              {"DAEMONEYE_DETECTION__RULE_PATHS", "[" + folder.path() + "/rules]"}};
       return sources;
     };
+    io.probe_sources = probe;
     const int code = run(arguments, io);
     return {code, out.str(), err.str()};
   }
@@ -102,6 +103,7 @@ class Cli : public testing::Test {
   }
 
   store::testing::TempFolder folder;
+  std::function<Result<std::string>(Deadline)> probe;
 };
 
 // Times of the made store only, so that its gap and today are left out.
@@ -114,7 +116,7 @@ TEST_F(Cli, PrintsVersionAndHelp) {
   const auto help = cli("--help");
   EXPECT_EQ(help.code, 0);
   for (const auto* verb : {"query", "tables", "schema", "ps", "tree", "rules", "alerts", "deliveries", "health",
-                           "metrics", "config", "db", "audit", "bundle", "report"}) {
+                           "doctor", "metrics", "config", "db", "audit", "bundle", "report"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + verb + ' ')) << verb;
     EXPECT_EQ(cli(verb, "--help").code, 0) << verb;
   }
@@ -425,6 +427,54 @@ TEST_F(Cli, ReportsHealthFromTheStoreWhenTheAgentIsNotThere) {
   EXPECT_EQ(document["components"].size(), 1U);
   EXPECT_EQ(document["components"][0]["details"]["events"], "6");
   EXPECT_EQ(cli("health", "nonsense").code, 2);
+  EXPECT_THAT(health.out, StartsWith("DaemonEye  failed  "));
+  for (const auto* component : {"config", "collector", "store", "ledger", "rules", "sinks", "capabilities"}) {
+    const auto one = cli("health", component);
+    EXPECT_EQ(one.code, 4) << component << one.err;
+    EXPECT_THAT(one.out, StartsWith(component));
+  }
+}
+
+std::map<std::string, nlohmann::json> findings_of(const Ran& ran) {
+  std::map<std::string, nlohmann::json> findings;
+  const auto document = nlohmann::json::parse(ran.out, nullptr, false);
+  for (const auto& row : document.value("rows", nlohmann::json::array())) findings.emplace(row["check"], row);
+  return findings;
+}
+
+TEST_F(Cli, DoctorTellsWhatProcmondTriedAndWhatThatMeans) {
+  probe = [](Deadline) -> Result<std::string> {
+    return R"({"sources":[{"name":"ebpf","works":false,"problem":"no BTF"},{"name":"netlink","works":true},)"
+           R"({"name":"bpf_iter","works":true,"problem":""}]})";
+  };
+  auto findings = findings_of(cli("doctor", "--format", "json"));
+  EXPECT_EQ(findings["proc_connector"]["state"], "ok");
+  EXPECT_EQ(findings["bpf"]["found"], "no BTF");
+  EXPECT_THAT((std::vector<std::string>{"warn", "unknown"}), testing::Contains(findings["bpf"]["state"]));
+  for (const auto* answer : {"", "[]", "{\"sources\":7}", "{\"sources\":[7]}"}) {
+    probe = [&](Deadline) -> Result<std::string> { return answer; };
+    EXPECT_EQ(findings_of(cli("doctor", "--format", "json"))["bpf"]["state"], "unknown") << answer;
+  }
+}
+
+TEST_F(Cli, DoctorLooksAtTheRestWhereTheConfigurationIsBroken) {
+  write("etc/config.yaml", "app: {batch_size: nonsense}\n");
+  const auto broken = cli("doctor", "--format", "json");
+  EXPECT_EQ(broken.code, 1) << broken.err;
+  auto findings = findings_of(broken);
+  EXPECT_EQ(findings["config"]["state"], "fail");
+  EXPECT_THAT(findings["config"]["found"].get<std::string>(), HasSubstr("app.batch_size"));
+  EXPECT_EQ(findings["sqlite"]["state"], "ok");
+  EXPECT_EQ(nlohmann::json::parse(broken.out)["state"], "fail");
+}
+
+TEST_F(Cli, DoctorSaysOfADamagedStoreThatItDoesNotOpen) {
+  make_store();
+  EXPECT_EQ(findings_of(cli("doctor", "--format", "json"))["database_opens"]["state"], "ok");
+  std::ofstream(folder.file(), std::ios::trunc) << "this is no database, and never was one\n";
+  const auto found = findings_of(cli("doctor", "--format", "json"))["database_opens"];
+  EXPECT_EQ(found["state"], "fail") << found;
+  EXPECT_THAT(found["fix"].get<std::string>(), HasSubstr("db check"));
 }
 
 TEST_F(Cli, ShowsTheConfigurationAndItsErrors) {

@@ -109,6 +109,23 @@ Outcome<const config::Loaded*> Invocation::loaded() {
   return loaded_.get();
 }
 
+Outcome<const config::Loaded*> Invocation::loaded_defaults() {
+  auto sources = io_.sources(std::nullopt, {});
+  std::erase_if(sources.environment, [](const auto& variable) { return variable.first.starts_with("DAEMONEYE_"); });
+  // Where the state is depends on the home, and what else is read from there is not wanted.
+  if (!sources.environment.contains("XDG_STATE_HOME") && !sources.home.empty()) {
+    sources.environment["XDG_STATE_HOME"] = sources.home + "/.local/state";
+  }
+  sources.home.clear();
+  sources.etc = "/nonexistent";
+  sources.bundle_fragment = "";
+  auto loaded = config::load(sources);
+  if (!loaded) return std::unexpected(Failure(Exit::usage, config::to_string(loaded.error().front())));
+  loaded_ = std::make_unique<config::Loaded>(std::move(*loaded));
+  sources_ = std::move(sources);
+  return loaded_.get();
+}
+
 Outcome<std::string> Invocation::store_path() {
   if (!options_.database.empty()) return options_.database;
   CLI_TRY(const auto* settings, loaded());

@@ -74,6 +74,8 @@ class Invocation {
   // Loaded once; notices go to stderr once. A privileged reader that is not root reads the system's agent when it has
   // no state of its own.
   Outcome<const config::Loaded*> loaded();
+  // For who has to go on where the configuration is broken: what would be without any.
+  Outcome<const config::Loaded*> loaded_defaults();
   [[nodiscard]] const config::Sources& sources() const { return sources_; }  // that loaded() read
   Outcome<std::string> store_path();
   Outcome<std::unique_ptr<sql::Connection>> connect();

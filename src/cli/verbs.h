@@ -21,6 +21,7 @@ void add_rules(CLI::App& app, Action& chosen);
 void add_alerts(CLI::App& app, Action& chosen);  // alerts, deliveries
 void add_sinks(CLI::App& app, Action& chosen);   // sinks, deadletter
 void add_health(CLI::App& app, Action& chosen);  // health, metrics
+void add_doctor(CLI::App& app, Action& chosen);
 void add_config(CLI::App& app, Action& chosen);
 void add_database(CLI::App& app, Action& chosen);    // db
 void add_recordings(CLI::App& app, Action& chosen);  // import, export
