@@ -23,7 +23,7 @@ class Monitoring {
     std::function<std::string()> metrics_text;
     std::function<std::vector<observe::ComponentHealth>()> health;  // without probes of the disk
   };
-  static constexpr std::chrono::seconds textfile_interval{15}, first_textfile{1}, listen_retry{15};
+  static constexpr std::chrono::seconds textfile_interval{15}, first_textfile{1}, listen_retry{5};
   // A page is made anew after this at the earliest, so that whoever asks in a loop costs little.
   static constexpr std::chrono::milliseconds page_lifetime{500};
 

@@ -29,6 +29,10 @@ void look_at_config(const Patient& patient, const std::vector<std::string>& brok
 }
 
 void look_at_rules(const Patient& patient, Findings& findings) {
+  // What the running agent has loaded is what counts; broken ones are in its health, which is told below.
+  if (const auto* rules = patient.component("rules"); rules != nullptr && rules->details.contains("active")) {
+    return findings.ok("rules", rules->details.at("active") + " active, the agent says");
+  }
   const auto folders = config::rule_folders(patient.loaded->settings);
   constexpr const char* nothing = "nothing is detected";
   std::string closed;
