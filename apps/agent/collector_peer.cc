@@ -108,11 +108,17 @@ void CollectorPeer::send(const ipc::Message& message) {
   if (auto sent = connection_->send(message); !sent) end(sent.error().message);
 }
 
+// What it claimed may lie in a future that was the present before the clock was set back.
+void CollectorPeer::set_gone() {
+  alive_ = std::min(alive_, base::wall_now());
+  if (hello_) writer_.set_collector(hello_->source, false, alive_);
+}
+
 void CollectorPeer::end(const std::string& why) {
   if (!connection_) return;
   observe::log(Level::warn, "ipc", "line to the collector ended", {{"why", why}});
   last_end_ = why;
-  if (hello_) writer_.set_collector(hello_->source, false, alive_);
+  set_gone();
   audit_queue_.disconnected();
   deferred_.clear();  // not acknowledged: they come again
   receiver_.reset();
@@ -123,7 +129,7 @@ void CollectorPeer::end(const std::string& why) {
 void CollectorPeer::close() {
   if (!connection_) return;
   acknowledge();
-  if (hello_) writer_.set_collector(hello_->source, false, alive_);
+  set_gone();
   connection_->flush_and_close(Deadline::after(std::chrono::seconds(1)));
   connection_.reset();
 }
@@ -148,7 +154,7 @@ void CollectorPeer::on_message(ipc::Message message) {
 
 void CollectorPeer::on_beat(const ipc::Heartbeat& beat) {
   last_beat_ = base::SteadyClock::now();
-  alive_ = std::max(alive_, beat.time);
+  alive_ = beat.time;  // not always later than the last one: the clock may have been set back
   // A beat from before this epoch: the gap up to its start is not stored yet, and must not look covered.
   writer_.set_collector(hello_->source, beat.time >= hello_->epoch_started, alive_);
   if (!beat.health_json.empty()) {
@@ -203,7 +209,7 @@ void CollectorPeer::on_hello(const ipc::Hello& hello) {
   welcome.committed_sequence = committed;
   welcome.credit_records = options_.credit_records;
   welcome.covered_until = writer_.covered_until(hello.source);
-  if (welcome.covered_until) alive_ = std::max(alive_, *welcome.covered_until);
+  if (welcome.covered_until) alive_ = *welcome.covered_until;
   observe::log(
       Level::info, "ipc", "collector connected",
       {{"version", hello.program_version}, {"epoch", event::to_string(hello.epoch)}, {"committed", committed}});

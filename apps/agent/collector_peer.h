@@ -86,6 +86,7 @@ class CollectorPeer {
   void acknowledge();
   void on_beat(const ipc::Heartbeat& beat);
   void complete_report(observe::ComponentHealth& collector) const;
+  void set_gone();
   void end(const std::string& why);
   void send(const ipc::Message& message);
   void send_waiting_audit();

@@ -1,10 +1,12 @@
-// Notices when somebody sets the wall clock: it is held against the clock that nobody can set.
+// The wall clock held against the one that nobody can set: spans that stay true, and notice of when it was set.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <optional>
+#include <utility>
 
 #include "base/time.h"
 
@@ -15,6 +17,20 @@ inline std::chrono::nanoseconds boot_clock() {
   timespec time{};
   ::clock_gettime(CLOCK_BOOTTIME, &time);
   return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+// A moment by both clocks: the wall clock is told, and may be set at any time; spans are measured by the other one.
+struct Moment {
+  Timestamp wall;
+  std::int64_t boot_ns = 0;  // CLOCK_BOOTTIME
+};
+inline Moment moment_now() { return {base::wall_now(), boot_clock().count()}; }
+
+// Every time that the wall clock may have shown from `begin` to `end`, also when it was set in between.
+inline std::pair<Timestamp, Timestamp> span_between(const Moment& begin, const Moment& end) {
+  const std::int64_t elapsed = end.boot_ns - begin.boot_ns;
+  return {std::min(begin.wall, Timestamp{end.wall.ns - elapsed}),
+          std::max(end.wall, Timestamp{begin.wall.ns + elapsed})};
 }
 
 class ClockWatch {

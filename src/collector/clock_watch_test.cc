@@ -32,5 +32,17 @@ TEST(ClockWatch, TellsStepsInBothDirectionsAndNothingElse) {
   EXPECT_DOUBLE_EQ(ahead->seconds, 10);
 }
 
+TEST(ClockWatch, ASpanHoldsEveryTimeThatTheClockShowed) {
+  constexpr std::int64_t second = 1'000'000'000;
+  const Moment begin{Timestamp{1000 * second}, 50 * second};
+  const auto span = [&](std::int64_t wall) {
+    const auto [from, to] = span_between(begin, {Timestamp{wall * second}, 60 * second});
+    return std::pair(from.ns / second, to.ns / second);
+  };
+  EXPECT_EQ(span(1010), std::pair(1000L, 1010L));
+  EXPECT_EQ(span(500), std::pair(490L, 1010L)) << "set back at any time in between";
+  EXPECT_EQ(span(5000), std::pair(1000L, 5000L));
+}
+
 }  // namespace
 }  // namespace daemoneye::collector

@@ -37,7 +37,9 @@ Collector::Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capab
       options_(std::move(options)),
       parts_(std::move(parts)),
       tracker_(std::move(options_.tracker), parts_.boot, parts_.boot_time,
-               [this](const event::ProcessEvent& event) { return uplink_.add(event); }),
+               [this](const event::ProcessEvent& event, Tracker::Refused if_refused) {
+                 return if_refused == Tracker::Refused::kept ? uplink_.offer(event) : uplink_.add(event);
+               }),
       uplink_(loop, *parts_.ledger, options_.uplink,
               {.on_request =
                    [this](const ipc::Request& request) {
@@ -47,7 +49,11 @@ Collector::Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capab
                .on_disconnected = [this] { tasks_.cancel_all(); },
                .on_gap = [this](const event::Gap& gap) { on_gap(gap); },
                .on_connected = [this] { beat(); },  // so that health is known at once
-               .on_acknowledged = [this] { finish_stop(); }}),
+               .on_acknowledged =
+                   [this] {
+                     tracker_.tell_owed();  // there is room
+                     finish_stop();
+                   }}),
       tasks_(loop, tracker_, *parts_.ledger, options_.tasks, std::move(capabilities), hash_path()) {
   if (parts_.hashes) tracker_.use_hashes(*parts_.hashes);
 }
@@ -71,8 +77,10 @@ bool Collector::record(const std::string& action, const std::string& payload) {
     owed_entries_.push_back({own_actor, action, payload});
   } else {
     const auto now = base::wall_now();
-    if (lost_entries_.count++ == 0) lost_entries_.from = now;
-    lost_entries_.to = now;
+    auto& lost = lost_entries_;
+    lost.from = lost.count == 0 ? now : std::min(lost.from, now);
+    lost.to = lost.count == 0 ? now : std::max(lost.to, now);
+    ++lost.count;
     ++entries_lost_;
   }
   return write_owed_entries();
@@ -110,7 +118,7 @@ bool Collector::write_owed_entries() {
 }
 
 Result<void> Collector::start() {
-  losses_checked_ = base::wall_now();
+  losses_checked_ = moment_now();
   // Durably, before there is a batch: one of an epoch that the ledger does not name was never ours.
   DE_CHECK(parts_.ledger->append(own_actor, "epoch", json{{"epoch", event::to_string(uplink_.epoch())}}.dump()));
   if (parts_.source) {
@@ -187,14 +195,12 @@ void Collector::record_acknowledged() {
   }
 }
 
-// Whatever an event could not tell since the last full scan: lost in the kernel, or refused for lack of room.
+// Whatever an event could not tell since the last full scan, and only a full look can find. What was refused for lack
+// of room is known, and told again by any scan.
 std::uint64_t Collector::losses() const {
-  std::uint64_t losses = tracker_.counters().refused;
-  if (parts_.source) {
-    const auto counters = parts_.source->counters();
-    losses += counters.lost + counters.incomplete;
-  }
-  return losses;
+  if (!parts_.source) return 0;
+  const auto counters = parts_.source->counters();
+  return counters.lost + counters.incomplete;
 }
 
 sensor::Depth Collector::due_depth() const {
@@ -274,11 +280,12 @@ bool Collector::scan(sensor::Depth depth) {
 }
 
 void Collector::check_losses() {
-  const auto now = base::wall_now();
+  const auto now = moment_now();
   if (parts_.source) {
     const auto lost = parts_.source->counters().lost;
     if (lost > lost_reported_) {
-      const event::Gap gap{"events_lost", losses_checked_, now, lost - lost_reported_};
+      const auto [from, to] = span_between(losses_checked_, now);
+      const event::Gap gap{"events_lost", from, to, lost - lost_reported_};
       lost_reported_ = lost;
       uplink_.add_gap(gap);
     }
@@ -307,7 +314,7 @@ void Collector::beat() {
            json{{"from", base::to_iso(step->from)}, {"seconds", step->seconds}, {"to", base::to_iso(step->to)}}.dump());
   }
   // What happened before this moment is in the ring by now; a claim may be made for it only after it was heard.
-  const auto until = base::wall_now();
+  auto until = base::wall_now();
   if (parts_.source) {
     parts_.source->poll();
     check_losses();
@@ -316,6 +323,8 @@ void Collector::beat() {
   if (parts_.hashes) parts_.hashes->publish_metrics();
   measure_use();
   publish_metrics();
+  tracker_.tell_owed();
+  if (const auto owed = tracker_.owed_since()) until = std::min(until, *owed);
   uplink_.heartbeat(until, observe::to_json(health()), observe::metrics_text());
 }
 
@@ -340,7 +349,9 @@ void Collector::stop(std::chrono::milliseconds grace, std::function<void()> done
 }
 
 void Collector::finish_stop() {
-  if (!stop_done_ || (uplink_.connected() && !uplink_.all_acknowledged())) return;
+  if (!stop_done_) return;
+  tracker_.tell_owed();
+  if (uplink_.connected() && (!uplink_.all_acknowledged() || tracker_.owed_since())) return;
   beat();  // until now everything is told
   end_stop();
 }

@@ -102,7 +102,7 @@ class Collector {
   std::vector<EventLoop::TimerId> timers_;
   std::uint64_t scan_id_ = 0;
   std::uint64_t lost_reported_ = 0, lost_before_scan_ = 0;
-  Timestamp losses_checked_;
+  Moment losses_checked_;
   struct LastScan {
     Timestamp time;
     std::chrono::nanoseconds duration{0}, cpu{0};

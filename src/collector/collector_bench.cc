@@ -140,7 +140,7 @@ BENCHMARK(raw_events_alone);
 
 void track(benchmark::State& state) {
   Storm storm;
-  Tracker tracker({}, event::BootId{7}, boot_time, [](const event::ProcessEvent& event) {
+  Tracker tracker({}, event::BootId{7}, boot_time, [](const event::ProcessEvent& event, Tracker::Refused) {
     benchmark::DoNotOptimize(&event);
     return true;
   });
@@ -155,7 +155,7 @@ void track_and_encode(benchmark::State& state) {
   Storm storm;
   std::string encoded;
   std::size_t bytes = 0, events = 0;
-  Tracker tracker({}, event::BootId{7}, boot_time, [&](const event::ProcessEvent& event) {
+  Tracker tracker({}, event::BootId{7}, boot_time, [&](const event::ProcessEvent& event, Tracker::Refused) {
     event::encode_event(event, encoded);
     ++events;
     if (encoded.size() > 256 * 1024) {
@@ -195,7 +195,7 @@ void exec_cycle(benchmark::State& state) {
     while (!uplink.connected()) turn();
     Storm storm;
     Tracker tracker({}, event::BootId{7}, boot_time,
-                    [&](const event::ProcessEvent& event) { return uplink.add(event); });
+                    [&](const event::ProcessEvent& event, Tracker::Refused) { return uplink.add(event); });
     sensor::RawEvent parent;
     parent.process = storm.shell();
     tracker.on_event(parent, EventSource::ebpf);

@@ -51,7 +51,7 @@ class HashesTest : public testing::Test {
     hasher_ = played.get();
     hashes_ = std::make_unique<Hashes>(std::move(options), std::move(played));
     tracker_ = std::make_unique<Tracker>(Tracker::Options{}, event::BootId{7}, Timestamp{1'000'000'000},
-                                         [this](const event::ProcessEvent& event) {
+                                         [this](const event::ProcessEvent& event, Tracker::Refused) {
                                            if (refuse_) return false;
                                            events_.push_back(event);
                                            return true;

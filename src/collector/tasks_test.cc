@@ -19,7 +19,7 @@ class TasksTest : public testing::Test {
     ASSERT_TRUE(ledger) << ledger.error().message;
     ledger_ = std::move(*ledger);
     tracker_ = std::make_unique<Tracker>(Tracker::Options{}, event::BootId{}, Timestamp{0},
-                                         [](const event::ProcessEvent&) { return true; });
+                                         [](const event::ProcessEvent&, Tracker::Refused) { return true; });
     add_processes(10, 15);
     loop_ = std::move(*EventLoop::create());
     make({});

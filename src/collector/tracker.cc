@@ -1,7 +1,6 @@
 #include "collector/tracker.h"
 
 #include <algorithm>
-#include <ctime>
 
 #include "base/text.h"
 #include "sensor/masking.h"
@@ -48,12 +47,6 @@ std::string image_detail(const sensor::RawProcess& raw) {
 }
 
 }  // namespace
-
-Moment moment_now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_BOOTTIME, &time);
-  return {base::wall_now(), std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec};
-}
 
 Tracker::Tracker(Options options, event::BootId boot, Timestamp boot_time, Emit emit)
     : options_(std::move(options)), boot_(boot), boot_time_(boot_time), emit_(std::move(emit)) {
@@ -168,6 +161,7 @@ void Tracker::on_fork(const sensor::RawEvent& raw, EventSource source) {
   if (entry != nullptr && options_.store_forks && !entry->announced) {
     announce_ancestors(*entry, raw.time, source);
     entry->announced = tell(*entry, EventKind::fork, source, raw.time);
+    entry->retell = !entry->announced;
   }
 }
 
@@ -238,10 +232,13 @@ void Tracker::on_exit(const sensor::RawEvent& raw, EventSource source) {
           .told = false};
   const auto found = entries_.find(pid);
   if (found == entries_.end() || found->second.start_ticks != ticks) return on_unknown_exit(raw, source, end);
-  end.told = found->second.announced;
-  ends_.remember(end);
-  tell_end(std::move(found->second), end, source);
+  Entry gone = std::move(found->second);
   entries_.erase(found);
+  // Its start found no room: now is the last moment to tell of it.
+  if (!gone.announced && gone.retell) announce(gone, source, raw.time);
+  end.told = gone.announced;
+  ends_.remember(end);
+  tell_end(std::move(gone), end, source);
 }
 
 // It began before we looked, its start was lost, or it did not fit the table: what the exit itself tells is all there
@@ -291,11 +288,32 @@ bool Tracker::emit_end(const Entry& entry, const End& end, EventSource source) {
     else
       event_.process.exit_code = end.exit_code;
   }
-  return emit();
+  return emit(Refused::kept);
+}
+
+void Tracker::tell_owed() {
+  while (!owed_.empty()) {
+    const auto& [entry, end, source] = owed_.front();
+    if (!emit_end(entry, end, source)) return;
+    owed_.pop_front();
+  }
+}
+
+std::optional<Timestamp> Tracker::owed_since() const {
+  if (owed_.empty()) return std::nullopt;
+  return std::ranges::min_element(owed_, {}, [](const OwedEnd& owed) { return owed.end.time; })->end.time;
+}
+
+void Tracker::announce(Entry& entry, EventSource source, Timestamp time) {
+  announce_ancestors(entry, time, source);
+  const auto if_refused = entry.retell ? Refused::kept : Refused::lost;
+  entry.announced = tell(entry, EventKind::seen, source, time, {}, if_refused);
+  entry.retell = !entry.announced;
 }
 
 // Ended without an event that told so.
 void Tracker::close_missed(Entry entry, Moment now) {
+  if (!entry.announced && entry.retell) announce(entry, EventSource::scan, now.wall);
   const End end{.pid = entry.pid, .start_ticks = entry.start_ticks, .time = now.wall, .told = entry.announced};
   ends_.remember(end);
   tell_end(std::move(entry), end, EventSource::scan);
@@ -314,12 +332,15 @@ void Tracker::announce_ancestors(const Entry& entry, Timestamp now, EventSource 
     parent = parent->parent_pid == 0 ? nullptr : find(parent->parent_pid, parent->parent_ticks);
   }
   for (auto it = silent.rbegin(); it != silent.rend(); ++it) {
-    (*it)->announced = tell(**it, EventKind::seen, source, now);
+    const auto if_refused = (*it)->retell ? Refused::kept : Refused::lost;
+    (*it)->announced = tell(**it, EventKind::seen, source, now, {}, if_refused);
+    (*it)->retell = !(*it)->announced;
     follow_hash(**it, now, source);
   }
 }
 
-bool Tracker::tell(const Entry& entry, EventKind kind, EventSource source, Timestamp time, std::string_view detail) {
+bool Tracker::tell(const Entry& entry, EventKind kind, EventSource source, Timestamp time, std::string_view detail,
+                   Refused if_refused) {
   describe(entry, time);
   event_.kind = kind;
   event_.source = source;
@@ -333,7 +354,7 @@ bool Tracker::tell(const Entry& entry, EventKind kind, EventSource source, Times
     event_.detail += part;
   }
   if (!event_.detail.empty()) event_.detail += '}';
-  return emit();
+  return emit(if_refused);
 }
 
 void Tracker::describe(const Entry& entry, Timestamp now) {
@@ -395,7 +416,7 @@ void Tracker::describe(const Entry& entry, Timestamp now) {
   }
 }
 
-bool Tracker::emit() {
+bool Tracker::emit(Refused if_refused) {
   for (std::size_t i = 0; i < options_.exclude.size(); ++i) {
     if (options_.exclude[i].matches(event_)) {
       ++counters_.excluded;
@@ -403,8 +424,11 @@ bool Tracker::emit() {
       return true;
     }
   }
-  const bool taken = emit_(event_);
-  ++(taken ? counters_.emitted : counters_.refused);
+  const bool taken = emit_(event_, if_refused);
+  if (taken)
+    ++counters_.emitted;
+  else if (if_refused == Refused::lost)
+    ++counters_.refused;
   return taken;
 }
 

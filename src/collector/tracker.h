@@ -7,12 +7,14 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <unordered_map>
 #include <vector>
 
+#include "collector/clock_watch.h"
 #include "collector/ends.h"
 #include "collector/hashes.h"
 #include "collector/names.h"
@@ -24,13 +26,6 @@
 
 namespace daemoneye::collector {
 
-// A moment by both clocks: the wall clock is told, and may be set at any time; spans are measured by the other one.
-struct Moment {
-  Timestamp wall;
-  std::int64_t boot_ns = 0;  // CLOCK_BOOTTIME
-};
-Moment moment_now();
-
 class Tracker {
  public:
   struct Options {
@@ -41,14 +36,17 @@ class Tracker {
     std::optional<sensor::Namespaces> own_namespaces;  // others than these are told in `detail`; absent: none are
   };
   struct Counters {
-    std::uint64_t emitted = 0, refused = 0, untracked = 0, masked = 0;
-    std::uint64_t late = 0;  // told a second time, or after the end of its process was told: dropped
+    std::uint64_t emitted = 0, untracked = 0, masked = 0;
+    std::uint64_t refused = 0;  // and lost
+    std::uint64_t late = 0;     // told a second time, or after the end of its process was told: dropped
     std::uint64_t excluded = 0;
     std::vector<std::uint64_t> excluded_by;  // by the first predicate that matched, in the order of Options::exclude
   };
-  // Takes the event, or refuses it (no room): then it is told again in another form by the next scan. The reference
-  // lives for the call.
-  using Emit = std::function<bool(const event::ProcessEvent&)>;
+  // What a refusal means: that event is lost, and only its process is told later, in another form; or the tracker
+  // keeps what it tells, and offers it again.
+  enum class Refused : std::uint8_t { lost, kept };
+  // Takes the event, or refuses it (no room). The reference lives for the call.
+  using Emit = std::function<bool(const event::ProcessEvent&, Refused)>;
 
   Tracker(Options options, event::BootId boot, Timestamp boot_time, Emit emit);
   Tracker(const Tracker&) = delete;
@@ -71,6 +69,11 @@ class Tracker {
   // Instead of end_scan(), when the scan did not reach its end: nothing may be called vanished.
   void abandon_scan() { scan_.running = false; }
   [[nodiscard]] bool wants_full_scan() const { return scan_.wants_full; }
+
+  // Offers the ends that were refused, the first one first, until one is refused again. end_scan() does so, too.
+  void tell_owed();
+  // The earliest time of an end that is still owed: until it is told nothing from there on is whole.
+  [[nodiscard]] std::optional<Timestamp> owed_since() const;
 
   // From now on executables are hashed. `hashes` must outlive the tracker; its outcomes go to on_hash().
   void use_hashes(Hashes& hashes) { hashes_ = &hashes; }
@@ -113,7 +116,7 @@ class Tracker {
     std::uint64_t exec_stamp = 0;    // of its latest exec, when the source has one
     std::optional<event::ProcessStatus> status;
     bool announced = false;  // a start of it was emitted
-    bool retell = false;     // what it is now was refused: the next scan tells it
+    bool retell = false;     // what it is now was refused: the next scan tells it, or its end does
     bool kernel_thread = false;
     bool started_by_stamp = false;  // its start was taken from a message's stamp: right, or one tick late
     bool hash_awaited = false;      // its outcome will name this process and image
@@ -153,7 +156,9 @@ class Tracker {
   static void sample(Entry& entry, const sensor::RawProcess& raw, Moment now);
   void announce_ancestors(const Entry& entry, Timestamp now, event::EventSource source);
   bool tell(const Entry& entry, event::EventKind kind, event::EventSource source, Timestamp time,
-            std::string_view detail = {});
+            std::string_view detail = {}, Refused if_refused = Refused::lost);
+  // As `seen`: what was not told of yet. Refused a second time it is not lost once more.
+  void announce(Entry& entry, event::EventSource source, Timestamp time);
   // Tells the end of what was told; refused, it is owed.
   void tell_end(Entry entry, const End& end, event::EventSource source);
   bool emit_end(const Entry& entry, const End& end, event::EventSource source);
@@ -161,7 +166,7 @@ class Tracker {
   void close_vanished(Moment now);
   void remember_untracked(const Entry& entry);
   void describe(const Entry& entry, Timestamp now);
-  bool emit();
+  bool emit(Refused if_refused);
 
   // tracker_hash.cc. After a start was told: asks for the hash when it was not known, and tells of another one than the
   // path held before.
@@ -190,7 +195,7 @@ class Tracker {
   Counters counters_;
   std::unordered_map<event::Pid, Entry> entries_;
   Ends ends_;
-  std::vector<OwedEnd> owed_;  // ends that were refused; with the entries at most max_processes
+  std::deque<OwedEnd> owed_;  // ends that were refused; with the entries at most max_processes
   std::unordered_map<std::uint64_t, Untracked> untracked_;
   struct Scan {
     std::uint64_t id = 0;

@@ -62,7 +62,7 @@ void Tracker::refresh_hash(Entry& entry, const sensor::RawProcess& raw, Timestam
   if (!image.hash && !image.hash_settled) image.hash = hashes_->find(image.file);
   if (image.hash && !entry.hash_told) {  // found out for another process that runs the same file
     entry.hash_told = tell(entry, EventKind::change, EventSource::scan, now,
-                           members({{"executable_hash", change(std::nullopt, *image.hash)}}));
+                           members({{"executable_hash", change(std::nullopt, *image.hash)}}), Refused::kept);
   }
   // Deleted since: perhaps replaced, which only the helper can see.
   const bool deleted = image.state == ExecutableState::deleted && raw.file.inode != 0 && raw.file != image.file;
@@ -132,7 +132,7 @@ void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
     event_.source = EventSource::scan;
     event_.time = now;
     event_.detail = '{' + members(detail) + '}';
-    emit();
+    emit(Refused::lost);
   }
 }
 

@@ -125,7 +125,7 @@ class World {
     return options;
   }
   Tracker::Emit emit() {
-    return [this](const event::ProcessEvent& event) {
+    return [this](const event::ProcessEvent& event, Tracker::Refused) {
       if (mode_.refuse && refusing_ && one_in(6)) return false;
       told_.push_back(event);
       return true;

@@ -93,8 +93,7 @@ void Tracker::on_scanned(const sensor::RawProcess& raw, Moment now) {
     return;
   }
   if (entry->announced) return;  // before there was room for it
-  announce_ancestors(*entry, now.wall, EventSource::scan);
-  entry->announced = tell(*entry, EventKind::seen, EventSource::scan, now.wall);
+  announce(*entry, EventSource::scan, now.wall);
   follow_hash(*entry, now.wall, EventSource::scan);
 }
 
@@ -185,11 +184,9 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Moment now)
   }
   complete_image(entry, raw);
   if (!entry.announced) {
-    announce_ancestors(entry, now.wall, EventSource::scan);
-    entry.announced = tell(entry, EventKind::seen, EventSource::scan, now.wall);
-    entry.retell = false;
+    announce(entry, EventSource::scan, now.wall);
   } else if (entry.retell) {
-    entry.retell = !tell(entry, EventKind::exec, EventSource::scan, now.wall, missed);
+    entry.retell = !tell(entry, EventKind::exec, EventSource::scan, now.wall, missed, Refused::kept);
   } else if (!changes.text().empty() && !tell(entry, EventKind::change, EventSource::scan, now.wall, changes.text())) {
     entry.image = image_before;  // the next scan finds the same change, and tells it
     entry.place = place_before;
@@ -230,9 +227,7 @@ void Tracker::close_vanished(Moment now) {
 
 std::vector<event::LiveUpdate> Tracker::end_scan(Moment now) {
   // What was refused before is told first: it is older than what this scan found.
-  for (auto owed = std::exchange(owed_, {}); auto& [entry, end, source] : owed) {
-    if (!emit_end(entry, end, source)) owed_.push_back({std::move(entry), end, source});
-  }
+  tell_owed();
   close_vanished(now);
   std::vector<event::LiveUpdate> updates;
   updates.reserve(entries_.size());

@@ -47,11 +47,15 @@ Tracker::Options with(const std::function<void(Tracker::Options&)>& change) {
 class TrackerTest : public testing::Test {
  protected:
   Tracker make(Tracker::Options options = {}) {
-    return Tracker(std::move(options), event::BootId{7}, boot_time, [this](const event::ProcessEvent& event) {
-      if (refuse_) return false;
-      events_.push_back(event);
-      return true;
-    });
+    return Tracker(std::move(options), event::BootId{7}, boot_time,
+                   [this](const event::ProcessEvent& event, Tracker::Refused refused) {
+                     if (refuse_) {
+                       lost_ += refused == Tracker::Refused::lost ? 1 : 0;
+                       return false;
+                     }
+                     events_.push_back(event);
+                     return true;
+                   });
   }
   sensor::RawEvent event(sensor::RawKind kind, sensor::RawProcess process) {
     sensor::RawEvent raw;
@@ -72,6 +76,7 @@ class TrackerTest : public testing::Test {
 
   std::vector<event::ProcessEvent> events_;
   bool refuse_ = false;
+  int lost_ = 0;  // of what was refused
   std::int64_t clock_ = 0;
 };
 
@@ -454,6 +459,67 @@ TEST_F(TrackerTest, ARefusedEndKeepsHowAndWhenItWas) {
   EXPECT_EQ(end->process.exit_time, exit.time);
 }
 
+TEST_F(TrackerTest, AnEndThatIsOwedIsNeverLostAndSaysSinceWhen) {
+  auto tracker = make();
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
+  const auto exit = event(sensor::RawKind::exit, raw_process(10, 2));
+  refuse_ = true;
+  tracker.on_event(exit, EventSource::ebpf);
+  for (std::uint64_t scan = 1; scan <= 3; ++scan) {
+    tracker.begin_scan(scan, now(), true);
+    tracker.end_scan(now());
+    tracker.tell_owed();
+  }
+  EXPECT_EQ(lost_, 0);
+  EXPECT_EQ(tracker.counters().refused, 0U);
+  EXPECT_EQ(tracker.owed_since(), exit.time);
+  refuse_ = false;
+  tracker.tell_owed();
+  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
+  EXPECT_EQ(tracker.owed_since(), std::nullopt);
+}
+
+TEST_F(TrackerTest, AStartThatIsRefusedIsLostOnceHoweverOftenItIsOffered) {
+  auto tracker = make();
+  refuse_ = true;
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
+  for (std::uint64_t scan = 1; scan <= 3; ++scan) {
+    tracker.begin_scan(scan, now(), true);
+    tracker.on_scanned(with_image(raw_process(10, 2), "/bin/a", "a\0"s), now());
+    tracker.on_scanned(with_image(raw_process(11, 3), "/bin/b", "b\0"s), now());
+    tracker.end_scan(now());
+  }
+  EXPECT_EQ(lost_, 2);
+}
+
+TEST_F(TrackerTest, AProcessWhoseStartWasRefusedIsToldWithItsEndWhenThereIsRoomThen) {
+  auto tracker = make();
+  refuse_ = true;
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
+  refuse_ = false;
+  auto exit = event(sensor::RawKind::exit, raw_process(10, 2));
+  exit.exit_code = 5;
+  tracker.on_event(exit, EventSource::ebpf);
+  ASSERT_EQ(kinds(), (std::vector{EventKind::seen, EventKind::exit}));
+  EXPECT_EQ(events_[0].process.executable_path, "/bin/a");
+  EXPECT_EQ(events_[1].process.exit_code, 5);
+}
+
+TEST_F(TrackerTest, WhatWasRefusedIsToldByAScanOfCountersToo) {
+  auto tracker = make();
+  refuse_ = true;
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
+  refuse_ = false;
+  auto counted = raw_process(10, 2);
+  counted.counters_only = true;
+  tracker.begin_scan(1, now(), true, sensor::Depth::counters);
+  tracker.on_scanned(counted, now());
+  tracker.end_scan(now());
+  EXPECT_FALSE(tracker.wants_full_scan());
+  ASSERT_EQ(kinds(), (std::vector{EventKind::seen}));
+  EXPECT_EQ(events_[0].process.executable_path, "/bin/a");
+}
+
 TEST_F(TrackerTest, AnExecThatComesAfterTheEndIsToldWithIt) {
   auto tracker = make();
   tracker.on_event(event(sensor::RawKind::fork, raw_process(10, 2)), EventSource::ebpf);
@@ -485,7 +551,8 @@ TEST_F(TrackerTest, CountsWhatEachPredicateLeavesOut) {
 // budget.cc shares the table's memory out by this number.
 TEST_F(TrackerTest, FitsItsShareOfTheBudget) {
   constexpr event::Pid processes = 10'000;
-  auto tracker = Tracker({}, event::BootId{7}, boot_time, [](const event::ProcessEvent&) { return true; });
+  auto tracker =
+      Tracker({}, event::BootId{7}, boot_time, [](const event::ProcessEvent&, Tracker::Refused) { return true; });
   const auto before = ::mallinfo2().uordblks;
   tracker.begin_scan(1, now(), true);
   for (event::Pid pid = 2; pid < 2 + processes; ++pid) {

@@ -57,15 +57,25 @@ bool Uplink::make_room() {
 }
 
 bool Uplink::add(const event::ProcessEvent& event) {
+  if (offer(event)) return true;
+  shed(1, event.time, event.time);
+  return false;
+}
+
+bool Uplink::offer(const event::ProcessEvent& event) {
   if (!owed_.empty() || shed_.events != 0) tell_owed_gaps();
-  if (!make_room()) {
-    if (shed_.events == 0) shed_.from = event.time;
-    ++shed_.events;
-    shed_.to = event.time;
-    ++counters_.shed;
-    return false;
-  }
-  return append(event);
+  if (!make_room()) return false;
+  append(event);
+  return true;
+}
+
+// Events are not in the order of their times: some are told late, and the clock may be set back.
+void Uplink::shed(std::uint64_t events, Timestamp from, Timestamp to) {
+  const auto last = std::max(to, base::wall_now());
+  shed_.from = shed_.events == 0 ? from : std::min(shed_.from, from);
+  shed_.to = shed_.events == 0 ? last : std::max(shed_.to, last);
+  shed_.events += events;
+  counters_.shed += events;
 }
 
 void Uplink::add_gap(const event::Gap& gap) {
@@ -99,16 +109,16 @@ void Uplink::tell_owed_gaps() {
   }
 }
 
-bool Uplink::append(const event::ProcessEvent& event) {
+void Uplink::append(const event::ProcessEvent& event) {
   const std::size_t before = encoded_.size();
   event::encode_event(event, encoded_);
   if (encoded_.size() - before > max_event_bytes) {
     // Text fields are bounded one by one; all at their bound together still do not fit a batch.
     encoded_.resize(before);
-    ++counters_.shed;
+    shed(1, event.time, event.time);  // trying again would not make it smaller
     observe::log(Level::warn, "collector", "event larger than a batch was dropped",
                  {{"pid", std::uint64_t{event.process.key.pid}}, {"name", event.process.name}});
-    return true;  // trying again would not make it smaller
+    return;
   }
   if (encoded_events_ == 0) first_time_ = event.time;
   last_time_ = std::max(event.time, encoded_events_ == 0 ? event.time : last_time_);
@@ -116,7 +126,6 @@ bool Uplink::append(const event::ProcessEvent& event) {
   ++encoded_events_;
   ++counters_.events;
   schedule_flush();
-  return true;
 }
 
 void Uplink::add_scan(const event::ScanSummary& scan) {
@@ -185,10 +194,7 @@ void Uplink::make_batch() {
   if (!prepared) {
     // The bounds above make this impossible; if it happens the events are counted as lost, and it is said.
     observe::log(Level::error, "collector", "batch could not be encoded", {{"error", prepared.error().message}});
-    if (shed_.events == 0) shed_.from = first_time_;
-    shed_.events += encoded_events_;
-    shed_.to = last_time_;
-    counters_.shed += encoded_events_;
+    shed(encoded_events_, first_time_, last_time_);
   } else {
     unrecorded_.push_back(std::move(*prepared));
     ++counters_.batches;
@@ -309,8 +315,11 @@ void Uplink::on_welcome(const ipc::Welcome& welcome) {
     // The store is older than it was: what it had acknowledged since is gone from it.
     const auto& gone = **rollback;
     add_gap({"store_rolled_back", gone.from, gone.to, gone.events});
-  } else if (!welcomed_ && welcome.covered_until && *welcome.covered_until < epoch_started_) {
-    add_gap({"collector_unavailable", *welcome.covered_until, epoch_started_, std::nullopt});
+  } else if (!welcomed_ && welcome.covered_until && *welcome.covered_until != epoch_started_) {
+    // In the same words as BatchSender's Missing. The other way round where the clock was set back since: when the
+    // record ended nobody knows then.
+    const auto [from, to] = std::minmax(*welcome.covered_until, epoch_started_);
+    add_gap({"collector_unavailable", from, to, std::nullopt});
   }
   welcomed_ = true;
   pump();
@@ -330,7 +339,7 @@ void Uplink::heartbeat(Timestamp until, const std::string& health_json, const st
   beat.time = until;
   // What is collected, or held, is not stored yet.
   if (const auto oldest = sender_.oldest_held_time()) beat.time = std::min(beat.time, *oldest);
-  if (!unrecorded_.empty()) beat.time = std::min(beat.time, unrecorded_.front().first_time);
+  for (const auto& prepared : unrecorded_) beat.time = std::min(beat.time, prepared.first_time);
   if (encoded_events_ != 0) beat.time = std::min(beat.time, first_time_);
   if (shed_.events != 0) beat.time = std::min(beat.time, shed_.from);
   for (const auto& gap : owed_) beat.time = std::min(beat.time, gap.from);

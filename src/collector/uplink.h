@@ -49,6 +49,8 @@ class Uplink {
 
   // False when there is no room: the event is shed and counted; a gap event follows as soon as there is room.
   bool add(const event::ProcessEvent& event);
+  // The same with an event that is kept by the caller when it is refused: then nothing is lost, and nothing counted.
+  bool offer(const event::ProcessEvent& event);
   // A gap event is never shed: it waits for room (max_owed_gaps; beyond, gaps of one reason become one).
   void add_gap(const event::Gap& gap);
   static constexpr std::size_t max_owed_gaps = 64;
@@ -88,7 +90,8 @@ class Uplink {
   void on_welcome(const ipc::Welcome& welcome);
   void disconnect(const std::string& why);
   Result<void> send(const ipc::Message& message);
-  bool append(const event::ProcessEvent& event);
+  void append(const event::ProcessEvent& event);
+  void shed(std::uint64_t events, Timestamp from, Timestamp to);
   // Makes the batch when it is full; true when there is room for another event.
   bool make_room();
   void tell_owed_gaps();
@@ -124,7 +127,7 @@ class Uplink {
 
   struct Shed {
     std::uint64_t events = 0;
-    Timestamp from, to;
+    Timestamp from, to;  // of their times: the earliest, and the latest or when the last one was dropped
   } shed_;
   std::string sent_health_, sent_metrics_;
   std::shared_ptr<bool> alive_;  // posted tasks outlive the object; they look here first

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <random>
 
 #include "collector/budget.h"
 #include "ledger/ledger.h"
@@ -44,12 +45,14 @@ class FakeAgent {
   }
   std::vector<ipc::BatchReceiver::Incoming> batches;
   std::vector<ipc::Heartbeat> beats;
-  bool hold = false;  // acknowledges nothing until release()
+  std::vector<std::uint64_t> acknowledged_at_beats;  // the last batch that was acknowledged before each
+  bool hold = false;                                 // acknowledges nothing until release()
   std::uint64_t held = 0;
   void release() {
     hold = false;
-    ASSERT_TRUE(connection_->send(receiver_->on_committed(held)));
+    if (held > acknowledged) acknowledge(held);
   }
+  std::uint64_t acknowledged = 0;
   std::size_t events() const {
     std::size_t count = 0;
     for (const auto& batch : batches) count += events_of(batch).size();
@@ -57,6 +60,10 @@ class FakeAgent {
   }
 
  private:
+  void acknowledge(std::uint64_t sequence) {
+    acknowledged = sequence;
+    ASSERT_TRUE(connection_->send(receiver_->on_committed(sequence)));
+  }
   void on_message(const ipc::Message& message, std::optional<Timestamp> covered_until) {
     if (const auto* hello = std::get_if<ipc::Hello>(&message)) {
       receiver_.emplace(*hello, committed_);
@@ -74,13 +81,11 @@ class FakeAgent {
       if (!outcome->batch) return;
       const auto sequence = outcome->batch->id.sequence;
       batches.push_back(std::move(*outcome->batch));
-      if (hold) {
-        held = sequence;
-        return;
-      }
-      ASSERT_TRUE(connection_->send(receiver_->on_committed(sequence)));
+      held = sequence;
+      if (!hold) acknowledge(sequence);
     } else if (const auto* beat = std::get_if<ipc::Heartbeat>(&message)) {
       beats.push_back(*beat);
+      acknowledged_at_beats.push_back(acknowledged);
     }
   }
   std::uint64_t committed_;
@@ -269,6 +274,142 @@ TEST_F(UplinkTest, ShedsWhenItMayHoldNoMoreAndReportsExactlyHowMuch) {
   EXPECT_EQ(gaps_[0].reason, "events_shed");
   EXPECT_EQ(gaps_[0].count, refused);
   EXPECT_EQ(uplink->counters().shed, refused);
+}
+
+// Owed ends are told with the times they had: the last one refused is not the latest.
+TEST_F(UplinkTest, AShedGapReachesFromTheEarliestOfWhatIsMissingToWhenTheLastWasDropped) {
+  auto uplink = make(2 * 1024 * 1024);
+  auto event = make_event(0);
+  event.process.cwd = std::string(20'000, 'x');
+  while (uplink->offer(event)) {
+  }
+  const auto before = base::wall_now();
+  const Timestamp early{before.ns - 60'000'000'000}, late{before.ns + 60'000'000'000};
+  for (const auto time : {Timestamp{before.ns - 1}, late, early}) {
+    event.time = time;
+    EXPECT_FALSE(uplink->add(event));
+  }
+  event.time = Timestamp{1};
+  EXPECT_FALSE(uplink->offer(event)) << "and is kept by whoever offers it";
+  connect(*uplink);
+  run_until([&] { return uplink->held_batches() == 0; });
+  uplink->heartbeat(base::wall_now(), "", "");
+  ASSERT_EQ(gaps_.size(), 1U);
+  EXPECT_EQ(gaps_[0], (event::Gap{"events_shed", early, late, 3}));
+}
+
+TEST_F(UplinkTest, AShedGapReachesToTheMomentOfTheLastDrop) {
+  auto uplink = make(2 * 1024 * 1024);
+  auto event = make_event(0);
+  event.process.cwd = std::string(20'000, 'x');
+  const auto before = base::wall_now();
+  while (uplink->add(event)) {
+  }
+  connect(*uplink);
+  run_until([&] { return uplink->held_batches() == 0; });
+  uplink->heartbeat(base::wall_now(), "", "");
+  ASSERT_EQ(gaps_.size(), 1U);
+  EXPECT_EQ(gaps_[0].from, event.time);
+  EXPECT_GE(gaps_[0].to, before);
+}
+
+TEST_F(UplinkTest, AnEventLargerThanABatchIsAGap) {
+  auto uplink = make();
+  connect(*uplink);
+  auto event = make_event(1);
+  const std::string longest(event::max_text_bytes, 'x');
+  event.detail = longest;
+  event.process.cwd = event.process.cgroup = event.process.executable_path = event.parent_command_line = longest;
+  EXPECT_TRUE(uplink->add(event)) << "to offer it again would not help";
+  uplink->flush();
+  run_until([&] { return uplink->all_acknowledged(); });
+  ASSERT_EQ(gaps_.size(), 1U);
+  EXPECT_EQ(gaps_[0].from, event.time);
+  EXPECT_EQ(gaps_[0].count, 1U);
+}
+
+// The clock is set back and forth, the agent stops and goes on, there is little room: whatever is not stored lies in a
+// gap that is stored; and no heartbeat claims a time of which something was to come yet.
+TEST_F(UplinkTest, WhatIsMissingLiesInAGapWhateverTheClockDoes) {
+  std::mt19937_64 random(42);
+  const auto pick = [&](std::uint64_t n) { return random() % n; };
+  auto uplink = make(1536 * 1024);
+  connect(*uplink);
+  struct Added {
+    Timestamp time;
+    bool taken = false;
+  };
+  std::vector<Added> added;
+  std::vector<std::pair<Timestamp, std::size_t>> claimed;  // `until` of each heartbeat, and what was added before it
+  auto clock = base::wall_now();
+  constexpr std::int64_t second = 1'000'000'000;
+  for (int step = 0; step < 150; ++step) {
+    if (step % 30 == 5) agent_->hold = true;
+    if (step % 30 == 25) agent_->release();
+    if (pick(8) == 0) clock.ns += (static_cast<std::int64_t>(pick(7200)) - 3600) * second;
+    for (auto events = 1 + pick(12); events > 0; --events) {
+      clock.ns += static_cast<std::int64_t>(pick(second));
+      auto event = make_event(added.size());
+      event.time = clock;
+      event.process.cwd = base::to_hex(base::random_bytes(6'000));
+      added.push_back({event.time, uplink->add(event)});
+    }
+    run_until([] { return true; });
+    if (uplink->connected() && pick(3) == 0) {
+      claimed.emplace_back(clock, added.size());
+      uplink->heartbeat(clock, std::to_string(claimed.size()), "");
+    }
+  }
+  agent_->release();
+  run_until([&] { return uplink->held_batches() == 0; });
+  uplink->heartbeat(clock, "last", "");
+  run_until([&] { return uplink->all_acknowledged() && agent_->beats.back().health_json == "last"; });
+
+  constexpr std::uint64_t never = UINT64_MAX;
+  std::vector<std::uint64_t> stored_with(added.size(), never);  // the batch
+  std::vector<std::pair<event::Gap, std::uint64_t>> gaps;
+  for (const auto& batch : agent_->batches) {
+    for (const auto& event : events_of(batch)) {
+      if (event.kind == event::EventKind::gap)
+        gaps.emplace_back(*event::parse_gap(event.detail), batch.id.sequence);
+      else
+        stored_with[event.process.key.start_ticks] = batch.id.sequence;
+    }
+  }
+  // The batch with which it was stored, or the first one with a gap that holds it.
+  const auto accounted_with = [&](std::size_t number) {
+    if (added[number].taken) return stored_with[number];
+    for (const auto& [gap, sequence] : gaps) {
+      if (gap.from <= added[number].time && added[number].time <= gap.to) return sequence;
+    }
+    return never;
+  };
+  std::uint64_t refused = 0, counted = 0;
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    refused += added[i].taken ? 0 : 1;
+    EXPECT_NE(accounted_with(i), never) << "event " << i << (added[i].taken ? "" : ", refused");
+  }
+  for (const auto& [gap, sequence] : gaps) counted += gap.count.value_or(0);
+  EXPECT_EQ(counted, refused);
+  EXPECT_GT(gaps.size(), 2U);
+  ASSERT_EQ(agent_->beats.size(), claimed.size() + 1);
+  for (std::size_t beat = 0; beat < claimed.size(); ++beat) {
+    for (std::size_t i = 0; i < claimed[beat].second; ++i) {
+      if (added[i].time > agent_->beats[beat].time || added[i].time > claimed[beat].first) continue;
+      EXPECT_TRUE(added[i].time == agent_->beats[beat].time || accounted_with(i) <= agent_->acknowledged_at_beats[beat])
+          << "beat " << beat << " claims the time of event " << i;
+    }
+  }
+}
+
+TEST_F(UplinkTest, ARecordThatEndsAfterThisEpochBeganIsAGapToo) {
+  auto uplink = make();
+  const Timestamp ahead{base::wall_now().ns + 3'600'000'000'000};  // the clock was set back since
+  connect(*uplink, ahead);
+  run_until([&] { return !gaps_.empty(); });
+  EXPECT_EQ(gaps_[0].reason, "collector_unavailable");
+  EXPECT_LT(gaps_[0].from, ahead);
+  EXPECT_EQ(gaps_[0].to, ahead);
 }
 
 TEST_F(UplinkTest, TheTimeBeforeThisEpochIsAGapWhenTheStoreReachesOnlySoFar) {

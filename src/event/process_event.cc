@@ -58,12 +58,13 @@ std::optional<EventSource> parse_event_source(std::string_view text) {
 }
 
 ProcessEvent make_gap_event(const Gap& gap, EventSource source, Timestamp now) {
+  const auto [from, to] = std::minmax(gap.from, gap.to);
   ProcessEvent event;
   event.time = now;
   event.kind = EventKind::gap;
   event.source = source;
-  event.detail = "{\"reason\":" + base::json_quote(gap.reason) + ",\"from\":" + std::to_string(gap.from.ns) +
-                 ",\"to\":" + std::to_string(gap.to.ns);
+  event.detail = "{\"reason\":" + base::json_quote(gap.reason) + ",\"from\":" + std::to_string(from.ns) +
+                 ",\"to\":" + std::to_string(to.ns);
   if (gap.count) event.detail += ",\"count\":" + std::to_string(*gap.count);
   event.detail += '}';
   event.process.collection_time = now;
@@ -84,8 +85,9 @@ Result<Gap> parse_gap(std::string_view detail_json) {
   if (reason == json.end() || !reason->is_string()) return bad("'reason' is not a text");
   const auto from = integer("from"), to = integer("to");
   if (!from || !to) return bad("'from' and 'to' are not both integers (Unix nanoseconds)");
-  if (*from > *to) return bad("'from' is after 'to'");
-  Gap gap{reason->get<std::string>(), Timestamp{*from}, Timestamp{*to}, std::nullopt};
+  // The clock was set back in between: a gap all the same.
+  const auto [first, last] = std::minmax(*from, *to);
+  Gap gap{reason->get<std::string>(), Timestamp{first}, Timestamp{last}, std::nullopt};
   if (const auto count = json.find("count"); count != json.end()) {
     if (!count->is_number_unsigned()) return bad("'count' is not a number of events");
     gap.count = count->get<std::uint64_t>();

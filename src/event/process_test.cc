@@ -77,12 +77,19 @@ TEST(Gap, DetailComesBack) {
   }
 }
 
+// The clock was set back between the two readings.
+TEST(Gap, IsInOrderWhateverTheClockDid) {
+  const Gap ordered{"events_lost", Timestamp{2}, Timestamp{3}, 4};
+  const auto event = make_gap_event({"events_lost", Timestamp{3}, Timestamp{2}, 4}, EventSource::ebpf, Timestamp{9});
+  EXPECT_EQ(event.detail, make_gap_event(ordered, EventSource::ebpf, Timestamp{9}).detail);
+  EXPECT_EQ(parse_gap(R"({"reason":"events_lost","from":3,"to":2,"count":4})").value(), ordered);
+}
+
 TEST(Gap, RefusesOtherDetails) {
   for (const auto* bad :
        {"", "1", "{}", R"({"reason":1,"from":1,"to":2})", R"({"reason":"r","from":"1","to":2})",
-        R"({"reason":"r","from":1})", R"({"reason":"r","from":3,"to":2})",
-        R"({"reason":"r","from":1,"to":2,"count":-1})", R"({"reason":"r","from":1,"to":2,"count":1.5})",
-        R"({"reason":"r","from":1,"to":18446744073709551615})"}) {
+        R"({"reason":"r","from":1})", R"({"reason":"r","from":1,"to":2,"count":-1})",
+        R"({"reason":"r","from":1,"to":2,"count":1.5})", R"({"reason":"r","from":1,"to":18446744073709551615})"}) {
     EXPECT_FALSE(parse_gap(bad)) << bad;
   }
 }

@@ -121,6 +121,11 @@ Hello BatchSender::hello(Timestamp epoch_started, const std::string& program_ver
   return Hello{protocol_version, program_version, source_, epoch_, epoch_started, host};
 }
 
+std::optional<Timestamp> BatchSender::oldest_held_time() const {
+  if (held_.empty()) return std::nullopt;
+  return std::ranges::min_element(held_, {}, &Held::first_time)->first_time;
+}
+
 void BatchSender::remember(const Held& held) {
   history_.push_back(Span{held.sequence, held.sequence, held.events, held.first_time, held.last_time});
   if (history_.size() <= max_history_spans) return;

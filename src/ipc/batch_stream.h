@@ -73,11 +73,9 @@ class BatchSender {
   [[nodiscard]] std::size_t held_batches() const { return held_.size(); }
   // Prepared and held batches: payloads, compressed where they are, and an allowance for each.
   [[nodiscard]] std::size_t held_bytes() const { return held_bytes_; }
-  // The earliest event time of the oldest batch that is not acknowledged; the collector's heartbeat needs it.
-  [[nodiscard]] std::optional<Timestamp> oldest_held_time() const {
-    if (held_.empty()) return std::nullopt;
-    return held_.front().first_time;
-  }
+  // The earliest event time of what is not acknowledged; the collector's heartbeat needs it. Not always the first
+  // batch's: the clock may have been set back.
+  [[nodiscard]] std::optional<Timestamp> oldest_held_time() const;
   [[nodiscard]] std::uint64_t next_sequence() const { return next_sequence_; }
   [[nodiscard]] std::uint64_t acknowledged_sequence() const { return acknowledged_; }
   [[nodiscard]] bool all_acknowledged() const { return acknowledged_ + 1 == next_sequence_; }

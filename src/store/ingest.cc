@@ -22,6 +22,12 @@ std::string hashes_of_ended(const std::vector<event::EventView>& events) {
   return hashes;
 }
 
+// One that cannot be read still says that something is missing.
+event::Gap gap_of(const event::EventView& event) {
+  if (auto gap = event::parse_gap(event.detail)) return std::move(*gap);
+  return {"unknown", event.time, event.time, std::nullopt};
+}
+
 }  // namespace
 
 Result<void> decode(IncomingBatch& batch) {
@@ -104,9 +110,7 @@ Result<Commit> Ingest::write(const IncomingBatch& batch, Timestamp now) {
   event::EventId id = next_event_;
   for (const auto& event : events) {
     live_.stage(event, epoch_state->id);
-    if (event.kind == event::EventKind::gap) {
-      if (const auto gap = event::parse_gap(event.detail)) DE_CHECK(write_gap(*gap, batch.id.source, id));
-    }
+    if (event.kind == event::EventKind::gap) DE_CHECK(write_gap(gap_of(event), batch.id.source, id));
     ++id;
   }
   if (batch.summary) {
@@ -152,7 +156,8 @@ Result<void> Ingest::write_gap(const event::Gap& gap, const std::string& source,
   DE_TRY(auto* insert, statements_.get("INSERT INTO gaps(from_time, to_time, reason, count, source, event_id) "
                                        "SELECT ?1,?2,?3,?4,?5,?6 WHERE NOT EXISTS (SELECT 1 FROM gaps WHERE "
                                        "from_time=?1 AND to_time=?2 AND reason=?3 AND count IS ?4 AND source=?5)"));
-  insert->bind(1, gap.from.ns).bind(2, gap.to.ns).bind_text(3, gap.reason);
+  const auto [from, to] = std::minmax(gap.from, gap.to);
+  insert->bind(1, from.ns).bind(2, to.ns).bind_text(3, gap.reason);
   if (gap.count) insert->bind(4, static_cast<std::int64_t>(*gap.count));
   insert->bind_text(5, source);
   if (event) insert->bind(6, *event);

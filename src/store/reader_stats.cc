@@ -70,6 +70,13 @@ Result<event::Completeness> Reader::completeness(const event::TimeRange& range, 
     any = true;
     const bool connected = running && select->integer(0) != 0;
     const Timestamp until{select->integer(1)};
+    // Claimed before the clock was set back: since then nothing was heard.
+    if (until.ns - now.ns > max_silence_ns) {
+      if (range.overlaps(now, until)) {
+        answer.reasons.push_back({connected ? "late" : "collector_unavailable", {}, now, until});
+      }
+      continue;
+    }
     // A connected collector says every two seconds that it is whole: one that is silent for longer is stuck, or the
     // store is.
     if (connected && now.ns - until.ns < max_silence_ns) continue;

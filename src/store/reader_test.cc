@@ -458,6 +458,24 @@ TEST(Completeness, TellsOnlyWhatOverlapsTheRangeThatWasRead) {
   EXPECT_EQ(reader->stats()->recent_gaps.size(), 1U);
 }
 
+TEST(Completeness, AGapThatIsTheWrongWayRoundOrUnreadableIsStillOne) {
+  const TempFolder folder;
+  auto writer = open_writer(folder.options());
+  auto reversed = event::make_gap_event({"events_lost", Timestamp{100}, Timestamp{200}, 5}, event::EventSource::ebpf,
+                                        Timestamp{210});
+  reversed.detail = R"({"reason":"events_lost","from":200,"to":100,"count":5})";
+  auto unreadable = reversed;
+  unreadable.time = Timestamp{300};
+  unreadable.detail = "what?";
+  writer->set_collector("procmond", true, Timestamp{1000});
+  ASSERT_TRUE(commit(*writer, make_batch(1, {reversed, unreadable})));
+  auto reader = open_reader(folder.file());
+  const auto degraded = *reader->completeness({}, Timestamp{1000});
+  ASSERT_EQ(degraded.reasons.size(), 2U);
+  EXPECT_EQ(degraded.reasons[0], (event::Incompleteness{"events_lost", 5, Timestamp{100}, Timestamp{200}}));
+  EXPECT_EQ(degraded.reasons[1], (event::Incompleteness{"unknown", {}, Timestamp{300}, Timestamp{300}}));
+}
+
 TEST(Completeness, KnowsWhenTheCollectorOrTheAgentIsGone) {
   const TempFolder folder;
   auto writer = open_writer(folder.options());
@@ -485,6 +503,10 @@ TEST(Completeness, KnowsWhenTheCollectorOrTheAgentIsGone) {
   ASSERT_EQ(silent.reasons.size(), 1U) << "connected, but it has not said for a minute that it is whole";
   EXPECT_EQ(silent.reasons[0].reason, "late");
   EXPECT_EQ(silent.reasons[0].from, Timestamp{900});
+  const auto set_back = *reader->completeness({}, Timestamp{900 - std::chrono::nanoseconds(1min).count()});
+  ASSERT_EQ(set_back.reasons.size(), 1U) << "it has not been heard since the clock was set back";
+  EXPECT_EQ(set_back.reasons[0].reason, "late");
+  EXPECT_EQ(set_back.reasons[0].to, Timestamp{900});
   writer.reset();
   EXPECT_FALSE(reader->completeness({}, Timestamp{1000})->complete()) << "the agent is gone";
   writer = open_writer(folder.options());
