@@ -234,9 +234,11 @@ bool Collector::scan(sensor::Depth depth) {
   const auto begin_steady = base::SteadyClock::now();
   const auto losses_before = losses();
   tracker_.begin_scan(++scan_id_, begin, parts_.source != nullptr, depth);
-  auto result = parts_.snapshot->scan(depth, [this](const sensor::RawProcess& raw) {
-    // Whatever happened before this record was read is in the ring by now, and is heard first.
-    if (parts_.source) parts_.source->poll();
+  // Whatever happened before a record was read is in the ring by now, and is heard first. Not so at the start: what
+  // waits there is told with its parents, once they are known; and where starts are told exactly the order may differ.
+  const bool hears_first = parts_.source && (scans_.full > 0 || parts_.source->kind() != event::EventSource::ebpf);
+  auto result = parts_.snapshot->scan(depth, [&](const sensor::RawProcess& raw) {
+    if (hears_first) parts_.source->poll();
     tracker_.on_scanned(raw, moment_now());
   });
   last_scan_.time = begin.wall;
@@ -246,7 +248,7 @@ bool Collector::scan(sensor::Depth depth) {
   if (!result) {
     // Without a whole picture nothing may be called vanished: the next scan tries again.
     ++scans_.failed;
-    tracker_.abandon_scan();
+    tracker_.abandon_scan(moment_now());
     if (last_scan_.error.empty()) {
       observe::log(Level::error, "collector", "scan failed", {{"error", result.error().message}});
     }

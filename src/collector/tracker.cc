@@ -84,19 +84,25 @@ Tracker::Entry Tracker::make_entry(const sensor::RawProcess& raw) const {
 
 // The first one that is known stays: what forked it, and not who adopted it later.
 void Tracker::take_parent(Entry& entry, const sensor::RawProcess& raw) const {
-  if (entry.parent_pid != 0 || raw.ppid == 0) return;
-  const auto parent = entries_.find(raw.ppid);
-  const bool known =
-      parent != entries_.end() && (raw.parent_start_ticks == 0 ? parent->second.start_ticks <= raw.start_ticks
-                                                               : is_instance(parent->second, raw.parent_start_ticks));
-  if (known) {
-    entry.parent_pid = raw.ppid;
-    entry.parent_ticks = parent->second.start_ticks;
-    entry.parent_image = parent->second.image;
-  } else if (raw.parent_start_ticks != 0) {
-    entry.parent_pid = raw.ppid;
-    entry.parent_ticks = raw.parent_start_ticks;
+  if (entry.parent_pid == 0 && raw.ppid != 0) {
+    const auto parent = entries_.find(raw.ppid);
+    const bool known = parent != entries_.end() && parent->second.start_ticks <= raw.start_ticks;
+    if (raw.parent_start_ticks != 0 || known) {
+      entry.parent_pid = raw.ppid;
+      entry.parent_ticks = raw.parent_start_ticks != 0 ? raw.parent_start_ticks : parent->second.start_ticks;
+    }
   }
+  name_parent(entry);
+}
+
+// A parent may come into the table after its child: when we start, and where pids have wrapped. Once its image is
+// known it is kept, whatever the parent executes later.
+void Tracker::name_parent(Entry& entry) const {
+  if (entry.parent_pid == 0 || entry.parent_image) return;
+  const auto parent = entries_.find(entry.parent_pid);
+  if (parent == entries_.end() || !is_instance(parent->second, entry.parent_ticks)) return;
+  entry.parent_ticks = parent->second.start_ticks;
+  entry.parent_image = parent->second.image;
 }
 
 Tracker::Entry* Tracker::find(event::Pid pid, std::uint64_t start_ticks) {
@@ -234,8 +240,8 @@ void Tracker::on_exit(const sensor::RawEvent& raw, EventSource source) {
   if (found == entries_.end() || found->second.start_ticks != ticks) return on_unknown_exit(raw, source, end);
   Entry gone = std::move(found->second);
   entries_.erase(found);
-  // Its start found no room: now is the last moment to tell of it.
-  if (!gone.announced && gone.retell) announce(gone, source, raw.time);
+  // Its start found no room, or waits for the end of the scan: now is the last moment to tell of it.
+  if (!gone.announced && (gone.retell || gone.found)) announce(gone, source, raw.time);
   end.told = gone.announced;
   ends_.remember(end);
   tell_end(std::move(gone), end, source);
@@ -272,7 +278,7 @@ void Tracker::tell_end(Entry entry, const End& end, EventSource source) {
   if (!told) owed_.push_back({std::move(entry), end, source});
 }
 
-bool Tracker::emit_end(const Entry& entry, const End& end, EventSource source) {
+bool Tracker::emit_end(Entry& entry, const End& end, EventSource source) {
   describe(entry, end.time);
   event_.process.status = ProcessStatus::exited;
   event_.kind = EventKind::exit;
@@ -293,7 +299,7 @@ bool Tracker::emit_end(const Entry& entry, const End& end, EventSource source) {
 
 void Tracker::tell_owed() {
   while (!owed_.empty()) {
-    const auto& [entry, end, source] = owed_.front();
+    auto& [entry, end, source] = owed_.front();
     if (!emit_end(entry, end, source)) return;
     owed_.pop_front();
   }
@@ -313,7 +319,7 @@ void Tracker::announce(Entry& entry, EventSource source, Timestamp time) {
 
 // Ended without an event that told so.
 void Tracker::close_missed(Entry entry, Moment now) {
-  if (!entry.announced && entry.retell) announce(entry, EventSource::scan, now.wall);
+  if (!entry.announced && (entry.retell || entry.found)) announce(entry, EventSource::scan, now.wall);
   const End end{.pid = entry.pid, .start_ticks = entry.start_ticks, .time = now.wall, .told = entry.announced};
   ends_.remember(end);
   tell_end(std::move(entry), end, EventSource::scan);
@@ -339,7 +345,7 @@ void Tracker::announce_ancestors(const Entry& entry, Timestamp now, EventSource 
   }
 }
 
-bool Tracker::tell(const Entry& entry, EventKind kind, EventSource source, Timestamp time, std::string_view detail,
+bool Tracker::tell(Entry& entry, EventKind kind, EventSource source, Timestamp time, std::string_view detail,
                    Refused if_refused) {
   describe(entry, time);
   event_.kind = kind;
@@ -357,7 +363,8 @@ bool Tracker::tell(const Entry& entry, EventKind kind, EventSource source, Times
   return emit(if_refused);
 }
 
-void Tracker::describe(const Entry& entry, Timestamp now) {
+void Tracker::describe(Entry& entry, Timestamp now) {
+  name_parent(entry);
   auto& process = event_.process;
   process.key = key_of(entry);
   if (entry.parent_pid != 0) {

@@ -67,7 +67,7 @@ class Tracker {
   void on_others_hidden() { scan_.others_hidden = true; }
   std::vector<event::LiveUpdate> end_scan(Moment now);
   // Instead of end_scan(), when the scan did not reach its end: nothing may be called vanished.
-  void abandon_scan() { scan_.running = false; }
+  void abandon_scan(Moment now);
   [[nodiscard]] bool wants_full_scan() const { return scan_.wants_full; }
 
   // Offers the ends that were refused, the first one first, until one is refused again. end_scan() does so, too.
@@ -116,6 +116,7 @@ class Tracker {
     std::uint64_t exec_stamp = 0;    // of its latest exec, when the source has one
     std::optional<event::ProcessStatus> status;
     bool announced = false;  // a start of it was emitted
+    bool found = false;      // by the scan that runs, at whose end it is told
     bool retell = false;     // what it is now was refused: the next scan tells it, or its end does
     bool kernel_thread = false;
     bool started_by_stamp = false;  // its start was taken from a message's stamp: right, or one tick late
@@ -137,6 +138,7 @@ class Tracker {
   std::shared_ptr<Image> make_image(const sensor::RawProcess& raw);
   Entry make_entry(const sensor::RawProcess& raw) const;
   void take_parent(Entry& entry, const sensor::RawProcess& raw) const;
+  void name_parent(Entry& entry) const;
   Entry* find(event::Pid pid, std::uint64_t start_ticks);
   [[nodiscard]] static bool is_instance(const Entry& entry, std::uint64_t start_ticks) {
     return entry.start_ticks == start_ticks || (entry.started_by_stamp && entry.start_ticks == start_ticks + 1);
@@ -155,17 +157,19 @@ class Tracker {
   void complete_image(Entry& entry, const sensor::RawProcess& raw);
   static void sample(Entry& entry, const sensor::RawProcess& raw, Moment now);
   void announce_ancestors(const Entry& entry, Timestamp now, event::EventSource source);
-  bool tell(const Entry& entry, event::EventKind kind, event::EventSource source, Timestamp time,
+  bool tell(Entry& entry, event::EventKind kind, event::EventSource source, Timestamp time,
             std::string_view detail = {}, Refused if_refused = Refused::lost);
   // As `seen`: what was not told of yet. Refused a second time it is not lost once more.
   void announce(Entry& entry, event::EventSource source, Timestamp time);
+  // What the scan found: at its end, when all parents are known.
+  void announce_found(Timestamp now);
   // Tells the end of what was told; refused, it is owed.
   void tell_end(Entry entry, const End& end, event::EventSource source);
-  bool emit_end(const Entry& entry, const End& end, event::EventSource source);
+  bool emit_end(Entry& entry, const End& end, event::EventSource source);
   void close_missed(Entry entry, Moment now);
   void close_vanished(Moment now);
   void remember_untracked(const Entry& entry);
-  void describe(const Entry& entry, Timestamp now);
+  void describe(Entry& entry, Timestamp now);
   bool emit(Refused if_refused);
 
   // tracker_hash.cc. After a start was told: asks for the hash when it was not known, and tells of another one than the
@@ -201,6 +205,7 @@ class Tracker {
     std::uint64_t id = 0;
     bool running = false, realtime = false, first = true, wants_full = false, others_hidden = false;
     sensor::Depth depth = sensor::Depth::full;
+    std::vector<std::pair<event::Pid, std::uint64_t>> found;  // pids and start ticks, in the order of the scan
   } scan_;
   event::ProcessEvent event_;  // the one being told: its buffers keep their capacity
 };

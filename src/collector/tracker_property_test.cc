@@ -8,7 +8,9 @@
 //   both     once a full scan has passed, with nothing refused: exactly one exit of each key that was told of and whose
 //            process is gone; of each living process a start and no exit.
 //   now      by then, the last event of a living process has its executable and its user.
-//   parent   parent_key is the process that forked it, or the one it was given to.
+//   parent   parent_key is the process that forked it, or the one it was given to. While that is in the table every
+//   event
+//            has its name.
 //   clock    start_time is boot + ticks, whatever the wall clock does.
 #include <gtest/gtest.h>
 
@@ -128,6 +130,11 @@ class World {
     return [this](const event::ProcessEvent& event, Tracker::Refused) {
       if (mode_.refuse && refusing_ && one_in(6)) return false;
       told_.push_back(event);
+      if (const auto parent = event.process.parent_key; parent && !event.parent_name) {
+        const auto* known = tracker_.look_up(parent->pid);  // which overwrites `event`
+        EXPECT_TRUE(known == nullptr || known->process.key != parent)
+            << event::to_string(told_.back().process.key) << ": its parent is known, and not named";
+      }
       return true;
     };
   }
@@ -281,7 +288,7 @@ class World {
     }
     deliver();
     if (!quiet_ && one_in(10))
-      tracker_.abandon_scan();
+      tracker_.abandon_scan(now());
     else
       tracker_.end_scan(now());
   }

@@ -48,6 +48,7 @@ void Tracker::begin_scan(std::uint64_t scan_id, Moment, bool realtime, sensor::D
   scan_.realtime = realtime;
   scan_.depth = depth;
   scan_.wants_full = scan_.others_hidden = false;
+  scan_.found.clear();
 }
 
 void Tracker::sample(Entry& entry, const sensor::RawProcess& raw, Moment now) {
@@ -93,8 +94,24 @@ void Tracker::on_scanned(const sensor::RawProcess& raw, Moment now) {
     return;
   }
   if (entry->announced) return;  // before there was room for it
-  announce(*entry, EventSource::scan, now.wall);
-  follow_hash(*entry, now.wall, EventSource::scan);
+  entry->found = true;
+  scan_.found.emplace_back(entry->pid, entry->start_ticks);
+}
+
+void Tracker::announce_found(Timestamp now) {
+  for (const auto& [pid, start_ticks] : std::exchange(scan_.found, {})) {
+    Entry* entry = find(pid, start_ticks);
+    if (entry == nullptr) continue;
+    entry->found = false;
+    if (entry->announced) continue;  // by an event of its own, or by a child's
+    announce(*entry, EventSource::scan, now);
+    follow_hash(*entry, now, EventSource::scan);
+  }
+}
+
+void Tracker::abandon_scan(Moment now) {
+  announce_found(now.wall);
+  scan_.running = false;
 }
 
 void Tracker::on_unreadable(std::vector<event::Pid> pids) {
@@ -228,6 +245,8 @@ void Tracker::close_vanished(Moment now) {
 std::vector<event::LiveUpdate> Tracker::end_scan(Moment now) {
   // What was refused before is told first: it is older than what this scan found.
   tell_owed();
+  for (auto& [pid, entry] : entries_) name_parent(entry);
+  announce_found(now.wall);
   close_vanished(now);
   std::vector<event::LiveUpdate> updates;
   updates.reserve(entries_.size());

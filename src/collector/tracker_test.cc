@@ -327,6 +327,52 @@ TEST_F(TrackerTest, WhatWasRefusedIsToldByTheNextScan) {
   EXPECT_EQ(events_[2].process.name, "b");
 }
 
+TEST_F(TrackerTest, AParentThatIsKnownLaterIsNamedFromThenOn) {
+  auto tracker = make();
+  const auto child = with_image(raw_process(20, 5, 10, 2), "/bin/a", "a\0"s);
+  tracker.on_event(event(sensor::RawKind::exec, child), EventSource::ebpf);
+  EXPECT_EQ(events_.back().parent_name, std::nullopt);
+  tracker.begin_scan(1, now(), true);
+  tracker.on_scanned(with_image(raw_process(10, 2), "/bin/shell", "shell\0-l\0"s), now());
+  tracker.on_scanned(child, now());
+  tracker.end_scan(now());
+  // The parent ends: what was learned of it stays.
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(10, 2)), EventSource::ebpf);
+  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(20, 5, 10, 2), "/bin/b", "b\0"s)),
+                   EventSource::ebpf);
+  EXPECT_EQ(events_.back().process.name, "b");
+  EXPECT_EQ(events_.back().parent_name, "shell");
+  EXPECT_EQ(events_.back().parent_executable_path, "/bin/shell");
+  EXPECT_EQ(events_.back().parent_command_line, "shell -l");
+}
+
+// Where pids have wrapped a parent has a higher one than its child.
+TEST_F(TrackerTest, AScanNamesParentsWhateverItsOrder) {
+  auto tracker = make();
+  tracker.begin_scan(1, now(), true);
+  tracker.on_scanned(with_image(raw_process(10, 9, 20, 5), "/bin/child", "child\0"s), now());
+  tracker.on_scanned(with_image(raw_process(20, 5, 30, 3), "/bin/parent", "parent\0"s), now());
+  tracker.on_scanned(with_image(raw_process(30, 3, 0, 0), "/bin/first", "first\0"s), now());
+  tracker.end_scan(now());
+  ASSERT_EQ(events_.size(), 3U);
+  for (const auto& [number, name, parent] :
+       {std::tuple(0, "first", ""), std::tuple(1, "parent", "first"), std::tuple(2, "child", "parent")}) {
+    const auto& event = events_[static_cast<std::size_t>(number)];
+    EXPECT_EQ(event.process.name, name);
+    EXPECT_EQ(event.parent_name.value_or(""), parent);
+  }
+}
+
+TEST_F(TrackerTest, WhatAScanFoundAndEndsBeforeTheScanDoesIsToldWhole) {
+  auto tracker = make();
+  tracker.begin_scan(1, now(), true);
+  tracker.on_scanned(with_image(raw_process(10, 2), "/bin/a", "a\0"s), now());
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(10, 2)), EventSource::ebpf);
+  tracker.on_scanned(with_image(raw_process(11, 3), "/bin/b", "b\0"s), now());
+  tracker.abandon_scan(now());
+  EXPECT_EQ(kinds(), (std::vector{EventKind::seen, EventKind::exit, EventKind::seen}));
+}
+
 TEST_F(TrackerTest, AFullTableStillTellsEventsAndCountsWhatItCannotRemember) {
   auto tracker = make(with([](auto& o) { o.max_processes = 1; }));
   tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
