@@ -28,7 +28,10 @@ Hashing open_hashing(const config::Settings& settings, bool root) {
   Hashing hashing;
   if (!settings.collection.hash_executables) return hashing;
   collector::Hashes::Options options;
-  options.files = options.paths = collector::Budget::of(settings.app.memory_budget_mb).hashed_files;
+  const auto budget = collector::Budget::of(settings.app.memory_budget_mb);
+  options.files = options.paths = budget.hashed_files;
+  options.waiting = budget.hashes_waiting;
+  options.waiting_bytes = budget.hashes_waiting_bytes;
   sensor::HasherOptions hasher;
   hasher.cpu_percent = static_cast<unsigned>(settings.collection.hash_cpu_percent);
   auto opened = sensor::open_hasher(hasher, confinement(root ? settings.app.collector_user : ""));

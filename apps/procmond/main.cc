@@ -41,6 +41,7 @@ Result<collector::Collector::Options> collector_options(const config::Settings& 
   const auto budget = collector::Budget::of(settings.app.memory_budget_mb);
   options.uplink.max_held_bytes = budget.held_bytes;
   options.tracker.max_processes = budget.processes;
+  options.tracker.max_bytes = budget.table_bytes;
   options.tasks.max_concurrent = settings.ipc.max_concurrent_tasks;
   options.tracker.mask_arguments = settings.collection.mask_arguments;
   options.tracker.store_forks = settings.collection.store_forks;

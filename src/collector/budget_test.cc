@@ -23,6 +23,8 @@ TEST(BudgetTest, EveryAllowedBudgetGivesUsableBounds) {
     EXPECT_TRUE(std::has_single_bit(budget.ring_bytes)) << mb;
     EXPECT_GE(budget.ring_bytes, mib) << mb;
     EXPECT_GE(budget.processes, 4096U) << mb;
+    EXPECT_EQ(budget.table_bytes / budget.processes, 768U) << mb;
+    EXPECT_GE(budget.hashes_waiting, 500U) << mb;
     EXPECT_GE(budget.held_bytes, 2 * mib) << mb;
     EXPECT_GE(budget.hashed_files, 500U) << mb;
   }
@@ -30,7 +32,8 @@ TEST(BudgetTest, EveryAllowedBudgetGivesUsableBounds) {
 
 TEST(BudgetTest, NoShareIsMoreThanItsPart) {
   const auto budget = Budget::of(1000);
-  EXPECT_LE(2 * budget.ring_bytes + budget.held_bytes + budget.processes * 768, 1000 * mib * 2 / 3);
+  EXPECT_LE(2 * budget.ring_bytes + budget.held_bytes + budget.table_bytes + budget.hashes_waiting_bytes,
+            1000 * mib * 2 / 3);
 }
 
 }  // namespace

@@ -41,6 +41,10 @@ observe::ComponentHealth Collector::collector_health() const {
   number("processes", tracker_.size());
   number("processes_at_most", tracker_.options().max_processes);
   number("processes_untracked", told.untracked);
+  number("table_bytes", tracker_.bytes());
+  number("table_bytes_at_most", tracker_.options().max_bytes);
+  number("arguments_kept_short", told.shortened);
+  number("hashes_not_awaited", told.not_kept_for_hash);
   details["last_scan"] = base::to_iso(last_scan_.time);
   details["last_scan_ms"] = milliseconds(last_scan_.duration);
   details["last_scan_cpu_ms"] = milliseconds(last_scan_.cpu);
@@ -85,6 +89,9 @@ observe::ComponentHealth Collector::collector_health() const {
   if (const auto untracked = tracker_.untracked_size(); untracked > 0) {
     degrade(std::to_string(untracked) + " living processes do not fit the table (app.memory_budget_mb): their " +
             "children are told without a parent's name");
+  }
+  if (tracker_.is_short_of_memory()) {
+    degrade("the process table is nearly full (app.memory_budget_mb): long arguments are told once, and kept short");
   }
   if (recent_loss_ && base::wall_now().ns - recent_loss_->to.ns < std::chrono::nanoseconds(loss_shown).count()) {
     degrade("gap (" + recent_loss_->reason + ") from " + base::to_iso(recent_loss_->from) + " to " +
@@ -165,6 +172,12 @@ void Collector::publish_metrics() {
   observe::gauge("daemoneye_tracked_processes_limit", "Processes that fit the collector's table")
       .set(static_cast<double>(tracker_.options().max_processes));
   count("daemoneye_untracked_processes_total", "Processes that found the table full", told.untracked);
+  observe::gauge("daemoneye_table_bytes", "Bytes of the collector's table and of what it keeps of the ended")
+      .set(static_cast<double>(tracker_.bytes()));
+  count("daemoneye_arguments_kept_short_total", "Argument lists of which the collector's table keeps the beginning",
+        told.shortened);
+  count("daemoneye_hashes_not_awaited_total", "Processes that ended before their hash was known, told without it",
+        told.not_kept_for_hash);
   count("daemoneye_late_events_total", "Events told a second time, or after their process had ended", told.late);
   count("daemoneye_masked_arguments_total", "Argument lists in which something was masked", told.masked);
   const auto& exclude = tracker_.options().exclude;

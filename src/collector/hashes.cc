@@ -2,12 +2,21 @@
 
 #include <algorithm>
 
+#include "base/hash.h"
+#include "base/text.h"
 #include "observe/metrics.h"
 
 namespace daemoneye::collector {
 namespace {
 
 constexpr std::size_t max_hopeless = 1024;
+// Longer ones are remembered by their digest, so that the number of paths bounds what they take.
+constexpr std::size_t longest_path_kept = 256;
+
+std::string kept_path(const std::string& path) {
+  if (path.size() <= longest_path_kept) return path;
+  return "sha256:" + base::to_hex(base::as_bytes(base::sha256(path)));
+}
 
 }  // namespace
 
@@ -42,13 +51,14 @@ bool Hashes::ask(const Subject& subject, const sensor::FileIdentity& file, const
     ++counters_.hopeless;
     return false;
   }
-  if (waiting_ >= options_.waiting) {
+  if (waiting_ >= options_.waiting || waiting_bytes_ >= options_.waiting_bytes) {
     ++counters_.refused;
     return false;
   }
   if (const auto found = file.inode == 0 ? on_the_way_.end() : on_the_way_.find(file); found != on_the_way_.end()) {
     pending_.at(found->second).subjects.push_back(subject);
     ++waiting_;
+    waiting_bytes_ += sizeof(Subject);
     ++counters_.joined;
     return true;
   }
@@ -61,7 +71,7 @@ bool Hashes::ask(const Subject& subject, const sensor::FileIdentity& file, const
     ++counters_.refused;
     return false;
   }
-  pending_.emplace(id, Pending{file, path, {subject}, nullptr});
+  waiting_bytes_ += bytes_of(pending_.emplace(id, Pending{file, path, {subject}, nullptr}).first->second);
   if (file.inode != 0) on_the_way_.emplace(file, id);
   ++waiting_;
   ++counters_.asked;
@@ -69,14 +79,15 @@ bool Hashes::ask(const Subject& subject, const sensor::FileIdentity& file, const
 }
 
 std::optional<std::string> Hashes::note(std::uint64_t device, const std::string& path, const std::string& hash) {
-  const auto* before = paths_.find(PathView{device, path});
+  const auto key = kept_path(path);
+  const auto* before = paths_.find(PathView{device, key});
   if (before != nullptr && *before == hash) return std::nullopt;
   std::optional<std::string> former;
   if (before != nullptr) {
     former = *before;
     ++counters_.changed;
   }
-  paths_.put(PathKey{device, path}, hash);
+  paths_.put(PathKey{device, key}, hash);
   return former;
 }
 
@@ -88,6 +99,12 @@ void Hashes::hash_path(const std::string& path, std::function<void(Result<std::s
     return done(fail(Errc::unavailable, problem.empty() ? "too much waits for the hashing helper" : problem));
   }
   pending_.emplace(id, Pending{{}, path, {}, std::move(done)});
+}
+
+// The path is in the request that waits for the helper, too.
+std::size_t Hashes::bytes_of(const Pending& pending) {
+  constexpr std::size_t overhead = 192;
+  return overhead + 2 * (pending.path ? pending.path->size() : 0) + pending.subjects.size() * sizeof(Subject);
 }
 
 void Hashes::take(const sensor::HashAnswer& answer) {
@@ -102,6 +119,7 @@ void Hashes::take(const sensor::HashAnswer& answer) {
   const auto& asked = pending.file;
   if (asked.inode != 0) on_the_way_.erase(asked);
   waiting_ -= pending.subjects.size();
+  waiting_bytes_ -= bytes_of(pending);
 
   Outcome outcome;
   outcome.subjects = pending.subjects;
@@ -143,6 +161,7 @@ observe::ComponentHealth Hashes::health() const {
     put("joined", counters_.joined);
     put("refused", counters_.refused);
     put("waiting_processes", waiting_);
+    put("waiting_bytes", waiting_bytes_);
     put("queued", helper.queued + helper.sent);
     put("hashed", helper.hashed);
     put("not_hashed", helper.unanswered);

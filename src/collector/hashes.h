@@ -22,10 +22,11 @@ namespace daemoneye::collector {
 class Hashes {
  public:
   struct Options {
-    std::size_t files = 8192, paths = 8192;      // remembered; about 250 bytes each, and a path's length
-    std::size_t waiting = 8192;                  // processes that wait for a hash
-    std::string problem;                         // why there is no helper, or what it lacks
-    std::map<std::string, std::string> details;  // of the helper, for health
+    std::size_t files = 8192, paths = 8192;       // remembered; about 250 bytes each, and a path's length
+    std::size_t waiting = 8192;                   // processes that wait for a hash
+    std::size_t waiting_bytes = 4 * 1024 * 1024;  // and what their requests may take
+    std::string problem;                          // why there is no helper, or what it lacks
+    std::map<std::string, std::string> details;   // of the helper, for health
   };
   // One run of one image by one process.
   struct Subject {
@@ -96,6 +97,7 @@ class Hashes {
     std::function<void(Result<std::string>)> done;  // an operator's
   };
   void take(const sensor::HashAnswer& answer);
+  static std::size_t bytes_of(const Pending& pending);
 
   Options options_;
   std::unique_ptr<sensor::Hasher> hasher_;
@@ -105,7 +107,7 @@ class Hashes {
   sensor::LruMap<sensor::FileIdentity, bool, sensor::FileIdentityHash> hopeless_;
   std::unordered_map<std::uint64_t, Pending> pending_;  // by request
   std::unordered_map<sensor::FileIdentity, std::uint64_t, sensor::FileIdentityHash> on_the_way_;
-  std::size_t waiting_ = 0;
+  std::size_t waiting_ = 0, waiting_bytes_ = 0;
   std::uint64_t last_request_ = 0;
   Counters counters_;
   struct Published {

@@ -46,11 +46,11 @@ sensor::FileIdentity file(std::uint64_t inode, std::int64_t ctime = 1) {
 class HashesTest : public testing::Test {
  protected:
   HashesTest() { start({}); }
-  void start(Hashes::Options options) {
+  void start(Hashes::Options options, Tracker::Options of_tracker = {}) {
     auto played = std::make_unique<PlayedHasher>();
     hasher_ = played.get();
     hashes_ = std::make_unique<Hashes>(std::move(options), std::move(played));
-    tracker_ = std::make_unique<Tracker>(Tracker::Options{}, event::BootId{7}, Timestamp{1'000'000'000},
+    tracker_ = std::make_unique<Tracker>(std::move(of_tracker), event::BootId{7}, Timestamp{1'000'000'000},
                                          [this](const event::ProcessEvent& event, Tracker::Refused) {
                                            if (refuse_) return false;
                                            events_.push_back(event);
@@ -398,6 +398,54 @@ TEST_F(HashesTest, WhatDidNotFitIsTakenUpByTheNextScan) {
   ASSERT_EQ(events_.size(), 4U);
   EXPECT_EQ(events_[3].process.key.pid, 11U);
   EXPECT_EQ(events_[3].process.executable_hash, first_hash);
+}
+
+// Each runs the same large file with 16 KiB of arguments and is gone at once.
+TEST_F(HashesTest, WhatEndedAndWaitsForItsHashKeepsToTheBudget) {
+  constexpr std::size_t max_bytes = 1024 * 1024;
+  Tracker::Options options;
+  options.max_bytes = max_bytes;
+  start({}, std::move(options));
+  constexpr event::Pid last = 4000;
+  std::size_t most = 0;
+  for (event::Pid pid = 10; pid <= last; ++pid) {
+    auto raw = process(pid, "/bin/large", file(1));
+    raw.arguments = "large\0"s + std::string(16'000, 'x') + '\0';
+    raw.arguments_bytes = raw.arguments->size();
+    tell(sensor::RawKind::exec, std::move(raw));
+    most = std::max(most, tracker_->bytes());
+    exit(pid);
+    most = std::max(most, tracker_->bytes());
+    if (pid % 100 == 0) events_.clear();
+  }
+  EXPECT_LE(most, max_bytes + 64 * 1024) << "and what is being told";
+  EXPECT_GT(tracker_->counters().shortened, 0U);
+  events_.clear();
+  answer(first_hash);
+  EXPECT_GT(events_.size(), 500U);
+  const auto& counters = tracker_->counters();
+  EXPECT_EQ(events_.size() + counters.not_kept_for_hash + counters.untracked, last - 9U) << "the others are counted";
+  EXPECT_EQ(events_.back().kind, EventKind::change);
+  EXPECT_EQ(events_.back().process.executable_hash, first_hash);
+  EXPECT_EQ(events_.back().process.status, event::ProcessStatus::exited);
+  EXPECT_LT(tracker_->bytes(), max_bytes / 4);
+}
+
+TEST_F(HashesTest, RequestsThatWaitKeepToTheirBytes) {
+  start({.files = 10, .paths = 10, .waiting = 100, .waiting_bytes = 20'000, .problem = "", .details = {}});
+  const std::string folder = '/' + std::string(4000, 'x') + '/';
+  for (event::Pid pid = 10; pid < 20; ++pid) exec(pid, folder + std::to_string(pid), file(pid));
+  EXPECT_EQ(hashes_->counters().asked, 3U);
+  EXPECT_EQ(hashes_->counters().refused, 7U);
+  for (int i = 0; i < 3; ++i) answer(first_hash);
+  EXPECT_EQ(hashes_->health().details.at("waiting_bytes"), "0");
+}
+
+TEST_F(HashesTest, AChangeAtALongPathIsSeenAsWell) {
+  const std::string path = '/' + std::string(4000, 'x');
+  EXPECT_EQ(hashes_->note(1, path, first_hash), std::nullopt);
+  EXPECT_EQ(hashes_->note(1, path + "y", "other"), std::nullopt);
+  EXPECT_EQ(hashes_->note(1, path, "new"), first_hash);
 }
 
 TEST_F(HashesTest, ForgetsTheLeastRecentlyUsedAndCountsIt) {

@@ -3,6 +3,8 @@
 #include <functional>
 #include <utility>
 
+#include "collector/account.h"
+
 namespace daemoneye::collector {
 namespace {
 
@@ -27,6 +29,12 @@ void take(std::optional<T>& field, const std::optional<T>& seen) {
 template <class T>
 void mix(std::size_t& hash, const std::optional<T>& value) {
   hash = hash * 31 + (value ? std::hash<T>{}(*value) + 1 : 0);
+}
+
+std::size_t bytes_of(const Place& place) {
+  constexpr std::size_t overhead = 64;  // of the pool and the pointer to it
+  return sizeof place + overhead + heap_bytes(place.cwd) + heap_bytes(place.tty) + heap_bytes(place.cgroup) +
+         heap_bytes(place.container) + heap_bytes(place.user) + heap_bytes(place.detail);
 }
 
 }  // namespace
@@ -77,12 +85,19 @@ std::string Places::detail_of(const Place& place) const {
 }
 
 std::shared_ptr<const Place> Places::shared(Place place) {
-  if (pool_.size() >= sweep_at_) {
-    std::erase_if(pool_, [](const auto& kept) { return kept.use_count() == 1; });
+  if (pool_.size() >= sweep_at_ || bytes_ >= sweep_at_bytes_) {
+    std::erase_if(pool_, [this](const auto& kept) {
+      if (kept.use_count() != 1) return false;
+      bytes_ -= bytes_of(*kept);
+      return true;
+    });
     constexpr std::size_t least = 256;
     sweep_at_ = std::max(least, 2 * pool_.size());
+    sweep_at_bytes_ = std::max(least_sweep_bytes, 2 * bytes_);
   }
-  return *pool_.insert(std::make_shared<const Place>(std::move(place))).first;
+  const auto [kept, is_new] = pool_.insert(std::make_shared<const Place>(std::move(place)));
+  if (is_new) bytes_ += bytes_of(**kept);
+  return *kept;
 }
 
 std::shared_ptr<const Place> Places::updated(const std::shared_ptr<const Place>& from, const sensor::RawProcess& raw) {

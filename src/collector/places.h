@@ -33,6 +33,8 @@ class Places {
   void set_own_namespaces(const sensor::Namespaces& namespaces) { own_ = namespaces; }
 
   [[nodiscard]] std::size_t size() const { return pool_.size(); }
+  // What they take, those that nobody uses any more and that are not let go yet included.
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
  private:
   struct Hash {
@@ -47,7 +49,10 @@ class Places {
   const UserNames& users_;
   std::optional<sensor::Namespaces> own_;
   std::unordered_set<std::shared_ptr<const Place>, Hash, Equal> pool_;
-  std::size_t sweep_at_ = 256;  // when the pool has grown to this, what nobody uses any more is let go
+  // When the pool has grown to one of these, what nobody uses any more is let go.
+  std::size_t sweep_at_ = 256, sweep_at_bytes_ = least_sweep_bytes;
+  static constexpr std::size_t least_sweep_bytes = 256 * 1024;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace daemoneye::collector

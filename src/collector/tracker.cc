@@ -26,12 +26,7 @@ void add_member(std::string& text, std::string_view key, std::string_view json) 
 }
 
 // What an image tells beyond the columns: members of a JSON object, without the braces.
-std::string image_detail(const sensor::RawProcess& raw) {
-  std::string text;
-  if (raw.arguments && raw.arguments_bytes > raw.arguments->size()) {
-    add_member(text, "arguments_bytes", std::to_string(raw.arguments_bytes));
-    add_member(text, "arguments_truncated", "true");
-  }
+std::string image_detail(const sensor::RawProcess& raw, std::string text) {
   if (raw.file.inode != 0) {
     // As in struct stat: glibc's makedev() for a 32-bit kernel device number.
     const auto major = (raw.file.device >> 8 & 0xfff) | (raw.file.device >> 32 & 0xffff'f000);
@@ -68,7 +63,10 @@ std::shared_ptr<Tracker::Image> Tracker::make_image(const sensor::RawProcess& ra
     if (options_.mask_arguments && sensor::mask_arguments(image->name, arguments)) ++counters_.masked;
     image->arguments = event::Arguments::adopt(std::move(arguments));
   }
-  image->detail = image_detail(raw);
+  image->arguments_bytes = raw.arguments_bytes;
+  const bool cut = raw.arguments && raw.arguments_bytes > raw.arguments->size();
+  image->detail = image_detail(raw, cut ? shortened_detail(raw.arguments_bytes) : "");
+  count(*image);
   return image;
 }
 
@@ -122,7 +120,8 @@ Tracker::Entry* Tracker::insert(Entry entry, Moment now) {
     entries_.erase(old);
     close_missed(std::move(gone), now);
   }
-  if (entries_.size() + owed_.size() >= options_.max_processes) {
+  if (is_short_of_memory()) shorten_all();
+  if (entries_.size() + owed_.size() >= options_.max_processes || bytes() >= options_.max_bytes) {
     ++counters_.untracked;
     return nullptr;
   }
@@ -132,12 +131,6 @@ Tracker::Entry* Tracker::insert(Entry entry, Moment now) {
   }
   const auto pid = entry.pid;
   return &entries_.insert_or_assign(pid, std::move(entry)).first->second;
-}
-
-void Tracker::remember_untracked(const Entry& entry) {
-  // Beyond this nothing is left to remember with: the end of such a process is told only by its exit event.
-  if (untracked_.size() >= 4 * options_.max_processes) return;
-  untracked_.try_emplace(packed(entry.pid, entry.start_ticks), Untracked{entry.image->name, scan_.id});
 }
 
 void Tracker::on_event(const sensor::RawEvent& raw, EventSource source) {
@@ -202,6 +195,7 @@ void Tracker::on_exec(const sensor::RawEvent& raw, EventSource source) {
   if (scan_.running) entry->exec_in_scan = scan_.id;
   follow_hash(*entry, raw.time, source);
   if (!in_table && told) remember_untracked(*entry);
+  if (is_short_of_memory()) shorten(*entry->image);
 }
 
 // Its process has ended. When that was not told, both are told now.
@@ -274,27 +268,36 @@ void Tracker::on_unknown_exit(const sensor::RawEvent& raw, EventSource source, c
 void Tracker::tell_end(Entry entry, const End& end, EventSource source) {
   if (!entry.announced && !end.told) return;
   const bool told = emit_end(entry, end, source);
-  if (entry.hash_awaited) keep_for_hash(entry, event_);
+  if (entry.hash_awaited) keep_for_hash(entry, end);
   if (!told) owed_.push_back({std::move(entry), end, source});
 }
 
 bool Tracker::emit_end(Entry& entry, const End& end, EventSource source) {
-  describe(entry, end.time);
-  event_.process.status = ProcessStatus::exited;
+  describe_end(entry, end);
   event_.kind = EventKind::exit;
   event_.source = end.known ? source : EventSource::scan;
   event_.time = end.time;
   event_.detail.clear();
-  if (!end.known) {
-    event_.detail = R"({"missed":true})";  // when and how it ended nobody saw
-  } else {
-    event_.process.exit_time = end.time;
-    if (end.exit_signal != 0)
-      event_.process.exit_signal = end.exit_signal;
-    else
-      event_.process.exit_code = end.exit_code;
+  const bool shortened = entry.image->shortened;
+  if (!end.known || shortened) {
+    event_.detail = '{';
+    if (shortened) event_.detail += shortened_detail(entry.image->arguments_bytes);
+    // When and how it ended nobody saw.
+    if (!end.known) event_.detail += shortened ? R"(,"missed":true)" : R"("missed":true)";
+    event_.detail += '}';
   }
   return emit(Refused::kept);
+}
+
+void Tracker::describe_end(Entry& entry, const End& end) {
+  describe(entry, end.time);
+  event_.process.status = ProcessStatus::exited;
+  if (!end.known) return;
+  event_.process.exit_time = end.time;
+  if (end.exit_signal != 0)
+    event_.process.exit_signal = end.exit_signal;
+  else
+    event_.process.exit_code = end.exit_code;
 }
 
 void Tracker::tell_owed() {
@@ -360,7 +363,9 @@ bool Tracker::tell(Entry& entry, EventKind kind, EventSource source, Timestamp t
     event_.detail += part;
   }
   if (!event_.detail.empty()) event_.detail += '}';
-  return emit(if_refused);
+  const bool taken = emit(if_refused);
+  entry.image->told |= taken && kind != EventKind::change;
+  return taken;
 }
 
 void Tracker::describe(Entry& entry, Timestamp now) {

@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "collector/account.h"
 #include "collector/clock_watch.h"
 #include "collector/ends.h"
 #include "collector/hashes.h"
@@ -30,6 +31,7 @@ class Tracker {
  public:
   struct Options {
     std::size_t max_processes = 32768;  // more are reported, but without memory of their parents
+    std::size_t max_bytes = SIZE_MAX;   // of the table and what it keeps of the ended: as with too many processes
     bool mask_arguments = true;
     bool store_forks = false;
     std::vector<predicate::Predicate> exclude;         // an event that matches one is not emitted, but counted
@@ -37,8 +39,10 @@ class Tracker {
   };
   struct Counters {
     std::uint64_t emitted = 0, untracked = 0, masked = 0;
-    std::uint64_t refused = 0;  // and lost
-    std::uint64_t late = 0;     // told a second time, or after the end of its process was told: dropped
+    std::uint64_t refused = 0;            // and lost
+    std::uint64_t shortened = 0;          // argument lists that are kept short: the start told them whole
+    std::uint64_t not_kept_for_hash = 0;  // ended before their hash was known, and there was no room to wait for it
+    std::uint64_t late = 0;               // told a second time, or after the end of its process was told: dropped
     std::uint64_t excluded = 0;
     std::vector<std::uint64_t> excluded_by;  // by the first predicate that matched, in the order of Options::exclude
   };
@@ -81,6 +85,10 @@ class Tracker {
 
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
   [[nodiscard]] std::size_t untracked_size() const { return untracked_.size(); }
+  // What is kept, in bytes. From three quarters of max_bytes on long arguments are kept short.
+  [[nodiscard]] std::size_t bytes() const;
+  [[nodiscard]] bool is_short_of_memory() const { return bytes() > options_.max_bytes / 4 * 3; }
+  static constexpr std::size_t kept_argument_bytes = 256;
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
   // The living, by pid in no order; and one of them as last known, null when it is not in the table. The event is
@@ -100,7 +108,11 @@ class Tracker {
     std::string detail;    // its share of an event's `detail`, as Place::detail
     std::uint64_t id = 0;  // of this execution; a copy keeps it
     std::optional<std::string> hash;
-    bool hash_settled = false;  // asked and answered
+    bool hash_settled = false;          // asked and answered
+    bool told = false;                  // some event carried it whole
+    bool shortened = false;             // its arguments are kept short since
+    std::uint64_t arguments_bytes = 0;  // their true length
+    Account::Share share;
   };
   struct Entry {
     event::Pid pid = 0, parent_pid = 0;  // 0: no parent is known
@@ -127,6 +139,7 @@ class Tracker {
   struct Untracked {
     std::string name;
     std::uint64_t scan_id = 0;
+    Account::Share share;
   };
   struct OwedEnd {
     Entry entry;
@@ -136,6 +149,11 @@ class Tracker {
 
   [[nodiscard]] event::ProcessKey key_of(const Entry& entry) const { return {boot_, entry.pid, entry.start_ticks}; }
   std::shared_ptr<Image> make_image(const sensor::RawProcess& raw);
+  void count(Image& image);
+  // When memory is short: what was told whole.
+  void shorten(Image& image);
+  void shorten_all();
+  static std::string shortened_detail(std::uint64_t arguments_bytes);
   Entry make_entry(const sensor::RawProcess& raw) const;
   void take_parent(Entry& entry, const sensor::RawProcess& raw) const;
   void name_parent(Entry& entry) const;
@@ -170,6 +188,7 @@ class Tracker {
   void close_vanished(Moment now);
   void remember_untracked(const Entry& entry);
   void describe(Entry& entry, Timestamp now);
+  void describe_end(Entry& entry, const End& end);
   bool emit(Refused if_refused);
 
   // tracker_hash.cc. After a start was told: asks for the hash when it was not known, and tells of another one than the
@@ -177,18 +196,19 @@ class Tracker {
   void follow_hash(Entry& entry, Timestamp now, event::EventSource source);
   // After a scan looked again: what changed of the file since.
   void refresh_hash(Entry& entry, const sensor::RawProcess& raw, Timestamp now);
-  // `event` told the end of a process whose hash is still to come: it is told then.
-  void keep_for_hash(const Entry& entry, const event::ProcessEvent& event);
+  // The end was told of a process whose hash is still to come: it is told then.
+  void keep_for_hash(const Entry& entry, const End& end);
   [[nodiscard]] static std::optional<event::ExecutableState> newer_state(const Image& image,
                                                                          const sensor::RawProcess& raw);
 
   Options options_;
   Hashes* hashes_ = nullptr;
   std::uint64_t last_image_ = 0;
+  Account account_;
   // Ended, and waiting for their hash. As many as may wait (Hashes::Options::waiting).
   struct Ended {
-    std::shared_ptr<Image> image;
-    event::ProcessEvent event;
+    Entry entry;
+    End end;
   };
   std::unordered_map<event::ProcessKey, Ended> ended_unhashed_;
   event::BootId boot_;
@@ -207,7 +227,8 @@ class Tracker {
     sensor::Depth depth = sensor::Depth::full;
     std::vector<std::pair<event::Pid, std::uint64_t>> found;  // pids and start ticks, in the order of the scan
   } scan_;
-  event::ProcessEvent event_;  // the one being told: its buffers keep their capacity
+  std::size_t shorten_again_at_ = 0;  // bytes(): before, shorten_all() would find little
+  event::ProcessEvent event_;         // the one being told: its buffers keep their capacity
 };
 
 }  // namespace daemoneye::collector

@@ -72,8 +72,13 @@ void Tracker::refresh_hash(Entry& entry, const sensor::RawProcess& raw, Timestam
   }
 }
 
-void Tracker::keep_for_hash(const Entry& entry, const event::ProcessEvent& event) {
-  ended_unhashed_.insert_or_assign(key_of(entry), Ended{entry.image, event});
+void Tracker::keep_for_hash(const Entry& entry, const End& end) {
+  if (bytes() >= options_.max_bytes) {
+    ++counters_.not_kept_for_hash;
+    return;
+  }
+  if (is_short_of_memory()) shorten(*entry.image);
+  ended_unhashed_.insert_or_assign(key_of(entry), Ended{entry, end});
 }
 
 void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
@@ -101,6 +106,7 @@ void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
       if (outcome.hash) image.hash = outcome.hash;
       if (outcome.state) image.state = outcome.state;
       if (!image.executable_path) image.executable_path = outcome.path;
+      count(image);
     }
     return place->second;
   };
@@ -117,17 +123,14 @@ void Tracker::on_hash(const Hashes::Outcome& outcome, Timestamp now) {
       continue;
     }
     const auto ended = ended_unhashed_.find(subject.key);
-    if (ended == ended_unhashed_.end() || ended->second.image->id != subject.image) continue;
-    take(*ended->second.image);  // its end may still be owed: then that tells it as well
-    event_ = std::move(ended->second.event);
+    if (ended == ended_unhashed_.end() || ended->second.entry.image->id != subject.image) continue;
+    auto [entry, end] = std::move(ended->second);
     ended_unhashed_.erase(ended);
-    auto& process = event_.process;
-    const auto detail = complete(std::nullopt, process.executable_state, process.executable_path);
+    const auto& before = take(*entry.image);  // its end may still be owed: then that tells it as well
+    const auto detail = complete(std::nullopt, before.state, before.path);
     if (detail.empty()) continue;
-    if (outcome.hash) process.executable_hash = outcome.hash;
-    if (outcome.state) process.executable_state = outcome.state;
-    if (!process.executable_path) process.executable_path = outcome.path;
-    process.collection_time = now;
+    describe_end(entry, end);
+    event_.process.collection_time = now;
     event_.kind = EventKind::change;
     event_.source = EventSource::scan;
     event_.time = now;

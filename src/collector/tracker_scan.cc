@@ -49,6 +49,7 @@ void Tracker::begin_scan(std::uint64_t scan_id, Moment, bool realtime, sensor::D
   scan_.depth = depth;
   scan_.wants_full = scan_.others_hidden = false;
   scan_.found.clear();
+  shorten_again_at_ = 0;
 }
 
 void Tracker::sample(Entry& entry, const sensor::RawProcess& raw, Moment now) {
@@ -96,6 +97,7 @@ void Tracker::on_scanned(const sensor::RawProcess& raw, Moment now) {
   if (entry->announced) return;  // before there was room for it
   entry->found = true;
   scan_.found.emplace_back(entry->pid, entry->start_ticks);
+  if (is_short_of_memory()) announce_found(now.wall);  // so that they can be kept short
 }
 
 void Tracker::announce_found(Timestamp now) {
@@ -106,6 +108,7 @@ void Tracker::announce_found(Timestamp now) {
     if (entry->announced) continue;  // by an event of its own, or by a child's
     announce(*entry, EventSource::scan, now);
     follow_hash(*entry, now, EventSource::scan);
+    if (is_short_of_memory()) shorten(*entry->image);
   }
 }
 
@@ -157,6 +160,7 @@ void Tracker::complete_image(Entry& entry, const sensor::RawProcess& raw) {
   }
   if (other_state) image->state = state;
   if (file) image->file = raw.file;
+  count(*image);
   entry.image = std::move(image);
 }
 
@@ -197,6 +201,7 @@ void Tracker::reconcile(Entry& entry, const sensor::RawProcess& raw, Moment now)
     entry.announced |= told;
     entry.retell = !told;
     follow_hash(entry, now.wall, EventSource::scan);
+    if (is_short_of_memory()) shorten(*entry.image);
     return;
   }
   complete_image(entry, raw);
@@ -236,6 +241,7 @@ void Tracker::close_vanished(Moment now) {
     gone.announced = true;
     auto image = std::make_shared<Image>();
     image->name = it->second.name;
+    count(*image);
     gone.image = std::move(image);
     it = untracked_.erase(it);
     close_missed(std::move(gone), now);

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "collector/budget.h"
+
 namespace daemoneye::collector {
 namespace {
 
@@ -594,6 +596,40 @@ TEST_F(TrackerTest, CountsWhatEachPredicateLeavesOut) {
   EXPECT_EQ(tracker.counters().excluded_by, (std::vector<std::uint64_t>{3, 1}));
 }
 
+// 16 KiB of arguments each, at the smallest budget: told whole, kept short.
+TEST_F(TrackerTest, LongArgumentsDoNotTakeMoreThanTheBudget) {
+  const auto budget = Budget::of(32);
+  std::uint64_t whole = 0, cut = 0;
+  std::string told;
+  Tracker::Options options;
+  options.max_processes = budget.processes;
+  options.max_bytes = budget.table_bytes;
+  auto tracker = Tracker(options, event::BootId{7}, boot_time, [&](const event::ProcessEvent& event, Tracker::Refused) {
+    const auto& arguments = event.process.arguments->nul_terminated();
+    ++(arguments.size() > 16'000 ? whole : cut);
+    if (arguments.size() <= 16'000) told = event.detail;
+    return true;
+  });
+  const auto before = ::mallinfo2().uordblks;
+  constexpr event::Pid processes = 5000;
+  std::size_t most = 0;
+  for (event::Pid pid = 2; pid < 2 + processes; ++pid) {
+    const auto raw = with_image(raw_process(pid, pid), "/bin/sleep", "sleep\0"s + std::string(16'000, 'x') + '\0');
+    tracker.on_event(event(sensor::RawKind::exec, raw), EventSource::ebpf);
+    most = std::max(most, tracker.bytes());
+  }
+  EXPECT_EQ(whole, processes);
+  EXPECT_EQ(tracker.size(), processes) << "all are remembered";
+  EXPECT_LE(most, budget.table_bytes);
+  EXPECT_GT(tracker.counters().shortened, processes / 2);
+  EXPECT_TRUE(tracker.is_short_of_memory() || tracker.counters().shortened == processes);
+  const auto after = ::mallinfo2().uordblks;
+  if (after != before) EXPECT_LE(after - before, budget.table_bytes + budget.table_bytes / 8);
+  tracker.on_event(event(sensor::RawKind::exit, raw_process(2 + processes - 1, 2 + processes - 1)), EventSource::ebpf);
+  EXPECT_EQ(cut, 1U);
+  EXPECT_EQ(told, R"({"arguments_bytes":16007,"arguments_truncated":true})");
+}
+
 // budget.cc shares the table's memory out by this number.
 TEST_F(TrackerTest, FitsItsShareOfTheBudget) {
   constexpr event::Pid processes = 10'000;
@@ -615,6 +651,7 @@ TEST_F(TrackerTest, FitsItsShareOfTheBudget) {
   if (after == before) GTEST_SKIP() << "this allocator does not count";  // a sanitizer's
   RecordProperty("bytes_a_process", static_cast<int>((after - before) / processes));
   EXPECT_LE((after - before) / processes, 768U);
+  EXPECT_LE(tracker.bytes() / processes, 768U) << "and so by its own account";
 }
 
 }  // namespace
