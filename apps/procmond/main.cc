@@ -30,6 +30,8 @@ using observe::Level;
 constexpr const char* program = "procmond";
 constexpr const char* reader_group = "daemoneye";
 constexpr std::chrono::milliseconds stop_grace{5000};
+// When the source has died: until procmond is started anew nothing is seen.
+constexpr std::chrono::milliseconds handover_grace{2000};
 
 Result<collector::Collector::Options> collector_options(const config::Settings& settings, const Sensors& sensors,
                                                         const sensor::Namespaces& own_namespaces) {
@@ -163,7 +165,8 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
                    {{"error", kept.error().message}});
     }
     exit_code = apps::exit_source_failed;
-    (*loop)->stop();
+    // What is held is handed over first, and the ledger closed in order. Not in here, where the source is speaking.
+    (*loop)->post([&] { collector.stop(handover_grace, [&] { (*loop)->stop(); }); });
   };
 
   const auto stop = [&] {
@@ -180,7 +183,10 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   if (prepared) prepared = watch_refused_calls(**loop);
   std::unique_ptr<Connector> connector;
   if (prepared) prepared = collector.start();
-  if (exit_code != apps::exit_ok) return exit_code;  // the source failed at its very start
+  if (exit_code != apps::exit_ok) {  // the source failed at its very start
+    (*loop)->run();
+    return exit_code;
+  }
   if (prepared && supervised) {
     prepared = supervise::receive_sockets(
         **loop, supervise::control_fd, [&](UniqueFd socket) { collector.attach(std::move(socket)); }, stop);

@@ -10,6 +10,7 @@ import socket
 import subprocess
 
 import inject
+import storm
 from harness import BIN, ROOT, Daemon, Failure, check, daemon, exact_arguments, wait_for
 
 OTHER = "nobody"
@@ -217,6 +218,12 @@ def scenario_privileges_refused_call_is_seen():
 scenario_privileges_refused_call_is_seen.needs_root = True
 
 
+def netlink_queue():
+    """Bytes that wait in proc connector sockets."""
+    with open("/proc/net/netlink", encoding="utf-8") as file:
+        return sum(int(line.split()[4]) for line in file.readlines()[1:] if line.split()[1] == "11")
+
+
 def netlink_socket_of(pid):
     """The number of its proc connector socket (protocol 11), in the network it was opened in: ours."""
     with open("/proc/net/netlink", encoding="utf-8") as file:
@@ -287,8 +294,20 @@ def scenario_source_dies_while_it_runs():
         instance.start()
         pid = instance.children()["procmond"]
         check(collector_of(instance)["realtime"] == "netlink", "it runs on the proc connector")
+        # More than an agent that does not answer is sent.
+        agent = instance.children()["daemoneye-agent"]
+        os.kill(agent, signal.SIGSTOP)
+        load = storm.Storm(800, life_ms=50, jobs=40)
+        load.wait()
+        wait_for("all of it to be heard", lambda: netlink_queue() == 0)
         check(inject.system_call(pid, inject.SYS_CLOSE, netlink_socket_of(pid)) == 0, "the socket is closed")
+        os.kill(agent, signal.SIGCONT)
         wait_for("a new procmond", lambda: instance.children().get("procmond", pid) != pid)
+        like = f"command_line LIKE 'storm-child {load.run} %'"
+        handed_over = "SELECT count(*) AS n FROM process_events WHERE kind = 'exec' AND source = 'netlink' AND " + like
+        check(instance.query(handed_over) == [{"n": 800}], f"what it held is there: {instance.query(handed_over)}")
+        ends = instance.query("SELECT action FROM audit_ledger WHERE action IN ('source_failed', 'stop') ORDER BY seq")
+        check([row["action"] for row in ends] == ["stop", "source_failed", "stop"], f"its ledger is closed: {ends}")
         told = wait_for("it to run by scans", lambda: next(
             (told for told in [instance.health()["collector"]] if told["details"].get("realtime") == "off"), None))
         check("netlink: failed" in told["reason"] and "ebpf: failed" in told["reason"], f"health says why: {told}")
