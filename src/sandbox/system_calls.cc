@@ -97,22 +97,22 @@ void allow_running(List& list, Mapping mapping) {
 
 // Descriptors that are there already.
 void allow_descriptors(List& list) {
-  allow(list,
-        {SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_close, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs,
-         SYS_readlinkat, SYS_ppoll, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_sendto, SYS_sendmsg, SYS_fadvise64});
+  allow(list, {SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_close, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs,
+               SYS_readlinkat, SYS_ppoll, SYS_recvfrom, SYS_sendto, SYS_fadvise64});
 #ifdef SYS_poll
   allow(list, {SYS_poll});
 #endif
   // Not F_SETOWN and F_SETSIG, which send signals to others, nor leases.
-  allow_values(list, SYS_fcntl, 1,
-               {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_SETLK, F_SETLKW, F_GETLK, F_OFD_SETLK,
-                F_OFD_SETLKW, F_OFD_GETLK});
+  allow_values(list, SYS_fcntl, 1, {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC});
 }
 
 List collector() {
   List list;
   allow_running(list, Mapping::any);
   allow_descriptors(list);
+  // Descriptors come from the supervisor; the ledger is locked.
+  allow(list, {SYS_recvmsg, SYS_recvmmsg, SYS_sendmsg});
+  allow_values(list, SYS_fcntl, 1, {F_SETLK, F_SETLKW, F_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK});
   // The loop. Sockets are only of the local kind, and nothing is listened on.
   allow(list, {SYS_epoll_ctl, SYS_epoll_pwait, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
                SYS_eventfd2, SYS_signalfd4, SYS_epoll_create1, SYS_connect, SYS_shutdown, SYS_getsockopt,
@@ -142,7 +142,8 @@ List collector() {
 }
 
 // Opens for reading and reads from the beginning. Without lseek, pread and mmap of files /proc/PID/mem, which the
-// helper's capabilities would open, gives nothing: no process has memory at its address 0.
+// helper's capabilities would open, gives nothing: no process has memory at its address 0. Without messages that carry
+// descriptors it cannot have somebody else read there; without locks a file that it may read holds up nobody.
 List hasher() {
   List list;
   allow_running(list, Mapping::memory);

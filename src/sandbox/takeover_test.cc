@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -59,6 +60,7 @@ struct Target {
   std::uint64_t remote_address = 0;  // of readable memory in `same_user`
   UniqueFd bound_socket;             // could be listened on
   UniqueFd opened_folder;            // on the file system of `handle`
+  std::array<UniqueFd, 2> ends;      // of a local connection; a descriptor waits in the first one
   // Of `private_file`: a file_handle, which the kernel wants writable.
   alignas(file_handle) mutable std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> handle{};
   [[nodiscard]] file_handle* handle_header() const { return reinterpret_cast<file_handle*>(handle.data()); }
@@ -142,6 +144,43 @@ long makes_bpf_map() {
   attributes.key_size = attributes.value_size = 4;
   attributes.max_entries = 1;
   return bpf(BPF_MAP_CREATE, attributes);
+}
+
+long passes_descriptor(int socket) {
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  auto* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int passed = STDERR_FILENO;
+  std::memcpy(CMSG_DATA(header), &passed, sizeof passed);
+  return ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+long takes_descriptor(int socket) {
+  char byte = 0;
+  iovec part{&byte, 1};
+  std::array<char, 64> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  return ::recvmsg(socket, &message, MSG_DONTWAIT);
+}
+
+long locks(const std::string& path, int command) {
+  const UniqueFd file(static_cast<int>(opened(path, O_RDONLY)));
+  struct flock range{};
+  range.l_type = F_RDLCK;
+  return ::fcntl(file.get(), command, &range);
 }
 
 long executable_memory() {
@@ -304,6 +343,15 @@ Attempts helper_attempts() {
          std::array<int, 2> ends{};
          return ::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data());
        }},
+      {"pass a descriptor on", [](const Target& t) { return passes_descriptor(t.ends[0].get()); }},
+      {"take a descriptor", [](const Target& t) { return takes_descriptor(t.ends[0].get()); }},
+      {"lock a file", [](const Target& t) { return locks(t.open_file, F_SETLK); }},
+      {"lock a file by its description", [](const Target& t) { return locks(t.open_file, F_OFD_SETLK); }},
+      {"lock a whole file",
+       [](const Target& t) {
+         const UniqueFd file(static_cast<int>(opened(t.open_file, O_RDONLY)));
+         return ::flock(file.get(), LOCK_SH | LOCK_NB);
+       }},
       {"write in the ledger's folder",
        [](const Target& t) { return opened(t.ledger_folder + "/planted", O_WRONLY | O_CREAT); }},
       {"map a file",
@@ -356,6 +404,10 @@ class TakenOver : public ::testing::Test {
     target_.bound_socket.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const sockaddr any_name{.sa_family = AF_UNIX, .sa_data = {}};
     ASSERT_EQ(::bind(target_.bound_socket.get(), &any_name, sizeof any_name.sa_family), 0);
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+    for (const std::size_t i : {0U, 1U}) target_.ends[i].reset(ends[i]);
+    ASSERT_EQ(passes_descriptor(target_.ends[1].get()), 1);
     target_.opened_folder.reset(::open(target_.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     target_.handle_header()->handle_bytes = MAX_HANDLE_SZ;
     int mount = 0;
@@ -497,7 +549,12 @@ TEST_F(TakenOver, AttemptsWouldWorkForRootSoThatTheirFailureMeansSomething) {
                                  "socket pair",
                                  "create in an open folder",
                                  "hard link",
-                                 "map an executable file"};
+                                 "map an executable file",
+                                 "pass a descriptor on",
+                                 "take a descriptor",
+                                 "lock a file",
+                                 "lock a file by its description",
+                                 "lock a whole file"};
   tried.emplace_back("map a file");
   if (handles_) tried.emplace_back("open by handle");
   std::erase_if(harmless, [&](const auto& attempt) { return std::ranges::find(tried, attempt.first) == tried.end(); });
