@@ -154,7 +154,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   int exit_code = apps::exit_ok;
   collector::Collector collector(**loop, std::move(*options),
                                  {std::move(sensors->source), std::move(sensors->snapshot), std::move(ledger), *boot,
-                                  *boot_time, std::move(hashing.hashes)},
+                                  *boot_time, std::move(hashing.hashes), std::move(sensors->spare_snapshot)},
                                  [&reached] { return reached->details(); });
   collector.on_source_failure = [&](const Error& error) {
     observe::log(Level::error, program, "the real-time source failed",

@@ -39,12 +39,14 @@ Result<Sensors> open_sensors(const config::Settings& settings, const std::string
          sensor::choose_source(settings.collection.realtime, candidates, *failures, uptime, base::wall_now()));
   Sensors sensors{.source = std::move(choice.source),
                   .snapshot = nullptr,
+                  .spare_snapshot = nullptr,
                   .reason = std::move(choice.reason),
                   .limits = std::move(choice.limits)};
   if (opening.valid()) {
     auto snapshot = opening.get();
     if (snapshot) {
       sensors.snapshot = std::move(*snapshot);
+      DE_TRY(sensors.spare_snapshot, sensor::open_procfs_snapshot());
     } else if (sensors.source) {
       sensors.limits += (sensors.limits.empty() ? "" : "; ") + std::string("scans read /proc (") +
                         snapshot.error().message +

@@ -10,9 +10,9 @@
 namespace daemoneye::procmond {
 
 struct Sensors {
-  std::unique_ptr<sensor::Source> source;  // null: only scans see processes
-  std::unique_ptr<sensor::Snapshot> snapshot;
-  std::string reason;  // why this source
+  std::unique_ptr<sensor::Source> source;                      // null: only scans see processes
+  std::unique_ptr<sensor::Snapshot> snapshot, spare_snapshot;  // the spare one may be null
+  std::string reason;                                          // why this source
   std::string limits;  // what is not seen for want of a better one; empty: nothing
   // Whether something learns of executables by /proc/PID/exe.
   [[nodiscard]] bool read_proc_links() const {

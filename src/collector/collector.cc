@@ -228,19 +228,49 @@ void Collector::scan() {
   }
 }
 
+Result<sensor::SnapshotResult> Collector::look(sensor::Snapshot& snapshot, sensor::Depth depth, Moment begin) {
+  tracker_.begin_scan(++scan_id_, begin, parts_.source != nullptr, depth);
+  // Whatever happened before a record was read is in the ring by now, and is heard first. Not so at the start: what
+  // waits there is told with its parents, once they are known; and where starts are told exactly the order may differ.
+  const bool hears_first = parts_.source && (scans_.full > 0 || parts_.source->kind() != event::EventSource::ebpf);
+  return snapshot.scan(depth, [&](const sensor::RawProcess& raw) {
+    if (hears_first) parts_.source->poll();
+    tracker_.on_scanned(raw, moment_now());
+  });
+}
+
+// A snapshot that fails is tried again with each full scan; until it works the spare one looks.
+Result<sensor::SnapshotResult> Collector::look(sensor::Depth depth, Moment begin) {
+  if (!parts_.spare_snapshot) return look(*parts_.snapshot, depth, begin);
+  if (!snapshot_problem_.empty() && depth != sensor::Depth::full) return look(*parts_.spare_snapshot, depth, begin);
+  auto result = look(*parts_.snapshot, depth, begin);
+  if (result) {
+    if (!snapshot_problem_.empty()) {
+      observe::log(Level::info, "collector", "the snapshot works again", {{"snapshot", parts_.snapshot->name()}});
+      record("snapshot_works", json{{"snapshot", parts_.snapshot->name()}}.dump());
+    }
+    snapshot_problem_.clear();
+    return result;
+  }
+  tracker_.abandon_scan(moment_now());
+  if (snapshot_problem_.empty()) {
+    const auto& error = result.error().message;
+    observe::log(Level::error, "collector", "the snapshot failed; another one is used",
+                 {{"snapshot", parts_.snapshot->name()}, {"used", parts_.spare_snapshot->name()}, {"error", error}});
+    record("snapshot_failed",
+           json{{"snapshot", parts_.snapshot->name()}, {"used", parts_.spare_snapshot->name()}, {"error", error}}.dump(
+               -1, ' ', false, json::error_handler_t::replace));
+  }
+  snapshot_problem_ = result.error().message.empty() ? "unknown error" : result.error().message;
+  return look(*parts_.spare_snapshot, depth, begin);
+}
+
 bool Collector::scan(sensor::Depth depth) {
   const bool full = depth == sensor::Depth::full;
   const auto begin = moment_now();
   const auto begin_steady = base::SteadyClock::now();
   const auto losses_before = losses();
-  tracker_.begin_scan(++scan_id_, begin, parts_.source != nullptr, depth);
-  // Whatever happened before a record was read is in the ring by now, and is heard first. Not so at the start: what
-  // waits there is told with its parents, once they are known; and where starts are told exactly the order may differ.
-  const bool hears_first = parts_.source && (scans_.full > 0 || parts_.source->kind() != event::EventSource::ebpf);
-  auto result = parts_.snapshot->scan(depth, [&](const sensor::RawProcess& raw) {
-    if (hears_first) parts_.source->poll();
-    tracker_.on_scanned(raw, moment_now());
-  });
+  auto result = look(depth, begin);
   last_scan_.time = begin.wall;
   last_scan_.duration = base::SteadyClock::now() - begin_steady;
   last_scan_.depth = depth;
@@ -272,7 +302,7 @@ bool Collector::scan(sensor::Depth depth) {
   summary.updates = std::move(updates);
   summary.duration_ms =
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(last_scan_.duration).count());
-  summary.source = parts_.snapshot->name();
+  summary.source = snapshot_in_use().name();
   summary.processes = result->processes;
   summary.errors = result->errors + result->forbidden;
   summary.lost_events = lost_reported_ - lost_before_scan_;

@@ -32,6 +32,8 @@ class Collector {
     event::BootId boot{};
     Timestamp boot_time;
     std::unique_ptr<Hashes> hashes = nullptr;  // null: executables are not to be hashed
+    // Looks where `snapshot` fails; null: then that scan fails.
+    std::unique_ptr<sensor::Snapshot> spare_snapshot = nullptr;
   };
   struct Options {
     Uplink::Options uplink;
@@ -74,6 +76,11 @@ class Collector {
   void on_scan_timer();
   void scan();
   bool scan(sensor::Depth depth);  // false: it failed
+  Result<sensor::SnapshotResult> look(sensor::Depth depth, Moment begin);
+  Result<sensor::SnapshotResult> look(sensor::Snapshot& snapshot, sensor::Depth depth, Moment begin);
+  [[nodiscard]] sensor::Snapshot& snapshot_in_use() const {
+    return snapshot_problem_.empty() ? *parts_.snapshot : *parts_.spare_snapshot;
+  }
   [[nodiscard]] sensor::Depth due_depth() const;
   [[nodiscard]] std::uint64_t losses() const;
   void check_losses();
@@ -111,6 +118,7 @@ class Collector {
     std::string error;
   } last_scan_;
   ScanCounters scans_;
+  std::string snapshot_problem_;  // why the spare one is in use; empty while it is not
   int scans_since_full_ = 0;
   std::uint64_t losses_at_full_ = 0;  // losses() when the last full scan began
   base::SteadyClock::time_point next_scan_allowed_{};

@@ -37,7 +37,7 @@ observe::ComponentHealth Collector::collector_health() const {
   details["realtime"] = parts_.source ? std::string(parts_.source->name()) : "off";
   if (!options_.source_reason.empty()) details["realtime_reason"] = options_.source_reason;
   if (!options_.source_limits.empty()) details["realtime_limits"] = options_.source_limits;
-  details["snapshot"] = parts_.snapshot->name();
+  details["snapshot"] = snapshot_in_use().name();
   number("processes", tracker_.size());
   number("processes_at_most", tracker_.options().max_processes);
   number("processes_untracked", told.untracked);
@@ -84,7 +84,12 @@ observe::ComponentHealth Collector::collector_health() const {
     collector.reason += (collector.reason.empty() ? "" : "; ") + reason;
   };
   if (!options_.source_limits.empty()) degrade(options_.source_limits);
-  if (const auto limits = parts_.snapshot->limits(); !limits.empty()) degrade(limits);
+  if (!snapshot_problem_.empty()) {
+    details["snapshot_problem"] = snapshot_problem_;
+    degrade("scans by " + std::string(parts_.snapshot->name()) + " fail (" + snapshot_problem_ +
+            "): " + std::string(parts_.spare_snapshot->name()) + " is read instead");
+  }
+  if (const auto limits = snapshot_in_use().limits(); !limits.empty()) degrade(limits);
   if (!last_scan_.error.empty()) degrade("the last scan failed: " + last_scan_.error);
   if (const auto untracked = tracker_.untracked_size(); untracked > 0) {
     degrade(std::to_string(untracked) + " living processes do not fit the table (app.memory_budget_mb): their " +

@@ -16,12 +16,13 @@ struct Scans {
   std::vector<Depth> depths;
   std::vector<sensor::RawProcess> processes;
   std::chrono::nanoseconds cost{0};  // of processor time
+  bool fails = false;                // after half of the processes
 };
 
 class FakeSnapshot final : public sensor::Snapshot {
  public:
-  explicit FakeSnapshot(Scans& scans) : scans_(scans) {}
-  [[nodiscard]] std::string_view name() const override { return "fake"; }
+  explicit FakeSnapshot(Scans& scans, std::string_view name = "fake") : scans_(scans), name_(name) {}
+  [[nodiscard]] std::string_view name() const override { return name_; }
   Result<sensor::SnapshotResult> scan(Depth depth,
                                       const std::function<void(const sensor::RawProcess&)>& each) override {
     scans_.depths.push_back(depth);
@@ -32,15 +33,19 @@ class FakeSnapshot final : public sensor::Snapshot {
     };
     for (const auto begin = cpu(); cpu() - begin < scans_.cost;) {
     }
+    std::size_t left = scans_.fails ? scans_.processes.size() / 2 : SIZE_MAX;
     for (auto process : scans_.processes) {
+      if (left-- == 0) break;
       process.counters_only = depth == Depth::counters;
       each(process);
     }
+    if (scans_.fails) return fail(Errc::permission_denied, "not permitted");
     return sensor::SnapshotResult{.processes = scans_.processes.size(), .unreadable = {}};
   }
 
  private:
   Scans& scans_;
+  std::string_view name_;
 };
 
 class FakeSource final : public sensor::Source {
@@ -113,6 +118,7 @@ class CollectorTest : public testing::Test {
     parts.source = std::make_unique<FakeSource>(source_, waiting_);
     parts.hashes = std::make_unique<Hashes>(Hashes::Options{}, std::make_unique<FakeHasher>(hasher_));
     parts.snapshot = std::make_unique<FakeSnapshot>(scans_);
+    if (!spare_.processes.empty()) parts.spare_snapshot = std::make_unique<FakeSnapshot>(spare_, "spare");
     parts.ledger = std::move(*ledger);
     collector_ = std::make_unique<Collector>(*loop_, std::move(options), std::move(parts),
                                              [] { return std::map<std::string, std::string>{}; });
@@ -143,7 +149,7 @@ class CollectorTest : public testing::Test {
 
   std::string folder_;
   std::unique_ptr<EventLoop> loop_;
-  Scans scans_;
+  Scans scans_, spare_;  // without processes there is no spare one
   sensor::SourceCounters source_;
   std::vector<sensor::RawEvent> waiting_;  // in the ring
   FakeHasher::Heard hasher_;
@@ -170,6 +176,36 @@ TEST_F(CollectorTest, LooksAtEverythingAtOnceWhenCountersMeetAProcessThatIsNotKn
   EXPECT_EQ((std::vector(scans_.depths.begin(), scans_.depths.begin() + 4)),
             (std::vector{Depth::full, Depth::counters, Depth::full, Depth::counters}));
   EXPECT_EQ(detail("processes"), "2");
+}
+
+TEST_F(CollectorTest, ASnapshotThatFailsIsReplacedUntilItWorksAgain) {
+  for (event::Pid pid = 2; pid <= 5; ++pid) {
+    sensor::RawProcess process;
+    process.pid = pid;
+    process.start_ticks = pid;
+    process.comm = "task";
+    scans_.processes.push_back(process);
+  }
+  spare_.processes = scans_.processes;
+  start(often());
+  EXPECT_EQ(detail("snapshot"), "fake");
+  scans_.fails = true;
+  run_until([&] { return spare_.depths.size() > 2 * std::size_t{Collector::full_scan_every}; });
+  EXPECT_EQ(detail("snapshot"), "spare");
+  EXPECT_EQ(detail("snapshot_problem"), "not permitted");
+  EXPECT_EQ(detail("scans_failed"), "0");
+  EXPECT_EQ(detail("processes"), "5");
+  EXPECT_EQ(detail("events_emitted"), "5") << "nothing vanished and came again";
+  const auto health = collector_->health();
+  const auto collector = std::ranges::find(health, "collector", &observe::ComponentHealth::component);
+  EXPECT_EQ(collector->state, observe::HealthState::degraded);
+  EXPECT_NE(collector->reason.find("scans by fake fail (not permitted): spare is read instead"), std::string::npos)
+      << collector->reason;
+  scans_.fails = false;
+  run_until([&] { return detail("snapshot") == "fake"; });
+  spare_.fails = scans_.fails = true;
+  run_until([&] { return collector_->scans().failed > 0; });
+  EXPECT_EQ(detail("processes"), "5");
 }
 
 TEST_F(CollectorTest, LooksAtEverythingAfterALoss) {
