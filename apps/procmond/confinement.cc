@@ -107,11 +107,11 @@ observe::ComponentHealth capability_health(const sandbox::Reached& reached) {
   return health;
 }
 
-Result<void> watch_refused_calls(EventLoop& loop) {
-  DE_TRY(const auto timer,
-         loop.add_timer(look_interval, look_interval, [calls = std::make_shared<RefusedCalls>()] { calls->look(); }));
+Result<std::function<void()>> watch_refused_calls(EventLoop& loop) {
+  const std::function<void()> look = [calls = std::make_shared<RefusedCalls>()] { calls->look(); };
+  DE_TRY(const auto timer, loop.add_timer(look_interval, look_interval, look));
   static_cast<void>(timer);  // for the life of the loop
-  return {};
+  return look;
 }
 
 }  // namespace daemoneye::procmond

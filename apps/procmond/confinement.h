@@ -23,7 +23,7 @@ Result<sandbox::Reached> confine(const config::Settings& settings, Confinement c
 observe::ComponentHealth capability_health(const sandbox::Reached& reached);
 
 // Looks now and then for system calls that were refused: metric and log, a line when a call is refused for the first
-// time and then at most once a minute for each.
-Result<void> watch_refused_calls(EventLoop& loop);
+// time and then at most once a minute for each. What it gives looks once more, for the end.
+Result<std::function<void()>> watch_refused_calls(EventLoop& loop);
 
 }  // namespace daemoneye::procmond

@@ -180,11 +180,14 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
       stop();
     }
   });
-  if (prepared) prepared = watch_refused_calls(**loop);
+  if (!prepared) return give_up(program, prepared.error().message, apps::exit_failed);
+  const auto look_for_refused_calls = watch_refused_calls(**loop);
+  if (!look_for_refused_calls) return give_up(program, look_for_refused_calls.error().message, apps::exit_failed);
   std::unique_ptr<Connector> connector;
-  if (prepared) prepared = collector.start();
+  prepared = collector.start();
   if (exit_code != apps::exit_ok) {  // the source failed at its very start
     (*loop)->run();
+    (*look_for_refused_calls)();
     return exit_code;
   }
   if (prepared && supervised) {
@@ -199,6 +202,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   if (prepared) prepared = manager->ready(**loop, "Watching; source: " + source_name + ".");
   if (!prepared) return give_up(program, prepared.error().message, apps::exit_failed);
   (*loop)->run();
+  (*look_for_refused_calls)();
   return exit_code;
 }
 

@@ -149,11 +149,16 @@ class Daemon:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired as error:
             raise Failure(f"the daemon did not stop within {seconds:g} s of SIGTERM\n{self.errors()[-3000:]}") from error
-        if not self.expects_refusals:
-            refused = [line for line in self.errors().splitlines()
-                       if '"system call refused"' in line or "call that is not in the list" in line]
-            check(not refused, f"the sandbox refuses nothing that procmond needs: {refused[:3]}")
+        self.check_refusals()
         return code
+
+    def check_refusals(self):
+        """In builds where a call that is refused ends nobody, its line in the log is all there is."""
+        if self.expects_refusals:
+            return
+        refused = [line for line in self.errors().splitlines()
+                   if '"system call refused"' in line or "call that is not in the list" in line]
+        check(not refused, f"the sandbox refuses nothing that procmond needs: {refused[:3]}")
 
     def close(self):
         if self.process is not None and self.process.poll() is None:
@@ -230,6 +235,7 @@ def daemon(*arguments, **keywords):
     instance = Daemon(*arguments, **keywords)
     try:
         yield instance
+        instance.check_refusals()  # also of those that are not stopped in order
     except Exception:
         print(f"--- stderr of the daemon ({instance.err_path})")
         with contextlib.suppress(OSError):
