@@ -1,11 +1,6 @@
-#include "collector/tracker.h"
-
-#include <gtest/gtest.h>
-#include <malloc.h>
-
 #include <algorithm>
 
-#include "collector/budget.h"
+#include "collector/tracker_test_util.h"
 
 namespace daemoneye::collector {
 namespace {
@@ -14,73 +9,6 @@ using event::EventKind;
 using event::EventSource;
 using event::ProcessStatus;
 using namespace std::string_literals;
-
-constexpr Timestamp boot_time{1'000'000'000'000};
-
-sensor::RawProcess raw_process(event::Pid pid, std::uint64_t ticks, event::Pid ppid = 1,
-                               std::uint64_t parent_ticks = 1) {
-  sensor::RawProcess raw;
-  raw.pid = pid;
-  raw.start_ticks = ticks;
-  raw.ppid = ppid;
-  raw.parent_start_ticks = parent_ticks;
-  raw.comm = "task";
-  return raw;
-}
-
-sensor::RawProcess with_image(sensor::RawProcess raw, const std::string& path, const std::string& arguments) {
-  raw.executable_path = path;
-  raw.filename = path;
-  raw.arguments = arguments;
-  raw.arguments_bytes = arguments.size();
-  raw.comm = path.substr(path.rfind('/') + 1);
-  raw.file.inode = std::hash<std::string>{}(path) | 1;
-  raw.executable_state = event::ExecutableState::ok;
-  raw.uid = raw.euid = 1000;
-  return raw;
-}
-
-Tracker::Options with(const std::function<void(Tracker::Options&)>& change) {
-  Tracker::Options options;
-  change(options);
-  return options;
-}
-
-class TrackerTest : public testing::Test {
- protected:
-  Tracker make(Tracker::Options options = {}) {
-    return Tracker(std::move(options), event::BootId{7}, boot_time,
-                   [this](const event::ProcessEvent& event, Tracker::Refused refused) {
-                     if (refuse_) {
-                       lost_ += refused == Tracker::Refused::lost ? 1 : 0;
-                       return false;
-                     }
-                     events_.push_back(event);
-                     return true;
-                   });
-  }
-  sensor::RawEvent event(sensor::RawKind kind, sensor::RawProcess process) {
-    sensor::RawEvent raw;
-    raw.kind = kind;
-    raw.time = Timestamp{boot_time.ns + ++clock_ * 1'000'000};
-    raw.process = std::move(process);
-    return raw;
-  }
-  Moment now() {
-    ++clock_;
-    return {Timestamp{boot_time.ns + clock_ * 1'000'000}, clock_ * 1'000'000};
-  }
-  std::vector<EventKind> kinds() const {
-    std::vector<EventKind> kinds;
-    for (const auto& event : events_) kinds.push_back(event.kind);
-    return kinds;
-  }
-
-  std::vector<event::ProcessEvent> events_;
-  bool refuse_ = false;
-  int lost_ = 0;  // of what was refused
-  std::int64_t clock_ = 0;
-};
 
 TEST_F(TrackerTest, TellsExecAndExitWithTheWholeProcess) {
   auto tracker = make();
@@ -312,23 +240,6 @@ TEST_F(TrackerTest, AStartThatNetlinkToldOneTickLateIsTheSameProcess) {
   EXPECT_TRUE(tracker.end_scan(now()).empty());
 }
 
-TEST_F(TrackerTest, WhatWasRefusedIsToldByTheNextScan) {
-  auto tracker = make();
-  refuse_ = true;
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
-  refuse_ = false;
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(11, 3), "/bin/b", "b\0"s)), EventSource::ebpf);
-  refuse_ = true;
-  tracker.on_event(event(sensor::RawKind::exit, raw_process(11, 3)), EventSource::ebpf);
-  refuse_ = false;
-  tracker.begin_scan(1, now(), true);
-  tracker.on_scanned(with_image(raw_process(10, 2), "/bin/a", "a\0"s), now());
-  tracker.end_scan(now());
-  ASSERT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::seen, EventKind::exit}));
-  EXPECT_EQ(events_[1].process.name, "a");
-  EXPECT_EQ(events_[2].process.name, "b");
-}
-
 TEST_F(TrackerTest, AParentThatIsKnownLaterIsNamedFromThenOn) {
   auto tracker = make();
   const auto child = with_image(raw_process(20, 5, 10, 2), "/bin/a", "a\0"s);
@@ -373,16 +284,6 @@ TEST_F(TrackerTest, WhatAScanFoundAndEndsBeforeTheScanDoesIsToldWhole) {
   tracker.on_scanned(with_image(raw_process(11, 3), "/bin/b", "b\0"s), now());
   tracker.abandon_scan(now());
   EXPECT_EQ(kinds(), (std::vector{EventKind::seen, EventKind::exit, EventKind::seen}));
-}
-
-TEST_F(TrackerTest, AFullTableStillTellsEventsAndCountsWhatItCannotRemember) {
-  auto tracker = make(with([](auto& o) { o.max_processes = 1; }));
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(11, 3), "/bin/b", "b\0"s)), EventSource::ebpf);
-  tracker.on_event(event(sensor::RawKind::exit, raw_process(11, 3)), EventSource::ebpf);
-  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exec, EventKind::exit}));
-  EXPECT_EQ(tracker.counters().untracked, 1U);
-  EXPECT_EQ(tracker.size(), 1U);
 }
 
 TEST_F(TrackerTest, ExcludedEventsAreCountedAndNotTold) {
@@ -488,86 +389,6 @@ TEST_F(TrackerTest, AScanOfCountersAsksForAFullOneWhenItMeetsSomethingNew) {
   EXPECT_EQ(events_.back().kind, EventKind::exit) << "what a scan of counters does not find is gone all the same";
 }
 
-TEST_F(TrackerTest, ARefusedEndKeepsHowAndWhenItWas) {
-  auto tracker = make();
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
-  auto exit = event(sensor::RawKind::exit, raw_process(10, 2));
-  exit.exit_code = 3;
-  refuse_ = true;
-  tracker.on_event(exit, EventSource::ebpf);
-  // The pid is used again before there is room.
-  tracker.on_event(event(sensor::RawKind::fork, raw_process(10, 9)), EventSource::ebpf);
-  refuse_ = false;
-  tracker.begin_scan(1, now(), true);
-  tracker.end_scan(now());
-  const auto end = std::ranges::find(events_, EventKind::exit, &event::ProcessEvent::kind);
-  ASSERT_NE(end, events_.end());
-  EXPECT_EQ(end->process.key.start_ticks, 2U);
-  EXPECT_EQ(end->process.exit_code, 3);
-  EXPECT_EQ(end->process.exit_time, exit.time);
-}
-
-TEST_F(TrackerTest, AnEndThatIsOwedIsNeverLostAndSaysSinceWhen) {
-  auto tracker = make();
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
-  const auto exit = event(sensor::RawKind::exit, raw_process(10, 2));
-  refuse_ = true;
-  tracker.on_event(exit, EventSource::ebpf);
-  for (std::uint64_t scan = 1; scan <= 3; ++scan) {
-    tracker.begin_scan(scan, now(), true);
-    tracker.end_scan(now());
-    tracker.tell_owed();
-  }
-  EXPECT_EQ(lost_, 0);
-  EXPECT_EQ(tracker.counters().refused, 0U);
-  EXPECT_EQ(tracker.owed_since(), exit.time);
-  refuse_ = false;
-  tracker.tell_owed();
-  EXPECT_EQ(kinds(), (std::vector{EventKind::exec, EventKind::exit}));
-  EXPECT_EQ(tracker.owed_since(), std::nullopt);
-}
-
-TEST_F(TrackerTest, AStartThatIsRefusedIsLostOnceHoweverOftenItIsOffered) {
-  auto tracker = make();
-  refuse_ = true;
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
-  for (std::uint64_t scan = 1; scan <= 3; ++scan) {
-    tracker.begin_scan(scan, now(), true);
-    tracker.on_scanned(with_image(raw_process(10, 2), "/bin/a", "a\0"s), now());
-    tracker.on_scanned(with_image(raw_process(11, 3), "/bin/b", "b\0"s), now());
-    tracker.end_scan(now());
-  }
-  EXPECT_EQ(lost_, 2);
-}
-
-TEST_F(TrackerTest, AProcessWhoseStartWasRefusedIsToldWithItsEndWhenThereIsRoomThen) {
-  auto tracker = make();
-  refuse_ = true;
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
-  refuse_ = false;
-  auto exit = event(sensor::RawKind::exit, raw_process(10, 2));
-  exit.exit_code = 5;
-  tracker.on_event(exit, EventSource::ebpf);
-  ASSERT_EQ(kinds(), (std::vector{EventKind::seen, EventKind::exit}));
-  EXPECT_EQ(events_[0].process.executable_path, "/bin/a");
-  EXPECT_EQ(events_[1].process.exit_code, 5);
-}
-
-TEST_F(TrackerTest, WhatWasRefusedIsToldByAScanOfCountersToo) {
-  auto tracker = make();
-  refuse_ = true;
-  tracker.on_event(event(sensor::RawKind::exec, with_image(raw_process(10, 2), "/bin/a", "a\0"s)), EventSource::ebpf);
-  refuse_ = false;
-  auto counted = raw_process(10, 2);
-  counted.counters_only = true;
-  tracker.begin_scan(1, now(), true, sensor::Depth::counters);
-  tracker.on_scanned(counted, now());
-  tracker.end_scan(now());
-  EXPECT_FALSE(tracker.wants_full_scan());
-  ASSERT_EQ(kinds(), (std::vector{EventKind::seen}));
-  EXPECT_EQ(events_[0].process.executable_path, "/bin/a");
-}
-
 TEST_F(TrackerTest, AnExecThatComesAfterTheEndIsToldWithIt) {
   auto tracker = make();
   tracker.on_event(event(sensor::RawKind::fork, raw_process(10, 2)), EventSource::ebpf);
@@ -597,62 +418,6 @@ TEST_F(TrackerTest, CountsWhatEachPredicateLeavesOut) {
 }
 
 // 16 KiB of arguments each, at the smallest budget: told whole, kept short.
-TEST_F(TrackerTest, LongArgumentsDoNotTakeMoreThanTheBudget) {
-  const auto budget = Budget::of(32);
-  std::uint64_t whole = 0, cut = 0;
-  std::string told;
-  Tracker::Options options;
-  options.max_processes = budget.processes;
-  options.max_bytes = budget.table_bytes;
-  auto tracker = Tracker(options, event::BootId{7}, boot_time, [&](const event::ProcessEvent& event, Tracker::Refused) {
-    const auto& arguments = event.process.arguments->nul_terminated();
-    ++(arguments.size() > 16'000 ? whole : cut);
-    if (arguments.size() <= 16'000) told = event.detail;
-    return true;
-  });
-  const auto before = ::mallinfo2().uordblks;
-  constexpr event::Pid processes = 5000;
-  std::size_t most = 0;
-  for (event::Pid pid = 2; pid < 2 + processes; ++pid) {
-    const auto raw = with_image(raw_process(pid, pid), "/bin/sleep", "sleep\0"s + std::string(16'000, 'x') + '\0');
-    tracker.on_event(event(sensor::RawKind::exec, raw), EventSource::ebpf);
-    most = std::max(most, tracker.bytes());
-  }
-  EXPECT_EQ(whole, processes);
-  EXPECT_EQ(tracker.size(), processes) << "all are remembered";
-  EXPECT_LE(most, budget.table_bytes);
-  EXPECT_GT(tracker.counters().shortened, processes / 2);
-  EXPECT_TRUE(tracker.is_short_of_memory() || tracker.counters().shortened == processes);
-  const auto after = ::mallinfo2().uordblks;
-  if (after != before) EXPECT_LE(after - before, budget.table_bytes + budget.table_bytes / 8);
-  tracker.on_event(event(sensor::RawKind::exit, raw_process(2 + processes - 1, 2 + processes - 1)), EventSource::ebpf);
-  EXPECT_EQ(cut, 1U);
-  EXPECT_EQ(told, R"({"arguments_bytes":16007,"arguments_truncated":true})");
-}
-
 // budget.cc shares the table's memory out by this number.
-TEST_F(TrackerTest, FitsItsShareOfTheBudget) {
-  constexpr event::Pid processes = 10'000;
-  auto tracker =
-      Tracker({}, event::BootId{7}, boot_time, [](const event::ProcessEvent&, Tracker::Refused) { return true; });
-  const auto before = ::mallinfo2().uordblks;
-  tracker.begin_scan(1, now(), true);
-  for (event::Pid pid = 2; pid < 2 + processes; ++pid) {
-    auto raw = with_image(raw_process(pid, pid), "/usr/lib/postgresql/15/bin/postgres",
-                          "postgres: 15/main: worker "s + std::to_string(pid) + " waiting for a connection\0"s);
-    raw.cwd = "/var/lib/postgresql/15/main";
-    raw.cgroup = "/system.slice/system-postgresql.slice/postgresql@15-main.service";
-    raw.session_id = pid % 100;
-    raw.links = 1;
-    tracker.on_scanned(raw, now());
-  }
-  tracker.end_scan(now());
-  const auto after = ::mallinfo2().uordblks;
-  if (after == before) GTEST_SKIP() << "this allocator does not count";  // a sanitizer's
-  RecordProperty("bytes_a_process", static_cast<int>((after - before) / processes));
-  EXPECT_LE((after - before) / processes, 768U);
-  EXPECT_LE(tracker.bytes() / processes, 768U) << "and so by its own account";
-}
-
 }  // namespace
 }  // namespace daemoneye::collector
