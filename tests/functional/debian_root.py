@@ -53,8 +53,12 @@ def base_root(needed):
             root = os.path.join(new, "root")
             # Whatever is cut off is not kept: there is no need to wait for the disk.
             surroundings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", "DPKG_FORCE": "unsafe-io"}
-            output("debootstrap", "--variant=minbase", "--include=" + INCLUDED, SUITE, root, MIRROR, env=surroundings)
-            output("chroot", root, "apt-get", "satisfy", "-y", "--no-install-recommends", needed, env=surroundings)
+            # Its mounts end with it, also when it is cut off: nothing is ever removed through them.
+            output("unshare", "--mount", "--propagation", "private", "debootstrap", "--variant=minbase", SUITE, root,
+                   MIRROR, env=surroundings)
+            # apt finds out what belongs together in a second, debootstrap takes many.
+            output("chroot", root, "apt-get", "satisfy", "-y", "--no-install-recommends", f"{needed}, {INCLUDED}",
+                   env=surroundings)
             for rest in ("var/cache/apt", "var/lib/apt/lists"):
                 shutil.rmtree(os.path.join(root, rest), ignore_errors=True)
             for old in os.listdir(CACHE):  # of an earlier list of packages, or left when cut off
