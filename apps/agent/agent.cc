@@ -55,6 +55,7 @@ Result<void> Agent::start() {
   detect.host = host_name();
   detect.agent_version = DAEMONEYE_VERSION;
   detect.queue_capacity = settings.queues.at("detection").capacity;
+  detect.covered = [this] { return writer_->covered_until("procmond").value_or(Timestamp{0}); };
   detect.route = [sinks = settings.alerting.sinks](const store::Alert& alert) { return alert::route(sinks, alert); };
   alert_admin_ = std::make_unique<AlertAdmin>(loop_, *writer_, *deliverer_, settings.database.path,
                                               [this](const std::string& action, const std::string& payload) {

@@ -105,9 +105,9 @@ ComponentHealth Agent::rules_health(const detect::Engine::State& state) const {
     health.details["slowest"] = slowest->rule_id + ", p99 " + one_decimal(slowest->p99_ms) + " ms";
   }
   health.details["evaluated_to_event"] = std::to_string(state.evaluated_to);
-  std::uint64_t held_back = 0, left_out = 0;
-  std::string wrong, slow;
-  std::size_t wrong_ones = 0, slow_ones = 0;
+  std::uint64_t held_back = 0, left_out = 0, incomplete = 0;
+  std::string wrong, slow, partial;
+  std::size_t wrong_ones = 0, slow_ones = 0, partial_ones = 0;
   const auto name = [](std::string& list, std::size_t& count, const std::string& one) {
     constexpr std::size_t most_named = 20;
     if (count < most_named) list += (count == 0 ? "" : ", ") + one;
@@ -117,6 +117,8 @@ ComponentHealth Agent::rules_health(const detect::Engine::State& state) const {
   for (const auto& rule : state.rules) {
     held_back += rule.held_back;
     left_out += rule.left_out;
+    incomplete += rule.incomplete;
+    if (!rule.missing.empty()) name(partial, partial_ones, rule.rule_id + " (" + rule.missing + ")");
     if (rule.state == "slow") name(slow, slow_ones, rule.rule_id);
     if (rule.state == "unhealthy" || rule.state == "suspended") {
       name(wrong, wrong_ones, rule.rule_id + " (" + rule.reason + ")");
@@ -125,9 +127,14 @@ ComponentHealth Agent::rules_health(const detect::Engine::State& state) const {
   health.details["unfiltered"] = std::to_string(state.unfiltered);  // stream rules that are shown every row
   health.details["held_back"] = std::to_string(held_back);          // matches counted on the alert of a rule's limit
   health.details["runs_left_out"] = std::to_string(left_out);       // of scheduled rules
+  health.details["incomplete"] = std::to_string(incomplete);        // evaluations that could not see everything
+  if (!partial.empty()) health.details["lacking"] = partial;        // what the last one of these could not see
   if (!slow.empty()) health.details["slow"] = slow;
   if (state.unhealthy > 0) {
     degrade(health, HealthState::degraded, std::to_string(state.unhealthy) + " rules are not healthy: " + wrong);
+  }
+  if (state.lost > 0) {
+    degrade(health, HealthState::degraded, std::to_string(state.lost) + " alerts are lost: the store refused them");
   }
   if (!state.slower.empty()) degrade(health, HealthState::degraded, state.slower);
   if (!state.problem.empty()) degrade(health, HealthState::failed, state.problem);

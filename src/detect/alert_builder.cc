@@ -36,6 +36,16 @@ Json to_json(const event::Value& value, bool is_time) {
   return nullptr;
 }
 
+// So that no two values look alike, whatever bytes are in them: names need not be text.
+void add_exactly(std::string& out, const event::Value& value) {
+  out += std::to_string(value.index()) + ':';
+  std::string bytes;
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) bytes = std::to_string(*integer);
+  if (const auto* real = std::get_if<double>(&value)) bytes = Json(*real).dump();  // the shortest that is this number
+  if (const auto* text = std::get_if<std::string>(&value)) bytes = *text;
+  out += std::to_string(bytes.size()) + ':' + bytes;
+}
+
 void add_column(Json& object, const event::ProcessEvent& event, Column column, std::size_t max_bytes) {
   const auto value = event::column_value(event, 0, column);
   if (std::holds_alternative<std::monostate>(value)) return;
@@ -114,12 +124,12 @@ std::string dedup_key(const LoadedRule& rule, const sql::Row& row) {
   if (by.empty() && std::ranges::any_of(columns, [](const auto& column) { return column.name == "process_key"; })) {
     by = {"process_key"};
   }
-  Json values = Json::array();
-  values.push_back(rule.rule.id);
+  std::string values;
+  add_exactly(values, rule.rule.id);
   for (std::size_t i = 0; i < columns.size() && i < row.size(); ++i) {
-    if (by.empty() || std::ranges::find(by, columns[i].name) != by.end()) values.push_back(to_json(row[i], false));
+    if (by.empty() || std::ranges::find(by, columns[i].name) != by.end()) add_exactly(values, row[i]);
   }
-  return base::to_hex(base::sha256(dump(values)));
+  return base::to_hex(base::sha256(values));
 }
 
 std::string correlation_id(const std::vector<event::ProcessEvent>& lineage) {

@@ -37,17 +37,23 @@ constexpr nanoseconds catch_up_span = seconds(10);          // events shown toge
 // What callbacks in the writer's thread touch; they may run after the Engine is gone, hence shared.
 struct Raised {
   std::mutex mutex;
-  std::uint64_t alerts = 0, merged = 0;
+  std::uint64_t alerts = 0, merged = 0, lost = 0;
   std::function<void()> on_raised;  // emptied when the engine ends
 
   void done(const Result<std::vector<store::RaiseResult>>& results, const std::vector<std::string>& severities) {
+    std::lock_guard lock(mutex);
     if (!results) {
+      // A store that is being closed gives everything back, the mark of what was evaluated as well. One that refuses
+      // takes later marks, and these events are not shown again.
+      const bool closed = results.error().code == Errc::unavailable || results.error().code == Errc::cancelled;
+      if (!closed) lost += severities.size();
       observe::log(
-          Level::error, "detect", "alerts could not be committed; their events are evaluated again at the next start",
+          Level::error, "detect",
+          closed ? "alerts could not be committed; their events are evaluated again at the next start"
+                 : "alerts are lost: the store refused them",
           {{"error", std::string_view(results.error().message)}, {"alerts", std::uint64_t{severities.size()}}});
       return;
     }
-    std::lock_guard lock(mutex);
     for (std::size_t i = 0; i < results->size(); ++i) {
       if ((*results)[i].merged) {
         ++merged;
@@ -114,11 +120,17 @@ struct Engine::Impl {
         continue;
       }
       if (draining) break;
+      if (std::exchange(board_due, false)) {
+        lock.unlock();
+        publish_changes();
+        lock.lock();
+        continue;
+      }
       const bool unsaved = evaluated_to != saved_to;
       const bool unpublished = rule_rows_due;
       const auto something = [&] {
-        return cancel.stop_requested() || draining || behind || !commits.empty() || next_rules.rules != nullptr ||
-               (!unsaved && evaluated_to != saved_to);
+        return cancel.stop_requested() || draining || behind || board_due || !commits.empty() ||
+               next_rules.rules != nullptr || (!unsaved && evaluated_to != saved_to);
       };
       const Resting rest(resting);
       if (!unsaved && !unpublished) {
@@ -376,6 +388,7 @@ struct Engine::Impl {
   bool behind = true;  // there may be events that no queued commit names
   bool draining = false, stream_ended = false;
   observe::Latencies latencies;     // of the last commits
+  bool board_due = false;           // scheduled rules have run: their states may be others
   event::EventId evaluated_to = 0;  // written by the stream thread, and while that rests by the writer's
   bool resting = false;
   // For a first look at small batches, in the writer's thread.
@@ -403,7 +416,7 @@ Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writ
   Impl& self = *impl;
   DE_TRY(auto connection, self.connect());
   self.evaluator = std::make_unique<Evaluator>(std::move(connection), self.options, self.board, self.limits);
-  std::vector<std::unique_ptr<Evaluator>> workers;
+  std::vector<std::unique_ptr<ScheduledRunner>> workers;
   for (std::size_t i = 0; i < self.options.schedule_workers; ++i) {
     DE_TRY(auto own, self.connect());
     workers.push_back(std::make_unique<Evaluator>(std::move(own), self.options, self.board, self.limits));
@@ -418,9 +431,14 @@ Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writ
                    [raised = self.raised, severities](const Result<std::vector<store::RaiseResult>>& results) {
                      raised->done(results, severities);
                    });
+        const std::scoped_lock lock(self.mutex);
+        self.board_due = true;
+        self.changed.notify_all();
       },
       Schedule::Options{.least_grace = self.options.schedule_least_grace,
-                        .catch_up_pause = self.options.schedule_pause});
+                        .catch_up_pause = self.options.schedule_pause,
+                        .covered = self.options.covered,
+                        .patience = self.options.schedule_patience});
   DE_TRY(self.evaluated_to, self.evaluator->reader().stream_watermark());
   self.saved_to = self.evaluated_to;
   // Before the first load, so that no change falls between.
@@ -506,6 +524,7 @@ Engine::State Engine::state() const {
   std::lock_guard lock(impl_->raised->mutex);
   state.alerts = impl_->raised->alerts;
   state.merged = impl_->raised->merged;
+  state.lost = impl_->raised->lost;
   return state;
 }
 

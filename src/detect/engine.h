@@ -22,6 +22,10 @@ struct EngineOptions {
   // New alerts a rule may raise in a minute; the matches beyond are counted on one alert. 0: no limit.
   std::uint32_t rule_alerts_a_minute = 600;
   std::size_t schedule_workers = 2;
+  // Until when all that the collectors saw is in the store; any thread. A scheduled rule's run waits for that as long
+  // as schedule_patience allows. None: the store is all there is.
+  std::function<Timestamp()> covered;
+  std::chrono::nanoseconds schedule_patience{std::chrono::seconds(30)};
   std::chrono::nanoseconds schedule_least_grace{std::chrono::seconds(2)};   // after a scheduled rule's moment
   std::chrono::nanoseconds schedule_pause{std::chrono::milliseconds(100)};  // between two runs that are late
   std::string host, agent_version;
@@ -63,8 +67,10 @@ class Engine {
   struct RuleState {
     std::string rule_id, state, reason;
     std::uint64_t evaluations = 0, candidates = 0, matches = 0, timeouts = 0;  // candidates: rows it was shown
-    std::uint64_t left_out = 0;   // runs of a scheduled rule that were too long ago to be caught up
-    std::uint64_t held_back = 0;  // matches that its limit counted on one alert
+    std::uint64_t left_out = 0;    // runs of a scheduled rule that were too long ago to be caught up
+    std::uint64_t held_back = 0;   // matches that its limit counted on one alert
+    std::uint64_t incomplete = 0;  // evaluations that could not see everything, whether they found something or not
+    std::string missing;           // what the last one could not see; empty: nothing
     double p50_ms = 0, p99_ms = 0;
   };
   struct State {
@@ -76,6 +82,7 @@ class Engine {
     std::uint64_t alerts = 0, merged = 0;
     std::size_t queued = 0, queue_capacity = 0;  // committed batches that wait for the stream's thread
     double p50_ms = 0, p99_ms = 0;               // from the commit of a batch to the end of its evaluation
+    std::uint64_t lost = 0;                      // alerts that the store refused
     std::vector<RuleState> rules;
   };
   [[nodiscard]] State state() const;

@@ -289,16 +289,52 @@ TEST(Engine, ARuleThatFloodsRaisesOneAlertForTheRest) {
   EXPECT_EQ(rig.rule_state("flood").held_back, 142U);
 }
 
+TEST(Engine, ARuleThatFloodsWithTheSameIsLimitedWhenNothingIsMerged) {
+  Rig rig;
+  rig.options.rule_alerts_a_minute = 10;
+  rig.write_rule("flood", "SELECT e.name FROM process_events e WHERE e.kind = 'exec'");
+  rig.start();
+  std::vector<event::ProcessEvent> events;
+  for (event::Pid pid = 1; pid <= 50; ++pid) events.push_back(make_exec(pid, "x"));
+  rig.commit(std::move(events));
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.alerts().size(), 11U);
+  EXPECT_EQ(rig.rule_state("flood").held_back, 40U);
+}
+
+TEST(Engine, NamesThatAreNoTextAreNotMistakenForEachOther) {
+  Rig rig;
+  rig.write_rule("r", "SELECT e.executable_path FROM process_events e", "dedup: {by: [executable_path], for: 1h}\n");
+  rig.start();
+  auto one = make_exec(1, "x"), other = make_exec(2, "x");
+  one.process.executable_path = "/tmp/\xff";
+  other.process.executable_path = "/tmp/\xfe";
+  rig.commit({one, other});
+  ASSERT_TRUE(rig.settled());
+  EXPECT_EQ(rig.alerts().size(), 2U);
+}
+
 TEST(RuleLimits, AMatchOfAnAlertThatWasRaisedIsCountedOnIt) {
   RuleLimits limits(2, 1min);
   const auto at = [](int second) { return Timestamp{test_epoch_ns + second * 1'000'000'000LL}; };
-  EXPECT_TRUE(limits.may_raise("r", "a", at(0)));
-  EXPECT_TRUE(limits.may_raise("r", "b", at(1)));
-  EXPECT_FALSE(limits.may_raise("r", "c", at(2)));
-  EXPECT_TRUE(limits.may_raise("r", "a", at(3)));
-  EXPECT_TRUE(limits.may_raise("other", "c", at(3)));
-  EXPECT_TRUE(limits.may_raise("r", "c", at(60)));
-  EXPECT_TRUE(limits.may_raise("r", "d", at(30)));  // the clock was put back
+  EXPECT_TRUE(limits.may_raise("r", "a", at(0), 1min));
+  EXPECT_TRUE(limits.may_raise("r", "b", at(1), 1min));
+  EXPECT_FALSE(limits.may_raise("r", "c", at(2), 1min));
+  EXPECT_TRUE(limits.may_raise("r", "a", at(3), 1min));
+  EXPECT_TRUE(limits.may_raise("other", "c", at(3), 1min));
+  EXPECT_TRUE(limits.may_raise("r", "c", at(60), 1min));
+  EXPECT_TRUE(limits.may_raise("r", "d", at(30), 1min));  // the clock was put back
+}
+
+TEST(RuleLimits, AMatchThatMakesAnAlertOfItsOwnIsCountedAsOne) {
+  RuleLimits limits(3, 1min);
+  const auto at = [](int second) { return Timestamp{test_epoch_ns + second * 1'000'000'000LL}; };
+  EXPECT_TRUE(limits.may_raise("r", "a", at(0), 2s));
+  EXPECT_TRUE(limits.may_raise("r", "a", at(2), 2s));  // merged
+  EXPECT_TRUE(limits.may_raise("r", "a", at(4), 2s));  // merged: the alert was seen again two seconds ago
+  EXPECT_TRUE(limits.may_raise("r", "a", at(7), 2s));
+  EXPECT_TRUE(limits.may_raise("r", "b", at(8), 0s));
+  EXPECT_FALSE(limits.may_raise("r", "b", at(8), 0s));
 }
 
 TEST(Engine, AThousandRulesAreReplacedUnderLoadWithoutMissingOrRepeatingAnEvent) {

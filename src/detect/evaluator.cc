@@ -29,7 +29,23 @@ void add_damage(event::Completeness& completeness, const std::vector<event::Inco
   }
 }
 
+// Why a run cannot be made, which is not the rule's doing: it can be made when the store is well again.
+bool is_of_store(Errc code) { return code == Errc::io || code == Errc::unavailable || code == Errc::corrupt; }
+
 constexpr std::size_t max_evidence = 100;  // event ids on the alert that stands for many
+
+// What a run lacks beside what the store knows of.
+void add_what_is_missing(const ScheduledRun& asked, sql::RunStats& stats) {
+  auto& reasons = stats.completeness.reasons;
+  if (asked.covered) {
+    const bool told = std::ranges::any_of(reasons, [&](const event::Incompleteness& one) {
+      const bool away = one.reason == "collector_unavailable" || one.reason == "late";
+      return away && (!one.to || *one.to >= asked.now);
+    });
+    if (!told) reasons.push_back({"late", std::nullopt, *asked.covered, asked.now});
+  }
+  if (asked.late) reasons.push_back({"late", std::nullopt, asked.now, base::wall_now()});
+}
 
 std::chrono::nanoseconds since(base::SteadyClock::time_point begin) { return base::SteadyClock::now() - begin; }
 
@@ -58,17 +74,18 @@ void Evaluator::use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const 
   prefilter_ = std::move(prefilter);
 }
 
+std::chrono::milliseconds Evaluator::dedup_window(const LoadedRule& rule) const {
+  const auto own = std::chrono::ceil<std::chrono::milliseconds>(rule.rule.dedup_for);
+  if (own.count() > 0) return own;
+  if (!rule.rule.evaluate) return options_.dedup_window;
+  // A row is found again by every run whose window still holds it: that is one alert.
+  return std::max(options_.dedup_window,
+                  std::chrono::ceil<std::chrono::milliseconds>(rule.rule.evaluate->window + rule.rule.evaluate->every));
+}
+
 store::Writer::Raise Evaluator::raise(const LoadedRule& rule, store::Alert alert) const {
   store::Writer::Raise raise;
-  raise.dedup_window = rule.rule.dedup_for.count() > 0
-                           ? std::chrono::ceil<std::chrono::milliseconds>(rule.rule.dedup_for)
-                           : options_.dedup_window;
-  if (rule.rule.evaluate && rule.rule.dedup_for.count() == 0) {
-    // A row is found again by every run whose window still holds it: that is one alert.
-    raise.dedup_window =
-        std::max(raise.dedup_window,
-                 std::chrono::ceil<std::chrono::milliseconds>(rule.rule.evaluate->window + rule.rule.evaluate->every));
-  }
+  raise.dedup_window = dedup_window(rule);
   if (options_.route) raise.sinks = options_.route(alert);
   raise.alert = std::move(alert);
   return raise;
@@ -169,6 +186,7 @@ Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& 
   }
   board_.ran(rule.rule.id, elapsed, rows == nullptr ? events.events.size() : rows->size(), matches.size());
   add_damage(stats->completeness, events.damage);
+  board_.saw(rule.rule.id, stats->completeness);
   raise_all(rule, matches, stats->completeness, moment.raised, raises);
   return {};
 }
@@ -192,10 +210,11 @@ void Evaluator::raise_all(const LoadedRule& rule, const std::vector<Match>& matc
                           std::vector<store::Writer::Raise>& raises) {
   std::vector<const Match*> held;
   for (const auto& match : matches) {
-    if (limits_.may_raise(rule.rule.id, dedup_key(rule, match.row), raised))
-      raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, completeness, raised)));
-    else
+    if (!limits_.may_raise(rule.rule.id, dedup_key(rule, match.row), raised, dedup_window(rule))) {
       held.push_back(&match);
+      continue;
+    }
+    raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, completeness, raised)));
   }
   if (held.empty()) return;
   std::vector<event::EventId> evidence;
@@ -209,18 +228,24 @@ void Evaluator::raise_all(const LoadedRule& rule, const std::vector<Match>& matc
   raises.push_back(std::move(summary));
 }
 
-Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule& rule, Timestamp now, bool late,
+Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const std::string& rule_id, const ScheduledRun& asked,
                                                                std::stop_token stop) {
+  const auto found =
+      std::ranges::lower_bound(rules_->rules, rule_id, {}, [](const LoadedRule& r) { return r.rule.id; });
+  if (found == rules_->rules.end() || found->rule.id != rule_id) {
+    return fail(Errc::internal, "there is no rule " + rule_id);
+  }
+  const LoadedRule& rule = *found;
   std::vector<store::Writer::Raise> raises;
   std::vector<Match> matches;
   sql::RunOptions run;
   run.deadline = Deadline::after(options_.rule_timeout);
   run.stop = stop;
-  run.now = now;
+  run.now = asked.now;
   run.row_limit = max_scheduled_rows;
   run.memory_limit = options_.rule_memory;
   // What lies on the border of two windows is in one of them.
-  run.history = {Timestamp{now.ns - rule.rule.evaluate->window.count() + 1}, now};
+  run.history = {Timestamp{asked.now.ns - rule.rule.evaluate->window.count() + 1}, asked.now};
   const auto begin = base::SteadyClock::now();
   auto stats = connection_->run(*rule.compiled, run, [&](const sql::Row& row) {
     matches.push_back({row, nullptr});
@@ -229,12 +254,13 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const LoadedRule&
   const auto elapsed = since(begin);
   if (!stats) {
     if (stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
+    if (is_of_store(stats.error().code)) return std::unexpected(stats.error());
     board_.failed(rule.rule.id, elapsed, stats.error());
     return raises;
   }
   board_.ran(rule.rule.id, elapsed, 0, matches.size());
-  if (stats->more) stats->completeness.reasons.push_back({"limit_reached", max_scheduled_rows, {}, {}});
-  if (late) stats->completeness.reasons.push_back({"late", std::nullopt, now, base::wall_now()});
+  add_what_is_missing(asked, *stats);
+  board_.saw(rule.rule.id, stats->completeness);
   builder_.next_batch();
   raise_all(rule, matches, stats->completeness, base::wall_now(), raises);
   return raises;

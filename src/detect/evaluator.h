@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <vector>
 
@@ -14,7 +15,26 @@
 
 namespace daemoneye::detect {
 
-class Evaluator {
+// One run of a scheduled rule.
+struct ScheduledRun {
+  Timestamp now;      // its moment
+  bool late = false;  // it should have been before this one's time: its alerts say so
+  // Set: what came after this was not told when it ran, and was waited for in vain.
+  std::optional<Timestamp> covered;
+};
+
+// Who makes the runs of scheduled rules. One thread at a time.
+class ScheduledRunner {
+ public:
+  virtual ~ScheduledRunner() = default;
+  virtual void use(std::shared_ptr<const RuleSet> rules) = 0;
+  // An error is the store's or the stop's: nothing was evaluated, and the run is to be made again. A rule that fails is
+  // noted on the board.
+  virtual Result<std::vector<store::Writer::Raise>> scheduled(const std::string& rule_id, const ScheduledRun& run,
+                                                              std::stop_token stop) = 0;
+};
+
+class Evaluator : public ScheduledRunner {
  public:
   // `options`, `board` and `limits` outlive this.
   Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board,
@@ -22,7 +42,8 @@ class Evaluator {
 
   // From now on these rules; what was prepared for rules that are gone is dropped. `prefilter`: of the same set; null:
   // every row is shown to every stream rule, which gives the same and costs more.
-  void use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const Prefilter> prefilter = nullptr);
+  void use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const Prefilter> prefilter);
+  void use(std::shared_ptr<const RuleSet> rules) override { use(std::move(rules), nullptr); }
 
   // Each active stream rule over `events`, all on one snapshot, with `now` as their present. `raised` is the time of
   // the alerts. A rule that fails is noted on the board and the others go on; an error is the store's or the stop's:
@@ -35,13 +56,12 @@ class Evaluator {
   Result<std::vector<store::Writer::Raise>> stream(const event::BatchView& batch, event::EventId first, Timestamp now,
                                                    Timestamp raised, std::stop_token stop);
 
-  // One run of a scheduled rule at `now` over its window.
   // Of one stream rule over one chunk of events: a join that multiplies must not fill the memory.
   static constexpr std::uint64_t max_stream_rows = 10'000;
   static constexpr std::uint64_t max_scheduled_rows = 1000;  // more: the alerts say limit_reached
-  // `late`: the run should have been before this one's time; its alerts say so.
-  Result<std::vector<store::Writer::Raise>> scheduled(const LoadedRule& rule, Timestamp now, bool late,
-                                                      std::stop_token stop);
+  // Of one of the rules in use, over its window.
+  Result<std::vector<store::Writer::Raise>> scheduled(const std::string& rule_id, const ScheduledRun& run,
+                                                      std::stop_token stop) override;
 
   [[nodiscard]] const RuleSet& rules() const { return *rules_; }
   [[nodiscard]] store::Reader& reader() { return connection_->reader(); }
@@ -68,7 +88,8 @@ class Evaluator {
   // Alerts for what a rule matched, within its limit; what is beyond it in one.
   void raise_all(const LoadedRule& rule, const std::vector<Match>& matches, const event::Completeness& completeness,
                  Timestamp raised, std::vector<store::Writer::Raise>& raises);
-  store::Writer::Raise raise(const LoadedRule& rule, store::Alert alert) const;
+  [[nodiscard]] store::Writer::Raise raise(const LoadedRule& rule, store::Alert alert) const;
+  [[nodiscard]] std::chrono::milliseconds dedup_window(const LoadedRule& rule) const;
 
   std::unique_ptr<sql::Connection> connection_;
   const EngineOptions& options_;

@@ -1,5 +1,7 @@
 #include "detect/rule_board.h"
 
+#include <utility>
+
 #include "base/text.h"
 #include "observe/log.h"
 
@@ -19,6 +21,24 @@ std::string reason_of(const std::vector<RuleProblem>& problems) {
     reason += to_string(problem);
   }
   return reason;
+}
+
+// "events_lost (5) from … to …", each reason once.
+std::string missing_text(const event::Completeness& completeness) {
+  constexpr std::size_t most_told = 3;
+  std::string text;
+  std::size_t told = 0;
+  for (const auto& one : completeness.reasons) {
+    if (told++ == most_told) {
+      text += ", …";
+      break;
+    }
+    text += (text.empty() ? "" : ", ") + base::printable(one.reason);
+    if (one.count) text += " (" + std::to_string(*one.count) + ")";
+    if (one.from) text += " from " + base::to_iso(*one.from);
+    if (one.to) text += " to " + base::to_iso(*one.to);
+  }
+  return text;
 }
 
 }  // namespace
@@ -50,11 +70,14 @@ void RuleBoard::replace(const RuleSet& set, Timestamp now, bool fresh) {
       entry.timeouts = old.timeouts;
       entry.left_out = old.left_out;
       entry.held_back = old.held_back;
+      entry.incomplete = old.incomplete;
+      entry.missing = old.missing;
       if (!fresh && old.file_problem.empty()) {
         entry.row.state = old.row.state;
         entry.row.reason = old.row.reason;
         entry.clean_runs = old.clean_runs;
         entry.excesses_in_a_row = old.excesses_in_a_row;
+        entry.before_held_up = old.before_held_up;
       }
     }
     entry.active = rule.status == RuleStatus::active;
@@ -91,6 +114,8 @@ void RuleBoard::label(Entry& entry) {
   entry.shown = observe::counter("daemoneye_rule_candidates_total", "Rows that a stream rule was shown.", labels);
   entry.timed_out = observe::counter("daemoneye_rule_timeouts_total",
                                      "Evaluations that did not end within their time limit.", labels);
+  entry.partial =
+      observe::counter("daemoneye_rule_incomplete_total", "Evaluations that could not see everything.", labels);
   entry.held =
       observe::counter("daemoneye_rule_held_back_total", "Matches that a rule's limit counted on one alert.", labels);
   entry.matched = observe::counter("daemoneye_rule_matches_total", "Rows that a rule matched.", labels);
@@ -123,6 +148,9 @@ void RuleBoard::ran(const std::string& id, std::chrono::nanoseconds elapsed, std
   entry.excesses_in_a_row = 0;
   entry.latency.observe(std::chrono::duration<double>(elapsed).count());
   if (matches > 0) entry.matched.add(static_cast<double>(matches));
+  if (const auto before = std::exchange(entry.before_held_up, std::nullopt)) {
+    set_state(entry, before->first, before->second);
+  }
   if (elapsed > slow_run) {
     entry.clean_runs = 0;
     if (entry.row.state == "unhealthy") return;
@@ -172,6 +200,29 @@ void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, 
   }
 }
 
+void RuleBoard::saw(const std::string& id, const event::Completeness& completeness) {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  if (completeness.reasons.empty() && entry.missing.empty()) return;
+  auto missing = missing_text(completeness);
+  changed_ = changed_ || missing.empty() != entry.missing.empty();
+  entry.missing = std::move(missing);
+  if (entry.missing.empty()) return;
+  ++entry.incomplete;
+  entry.partial.add();
+}
+
+void RuleBoard::held_up(const std::string& id, const Error& error) {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  if (!entry.before_held_up) entry.before_held_up = {entry.row.state, entry.row.reason};
+  set_state(entry, "unhealthy", "the store cannot be read, its run is made again: " + base::printable(error.message));
+}
+
 void RuleBoard::left_out(const std::string& id, std::uint64_t runs) {
   std::lock_guard lock(mutex_);
   const auto found = entries_.find(id);
@@ -206,7 +257,12 @@ std::vector<store::RuleRow> RuleBoard::rows() const {
   std::lock_guard lock(mutex_);
   std::vector<store::RuleRow> rows;
   rows.reserve(entries_.size());
-  for (const auto& [id, entry] : entries_) rows.push_back(entry.row);
+  for (const auto& [id, entry] : entries_) {
+    rows.push_back(entry.row);
+    auto& reason = rows.back().reason;
+    if (!entry.missing.empty())
+      reason += (reason.empty() ? "" : "; ") + ("its last evaluation lacked " + entry.missing);
+  }
   return rows;
 }
 
@@ -224,10 +280,18 @@ void RuleBoard::describe(Engine::State& state) const {
     else if (entry.row.state == "healthy" || entry.row.state == "slow")
       ++state.inactive;
     if (entry.row.state == "unhealthy" || entry.row.state == "suspended") ++state.unhealthy;
-    Engine::RuleState rule{
-        id, entry.row.state, entry.row.reason, entry.evaluations, entry.candidates, entry.matches, entry.timeouts};
+    Engine::RuleState rule;
+    rule.rule_id = id;
+    rule.state = entry.row.state;
+    rule.reason = entry.row.reason;
+    rule.evaluations = entry.evaluations;
+    rule.candidates = entry.candidates;
+    rule.matches = entry.matches;
+    rule.timeouts = entry.timeouts;
     rule.left_out = entry.left_out;
     rule.held_back = entry.held_back;
+    rule.incomplete = entry.incomplete;
+    rule.missing = entry.missing;
     rule.p50_ms = entry.latency.quantile(0.5) * ms;
     rule.p99_ms = entry.latency.quantile(0.99) * ms;
     state.rules.push_back(std::move(rule));

@@ -7,7 +7,7 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "base/time.h"
 
@@ -18,8 +18,9 @@ class RuleLimits {
   RuleLimits(std::uint32_t alerts, std::chrono::nanoseconds window) : alerts_(alerts), window_(window) {}  // 0: none
 
   // Whether a match with this deduplication key may be raised as an alert of its own. One that was let through in
-  // this window may again: it is counted on that alert.
-  bool may_raise(const std::string& rule_id, const std::string& dedup_key, Timestamp now);
+  // this window may again, when that is not longer ago than `dedup_window`: it is counted on that alert.
+  bool may_raise(const std::string& rule_id, const std::string& dedup_key, Timestamp now,
+                 std::chrono::milliseconds dedup_window);
 
   [[nodiscard]] std::uint32_t alerts() const { return alerts_; }
   [[nodiscard]] std::chrono::nanoseconds window() const { return window_; }
@@ -28,7 +29,7 @@ class RuleLimits {
   struct OfRule {
     Timestamp begin;
     std::uint32_t raised = 0;
-    std::unordered_set<std::string> keys;
+    std::unordered_map<std::string, Timestamp> keys;  // when each was let through last
   };
   const std::uint32_t alerts_;
   const std::chrono::nanoseconds window_;

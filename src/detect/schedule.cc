@@ -1,8 +1,6 @@
 #include "detect/schedule.h"
 
 #include <algorithm>
-#include <optional>
-#include <tuple>
 #include <utility>
 
 #include "base/text.h"
@@ -17,27 +15,43 @@ using std::chrono::nanoseconds;
 namespace {
 
 constexpr std::string_view mark_prefix = "schedule/";
-// A mark of a rule that is gone is kept as long as the longest window could want it.
+constexpr std::string_view off_word = " off ";
+// Nothing is caught up from longer ago: no window reaches further back.
 constexpr nanoseconds keep_mark = std::chrono::hours(24 * 30);
+// While a run waits for what the collectors have not told yet: they tell of themselves every two seconds.
+constexpr nanoseconds coverage_look = std::chrono::milliseconds(500);
+// A run that begins so long after it might have is late when the next one is due as well.
+constexpr nanoseconds late_after = std::chrono::seconds(5);
 
-std::string mark_text(const RunMark& mark) { return std::to_string(mark.evaluated_to.ns) + ' ' + mark.version; }
+std::string mark_text(const RunMark& mark) {
+  std::string text = std::to_string(mark.evaluated_to.ns);
+  if (mark.off_since) text += std::string(off_word) + std::to_string(mark.off_since->ns);
+  return text;
+}
 
+// Earlier stores have the rule's version behind the time.
 std::optional<RunMark> parse_mark(std::string_view key, std::string_view value) {
   const auto space = value.find(' ');
   const auto time = base::parse_integer<std::int64_t>(value.substr(0, space));
-  if (!time || space == std::string_view::npos) return std::nullopt;
-  return RunMark{std::string(key.substr(mark_prefix.size())), std::string(value.substr(space + 1)), Timestamp{*time}};
+  if (!time) return std::nullopt;
+  RunMark mark{std::string(key.substr(mark_prefix.size())), Timestamp{*time}, std::nullopt};
+  if (space != std::string_view::npos && value.substr(space).starts_with(off_word)) {
+    const auto since = base::parse_integer<std::int64_t>(value.substr(space + off_word.size()));
+    if (since) mark.off_since = Timestamp{*since};
+  }
+  return mark;
 }
 
 Result<void> write_mark(db::StatementCache& statements, const RunMark& mark) {
   const std::string key = std::string(mark_prefix) + mark.rule_id;
   {
-    // Two workers may write in another order than they ran.
+    // Two workers may write in another order than they ran. What is set in the future was by a clock that has been put
+    // back since.
     DE_TRY(auto* select, statements.get("SELECT value FROM meta WHERE key=?"));
     const db::StatementReset reset(*select);
     DE_TRY(const bool found, select->bind_text(1, key).step());
     const auto before = found ? parse_mark(key, select->text(0)) : std::nullopt;
-    if (before && before->version == mark.version && before->evaluated_to > mark.evaluated_to) return {};
+    if (before && before->evaluated_to > mark.evaluated_to && before->evaluated_to <= base::wall_now()) return {};
   }
   DE_TRY(auto* insert, statements.get("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)"));
   return insert->bind_text(1, key).bind_text(2, mark_text(mark)).run();
@@ -105,16 +119,20 @@ Moments::CatchUp Moments::next(Timestamp done, Timestamp newest) const {
   return out;
 }
 
-Schedule::Schedule(std::vector<std::unique_ptr<Evaluator>> evaluators, std::vector<RunMark> marks, RuleBoard& board,
+Schedule::Schedule(std::vector<std::unique_ptr<ScheduledRunner>> runners, std::vector<RunMark> marks, RuleBoard& board,
                    Write write, Options options)
-    : evaluators_(std::move(evaluators)),
+    : runners_(std::move(runners)),
       board_(board),
       write_(std::move(write)),
-      options_(options),
-      last_flush_(SteadyClock::now()) {
+      options_(std::move(options)),
+      last_flush_(SteadyClock::now()),
+      started_(SteadyClock::now()) {
   const auto now = base::wall_now();
-  for (auto& mark : marks) {
-    if (now.ns - mark.evaluated_to.ns < keep_mark.count()) marks_[mark.rule_id] = std::move(mark);
+  for (const auto& mark : marks) {
+    Slot slot;
+    slot.done = std::clamp(mark.evaluated_to, Timestamp{now.ns - keep_mark.count()}, now);
+    slot.off_since = mark.off_since;
+    slots_.emplace(mark.rule_id, slot);
   }
 }
 
@@ -132,7 +150,7 @@ void Schedule::use(std::shared_ptr<const RuleSet> rules) {
 }
 
 void Schedule::start() {
-  for (const auto& evaluator : evaluators_) threads_.emplace_back([this, &evaluator] { work(*evaluator); });
+  for (const auto& runner : runners_) threads_.emplace_back([this, &runner] { work(*runner); });
 }
 
 void Schedule::stop() {
@@ -152,43 +170,80 @@ nanoseconds Schedule::grace(const Moments& moments) const {
   return std::clamp(moments.every / 10, options_.least_grace, options_.most_grace);
 }
 
-// A rule that is unchanged goes on where it was, in this start or the one before. A new one begins now: its first run
-// looks back over its window.
+// A rule goes on where it was, in this start or an earlier one, whatever has changed of it: what its other version has
+// looked at is not looked at again, and what it owed is not forgotten. A new one begins now: its first run looks back
+// over its window.
 void Schedule::plan(Timestamp now) {
-  Slots slots;
+  for (auto& [id, slot] : slots_) slot.active = false;
   for (const auto& rule : rules_->rules) {
     if (!is_active_scheduled_rule(rule)) continue;
-    const auto& [id, version] = std::tie(rule.rule.id, rule.rule.version);
-    if (const auto before = slots_.find(id); before != slots_.end() && before->second.version == version) {
-      slots.insert(slots_.extract(before));
-      continue;
-    }
-    Slot slot;
+    const auto [found, is_new] = slots_.try_emplace(rule.rule.id);
+    Slot& slot = found->second;
+    slot.active = true;
     slot.moments = Moments::of(rule);
-    slot.version = version;
-    slot.done = now;
-    const auto mark = marks_.find(id);
-    // A mark of the future was set by a clock that has been put back since.
-    if (mark != marks_.end() && mark->second.version == version && mark->second.evaluated_to < now) {
-      slot.done = mark->second.evaluated_to;
+    if (is_new) {
+      slot.done = now;
+      slot.unsaved = true;
+    } else if (slot.off_since) {
+      slot.away = {slot.moments.after(*slot.off_since), now};
+      slot.off_since.reset();
+      slot.unsaved = true;
     }
-    slots.emplace(id, std::move(slot));
   }
-  slots_ = std::move(slots);
+  for (auto slot = slots_.begin(); slot != slots_.end();) {
+    auto& of = slot->second;
+    if (!of.active && !of.off_since) {
+      of.off_since = now;
+      of.away.reset();  // all since `done` is owed: rather too much than too little
+      of.unsaved = true;
+    }
+    const bool forget = !of.active && !of.running && !of.unsaved && now.ns - of.off_since->ns > keep_mark.count();
+    slot = forget ? slots_.erase(slot) : std::next(slot);
+  }
+}
+
+Timestamp Schedule::covered() const { return options_.covered ? options_.covered() : Timestamp{INT64_MAX}; }
+
+// When the run of a moment may begin, as far as is known now.
+Timestamp Schedule::ready_at(const Slot& slot, Timestamp moment, Timestamp now, Timestamp covered) const {
+  std::int64_t ready = moment.ns + grace(slot.moments).count();
+  if (moment > covered) {
+    ready += options_.patience.count();
+    // After a start the collectors have to come back first, however long ago the moment was.
+    const auto left = started_ + options_.patience - SteadyClock::now();
+    if (left.count() > 0) ready = std::max(ready, now.ns + nanoseconds(left).count());
+  }
+  return Timestamp{std::max(ready, slot.not_before.ns)};
+}
+
+// No later moment than this may run now.
+Timestamp Schedule::newest_ready(const Slot& slot, Timestamp now, Timestamp covered) const {
+  const std::int64_t after_grace = now.ns - grace(slot.moments).count();
+  const bool started_lately = SteadyClock::now() < started_ + options_.patience;
+  const std::int64_t uncovered = started_lately ? INT64_MIN : after_grace - options_.patience.count();
+  return Timestamp{std::min(after_grace, std::max(covered.ns, uncovered))};
 }
 
 // The slot whose run is due, the oldest moment first; none: `wake` is when there may be one.
 Schedule::Slots::iterator Schedule::due(Timestamp now, Timestamp& wake) {
   auto best = slots_.end();
   Timestamp best_moment;
+  const auto until = covered();
   for (auto slot = slots_.begin(); slot != slots_.end(); ++slot) {
-    if (slot->second.running) continue;
+    auto& of = slot->second;
+    if (!of.active || of.running) continue;
     // A clock that was put back: what was done then is not done again, and nothing waits for the old time to return.
-    if (slot->second.done.ns > now.ns + slot->second.moments.every.count()) slot->second.done = now;
-    const auto moment = slot->second.moments.after(slot->second.done);
-    const Timestamp ready{std::max(moment.ns + grace(slot->second.moments).count(), slot->second.not_before.ns)};
+    if (of.done.ns > now.ns + of.moments.every.count()) of.done = now;
+    if (of.away && of.moments.after(of.done) > of.away->owed_to) {
+      of.done = std::max(of.done, of.away->until);
+      of.away.reset();
+    }
+    const auto moment = of.moments.after(of.done);
+    const auto ready = ready_at(of, moment, now, until);
     if (ready > now) {
       wake = std::min(wake, ready);
+      const bool waits = moment > until && moment.ns + grace(of.moments).count() <= now.ns;
+      if (waits) wake = std::min(wake, Timestamp{now.ns + coverage_look.count()});
     } else if (best == slots_.end() || moment < best_moment) {
       best = slot;
       best_moment = moment;
@@ -200,20 +255,20 @@ Schedule::Slots::iterator Schedule::due(Timestamp now, Timestamp& wake) {
 std::vector<RunMark> Schedule::take_unsaved() {
   std::vector<RunMark> marks;
   for (auto& [id, slot] : slots_) {
-    if (std::exchange(slot.unsaved, false)) marks.push_back({id, slot.version, slot.done});
+    if (std::exchange(slot.unsaved, false)) marks.push_back({id, slot.done, slot.off_since});
   }
   last_flush_ = SteadyClock::now();
   return marks;
 }
 
-void Schedule::work(Evaluator& evaluator) {
+void Schedule::work(ScheduledRunner& runner) {
   constexpr nanoseconds longest_sleep = std::chrono::seconds(5);  // the wall clock may be set
   std::uint64_t generation = 0;
   std::unique_lock lock(mutex_);
   while (!stop_.stop_requested()) {
     if (generation != generation_) {
       generation = generation_;
-      evaluator.use(rules_);
+      runner.use(rules_);
     }
     if (SteadyClock::now() >= last_flush_ + options_.flush) {
       if (auto marks = take_unsaved(); !marks.empty()) {
@@ -231,18 +286,20 @@ void Schedule::work(Evaluator& evaluator) {
       changed_.wait_for(lock, nanoseconds(std::max<std::int64_t>(wake.ns - now.ns, 1)));
       continue;
     }
-    run(evaluator, slot, lock);
+    run(runner, slot, lock);
   }
   auto marks = take_unsaved();
   lock.unlock();
   if (!marks.empty()) write_({}, std::move(marks));
 }
 
-void Schedule::run(Evaluator& evaluator, Slots::iterator at, std::unique_lock<std::mutex>& lock) {
+void Schedule::run(ScheduledRunner& runner, Slots::iterator at, std::unique_lock<std::mutex>& lock) {
+  const auto& id = at->first;
   Slot& slot = at->second;
-  const std::string id = at->first, version = slot.version;
   const auto now = base::wall_now();
-  const Timestamp newest{now.ns - grace(slot.moments).count()};
+  const auto until = covered();
+  Timestamp newest = newest_ready(slot, now, until);
+  if (slot.away) newest = std::min(newest, slot.away->owed_to);
   if (std::exchange(slot.slowed, false)) slot.done.ns = std::max(slot.done.ns, newest.ns - slot.moments.every.count());
   const auto next = slot.moments.next(slot.done, newest);
   if (board_.suspended(id)) {
@@ -250,37 +307,49 @@ void Schedule::run(Evaluator& evaluator, Slots::iterator at, std::unique_lock<st
     slot.done = std::max(next.next, now);
     return;
   }
+  if (next.next > newest) return;  // the clock, or what the collectors say, went back just now
   if (next.left_out > 0) {
     board_.left_out(id, static_cast<std::uint64_t>(next.left_out));
     observe::log(observe::Level::warn, "detect", "a scheduled rule is too far behind: its oldest runs are left out",
                  {{"rule", std::string_view(id)}, {"runs", next.left_out}});
+    // Told once, however often the run is tried.
+    slot.done.ns = std::max(slot.done.ns, next.next.ns - slot.moments.every.count());
   }
-  const auto& rules = evaluator.rules().rules;
-  const auto rule = std::ranges::lower_bound(rules, id, {}, [](const LoadedRule& r) { return r.rule.id; });
-  const bool late = next.behind > 1;
+  const bool late = next.behind > 1 && now.ns - next.next.ns > (grace(slot.moments) + late_after).count();
+  ScheduledRun made{next.next, late, std::nullopt};
+  if (until < next.next) made.covered = until;
   slot.running = true;
   lock.unlock();
-  auto raises = evaluator.scheduled(*rule, next.next, late, stop_.get_token());
+  auto raises = runner.scheduled(id, made, stop_.get_token());
   const bool found = raises && !raises->empty();
-  if (found) write_(*std::move(raises), {{id, version, next.next}});
+  if (found) write_(*std::move(raises), {{id, made.now, std::nullopt}});
   lock.lock();
-  // Other rules may have come meanwhile, this one gone or changed.
-  const auto again = slots_.find(id);
-  const bool there = again != slots_.end() && again->second.version == version;
-  if (there) again->second.running = false;
-  if (!raises) return;  // stopped: it runs again at the next start. A rule's own failure is on the board.
-  if (there) {
-    Slot& same = again->second;
-    same.done = next.next;
-    same.unsaved = !found;
-    same.not_before = {};
-    if (late) same.not_before.ns = base::wall_now().ns + options_.catch_up_pause.count();
-    // One that takes too long runs less often, before it is suspended.
-    if (const auto excesses = board_.excesses_in_a_row(id); excesses > 0) {
-      same.slowed = true;
-      same.not_before.ns = now.ns + (same.moments.every.count() << excesses);
-    }
-    changed_.notify_all();
+  slot.running = false;  // nobody takes a slot away from a run
+  if (raises) {
+    slot.unsaved = !found || slot.off_since.has_value();
+    ran(at, made, {}, now);
+  } else {
+    ran(at, made, std::unexpected(raises.error()), now);
+  }
+}
+
+void Schedule::ran(Slots::iterator at, const ScheduledRun& made, const Result<void>& outcome, Timestamp began) {
+  auto& [id, slot] = *at;
+  changed_.notify_all();
+  if (!outcome) {
+    // It is run again: when the store can be read, or at the next start.
+    if (!stop_.stop_requested()) board_.held_up(id, outcome.error());
+    slot.not_before.ns = base::wall_now().ns + options_.store_retry.count();
+    return;
+  }
+  // The rule may have another version by now: its window was looked at nevertheless.
+  slot.done = std::max(slot.done, made.now);
+  slot.not_before = {};
+  if (made.late) slot.not_before.ns = base::wall_now().ns + options_.catch_up_pause.count();
+  // One that takes too long runs less often, before it is suspended.
+  if (const auto excesses = board_.excesses_in_a_row(id); excesses > 0) {
+    slot.slowed = true;
+    slot.not_before.ns = began.ns + (slot.moments.every.count() << excesses);
   }
 }
 

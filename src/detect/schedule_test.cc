@@ -1,5 +1,7 @@
 #include "detect/schedule.h"
 
+#include <atomic>
+#include <condition_variable>
 #include <random>
 #include <set>
 
@@ -72,7 +74,7 @@ constexpr const char* each_event = "SELECT e.event_id, e.pid, e.name FROM proces
 
 // Events of the last half minute, and a rule that ran until before them, whose windows do not overlap.
 struct Behind : Rig {
-  Behind() {
+  explicit Behind(std::chrono::nanoseconds ago = 40s) {
     write_rule("each", each_event, "evaluate: {every: 1s, window: 1s}\n");
     const auto now = base::wall_now().ns;
     std::vector<event::ProcessEvent> events;
@@ -81,8 +83,7 @@ struct Behind : Rig {
       events.back().time.ns = now - pid * 500'000'000LL;
     }
     commit(std::move(events));
-    const auto set = load_rules(options.rule_paths);
-    mark = {"each", set.rules.at(0).rule.version, Timestamp{now - 40'000'000'000}};
+    mark = {"each", Timestamp{now - ago.count()}, {}};
     write({mark});
   }
   void write(std::vector<RunMark> marks) {
@@ -123,20 +124,15 @@ TEST(Schedule, KeepsUpToWhereARuleHasRun) {
   // What was written later does not go back.
   rig.write({rig.mark});
   EXPECT_EQ(read_marks(**reader)->front().evaluated_to, marks->front().evaluated_to);
-  // Another version of the rule begins anew.
-  auto other = rig.mark;
-  other.version = "0123456789ab";
-  rig.write({other});
-  EXPECT_EQ(read_marks(**reader)->front().evaluated_to, other.evaluated_to);
+  // But from the future, where a clock that has been put back since had set it.
+  rig.write({{"each", Timestamp{base::wall_now().ns + 3'600'000'000'000}, {}}});
+  rig.write({{"each", rig.mark.evaluated_to, Timestamp{17}}});
+  EXPECT_EQ(read_marks(**reader)->front().evaluated_to, rig.mark.evaluated_to);
+  EXPECT_EQ(read_marks(**reader)->front().off_since, Timestamp{17});
 }
 
 TEST(Schedule, SaysWhatIsTooLongAgoToBeCaughtUp) {
-  Behind rig;
-  rig.mark.evaluated_to.ns -= std::chrono::nanoseconds(1h).count();
-  // Earlier than what is kept: as another version first.
-  auto other = rig.mark;
-  other.version = "0123456789ab";
-  rig.write({other, rig.mark});
+  Behind rig(1h);
   rig.start();
   Engine::RuleState state;
   ASSERT_TRUE(eventually([&] {
@@ -146,6 +142,260 @@ TEST(Schedule, SaysWhatIsTooLongAgoToBeCaughtUp) {
   EXPECT_EQ(state.state, "unhealthy");
   EXPECT_NE(state.reason.find("not looked at"), std::string::npos);
   ASSERT_TRUE(eventually([&] { return rig.alerts().size() == 60; }));
+}
+
+TEST(Schedule, AnotherVersionGoesOnWhereTheOneBeforeWas) {
+  Behind rig;
+  rig.options.schedule_pause = 20ms;
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return rig.alerts().size() >= 5; }));
+  rig.write_rule("each", each_event, "evaluate: {every: 1s, window: 1s}\nauthor: somebody else\n");
+  ASSERT_TRUE(eventually([&] { return rig.alerts().size() == 60; }));
+  for (const auto& alert : rig.alerts()) EXPECT_EQ(alert.count, 1U) << *alert.pid;
+}
+
+TEST(Schedule, ARuleThatIsSwitchedOffAndOnDoesNotRunAgainWhatItHasRun) {
+  Behind rig;
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return rig.alerts().size() == 60; }));
+  rig.write_rule("each", each_event, "evaluate: {every: 1s, window: 1s}\nstatus: disabled\n");
+  ASSERT_TRUE(eventually([&] { return rig.engine->state().inactive == 1; }));
+  rig.write_rule("each", each_event, "evaluate: {every: 1s, window: 1s}\n");
+  ASSERT_TRUE(eventually([&] { return rig.engine->state().active == 1; }));
+  const auto before = rig.rule_state("each").evaluations;
+  ASSERT_TRUE(eventually([&] { return rig.rule_state("each").evaluations >= before + 2; }));
+  EXPECT_EQ(rig.alerts().size(), 60U);
+  for (const auto& alert : rig.alerts()) EXPECT_EQ(alert.count, 1U) << *alert.pid;
+}
+
+TEST(Schedule, SaysWhatItCouldNotSeeAlsoWhenItFindsNothing) {
+  Rig rig;
+  const auto now = base::wall_now();
+  rig.write_rule("none", "SELECT e.pid, e.name FROM process_events e WHERE e.name = 'nobody'",
+                 "evaluate: {every: 1s, window: 1h}\n");
+  rig.commit({event::make_gap_event({"events_lost", {now.ns - 5'000'000'000}, {now.ns - 4'000'000'000}, 7},
+                                    event::EventSource::ebpf, now)});
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return rig.rule_state("none").incomplete > 0; }));
+  const auto state = rig.rule_state("none");
+  EXPECT_NE(state.missing.find("events_lost (7) from "), std::string::npos) << state.missing;
+  EXPECT_EQ(state.state, "healthy");
+  EXPECT_TRUE(rig.alerts().empty());
+  ASSERT_TRUE(eventually([&] {
+    rig.commit({make_exec(1, "x")});  // written when there is something to do, at the latest with the next mark
+    auto reader = store::Reader::open(rig.options.store_path);
+    auto select = (*reader)->database().prepare("SELECT reason FROM detection_rules WHERE rule_id = 'none'");
+    return select && select->step().value_or(false) &&
+           select->text(0).find("its last evaluation lacked events_lost") != std::string_view::npos;
+  }));
+}
+
+TEST(Schedule, ARunHasALimitOfRows) {
+  Rig rig;
+  std::vector<event::ProcessEvent> events;
+  for (event::Pid pid = 1; pid <= 1100; ++pid) {
+    events.push_back(make_exec(pid, "x"));
+    events.back().time.ns = base::wall_now().ns;
+  }
+  rig.commit(std::move(events));
+  rig.write_rule("each", each_event, "evaluate: {every: 1s, window: 1h}\n");
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return !rig.alerts().empty(); }));
+  EXPECT_EQ(rig.alerts().size(), Evaluator::max_scheduled_rows);
+  EXPECT_NE(event::to_json(rig.alerts().front().completeness).find("limit_reached"), std::string::npos);
+}
+
+// What a schedule asks for, without a store: runs as they come, answered as the test says.
+class Runs {
+  struct Runner : ScheduledRunner {
+    explicit Runner(Runs& of_) : of(of_) {}
+    void use(std::shared_ptr<const RuleSet>) override {}
+    Result<std::vector<store::Writer::Raise>> scheduled(const std::string& rule, const ScheduledRun& run,
+                                                        std::stop_token) override {
+      {
+        const std::lock_guard lock(of.mutex_);
+        of.made_.push_back(run);
+      }
+      if (of.answer) DE_CHECK(of.answer(rule, run));
+      of.board.ran(rule, 1ms, 0, 0);
+      return std::vector<store::Writer::Raise>();
+    }
+    Runs& of;
+  };
+  std::mutex mutex_;
+  std::vector<ScheduledRun> made_;
+
+ public:
+  using Answer = std::function<Result<void>(const std::string& rule, const ScheduledRun& run)>;
+  Runs() { options.least_grace = options.most_grace = options.catch_up_pause = 0ns; }
+
+  RuleSet rules(const std::string& more = "", const std::string& evaluate = "{every: 1s, window: 1s}") {
+    RuleSet set;
+    for (const auto& id : ids) {
+      auto rule = compile_rule("id: " + id + "\ntitle: t\nseverity: low\nevaluate: " + evaluate + "\n" + more +
+                                   "sql: SELECT e.pid FROM process_events e\n",
+                               id + ".yaml");
+      if (!rule) ADD_FAILURE() << to_string(rule.error().front());
+      set.rules.push_back(*std::move(rule));
+    }
+    return set;
+  }
+  void use(RuleSet set) {
+    board.replace(set, {}, false);
+    schedule->use(std::make_shared<const RuleSet>(std::move(set)));
+  }
+  // A rule that has run until `ago`.
+  void start(std::chrono::nanoseconds ago, std::size_t workers = 1, std::optional<Timestamp> off_since = {}) {
+    std::vector<std::unique_ptr<ScheduledRunner>> runners;
+    for (std::size_t i = 0; i < workers; ++i) runners.push_back(std::make_unique<Runner>(*this));
+    std::vector<RunMark> marks;
+    for (const auto& id : ids) marks.push_back({id, Timestamp{begun.ns - ago.count()}, off_since});
+    schedule = std::make_unique<Schedule>(
+        std::move(runners), std::move(marks), board,
+        [](std::vector<store::Writer::Raise>, const std::vector<RunMark>&) {}, options);
+    use(rules());
+    schedule->start();
+  }
+  std::vector<ScheduledRun> made() {
+    const std::lock_guard lock(mutex_);
+    return made_;
+  }
+  std::vector<std::int64_t> moments() {
+    std::vector<std::int64_t> all;
+    for (const auto& run : made()) all.push_back(run.now.ns);
+    return all;
+  }
+  [[nodiscard]] std::string state() const {
+    Engine::State all;
+    board.describe(all);
+    return all.rules.at(0).state + " " + all.rules.at(0).reason;
+  }
+  // Each second from the first to the last, once.
+  void expect_each_once() {
+    const auto all = moments();
+    for (std::size_t i = 1; i < all.size(); ++i) EXPECT_EQ(all[i] - all[i - 1], 1'000'000'000) << i;
+  }
+
+  const Timestamp begun = base::wall_now();
+  std::vector<std::string> ids = {"r"};
+  Schedule::Options options;
+  Answer answer;
+  RuleBoard board;
+  std::unique_ptr<Schedule> schedule;  // the last: its threads use all that is above
+};
+
+TEST(Schedule, WaitsForWhatTheCollectorsHaveNotTold) {
+  std::atomic<std::int64_t> covered;
+  std::atomic<int> looked{0};
+  Runs runs;
+  const std::int64_t told = runs.begun.ns - 5'000'000'000;
+  covered = told;
+  runs.options.patience = 1h;
+  runs.options.covered = [&] {
+    ++looked;
+    return Timestamp{covered};
+  };
+  runs.start(10s);
+  ASSERT_TRUE(eventually([&] { return runs.made().size() >= 5; }));
+  const int before = looked;
+  ASSERT_TRUE(eventually([&] { return looked >= before + 3; }));
+  for (const auto moment : runs.moments()) EXPECT_LE(moment, told);
+  covered = INT64_MAX;
+  ASSERT_TRUE(eventually([&] { return runs.made().size() >= 10; }));
+  for (const auto& run : runs.made()) EXPECT_FALSE(run.covered);
+  runs.expect_each_once();
+}
+
+TEST(Schedule, WaitsForTheCollectorsNoLongerThanItsPatienceAndSaysSo) {
+  Runs runs;
+  const Timestamp told{runs.begun.ns - 5'000'000'000};
+  runs.options.patience = 50ms;
+  runs.options.covered = [told] { return told; };
+  runs.start(10s);
+  ASSERT_TRUE(eventually([&] { return runs.made().size() >= 9; }));
+  for (const auto& run : runs.made()) EXPECT_EQ(run.covered.has_value(), run.now > told);
+  runs.expect_each_once();
+}
+
+TEST(Schedule, WaitsForLateEvents) {
+  Runs runs;
+  runs.options.least_grace = runs.options.most_grace = 5s;
+  runs.start(10s);
+  ASSERT_TRUE(eventually([&] { return runs.made().size() >= 6; }));
+  const auto now = base::wall_now();
+  for (const auto moment : runs.moments()) EXPECT_LE(moment, now.ns - 5'000'000'000);
+}
+
+TEST(Schedule, ARunThatTheStoreDidNotAllowIsMadeAgain) {
+  std::atomic<int> failures{2};
+  std::string seen;
+  Runs runs;
+  runs.options.store_retry = 1ms;
+  runs.answer = [&](const std::string&, const ScheduledRun&) -> Result<void> {
+    if (failures > 0) {
+      --failures;
+      return fail(Errc::io, "disk is gone");
+    }
+    if (seen.empty()) seen = runs.state();
+    return {};
+  };
+  runs.start(5s);
+  ASSERT_TRUE(eventually([&] { return runs.made().size() >= 6; }));
+  const auto moments = runs.moments();
+  EXPECT_EQ(moments[0], moments[1]);
+  EXPECT_EQ(moments[1], moments[2]);
+  EXPECT_EQ(moments[3] - moments[2], 1'000'000'000);
+  EXPECT_EQ(seen, "unhealthy the store cannot be read, its run is made again: disk is gone");
+  ASSERT_TRUE(eventually([&] { return runs.state() == "healthy "; })) << runs.state();
+}
+
+TEST(Schedule, WhatWasNotRunBeforeAChangeIsRunAfterIt) {
+  Runs runs;
+  runs.options.catch_up_pause = 5ms;
+  runs.start(20s);
+  for (const auto* const change : {"author: a\n", "author: b\n", "status: disabled\n"}) {
+    const auto before = runs.made().size();
+    ASSERT_TRUE(eventually([&] { return runs.made().size() >= before + 3; }));
+    runs.use(runs.rules(change));
+  }
+  runs.use(runs.rules());
+  ASSERT_TRUE(eventually([&] { return runs.made().size() >= 21; }));
+  runs.expect_each_once();
+}
+
+TEST(Schedule, OwesNothingOfTheTimeInWhichARuleWasOff) {
+  Runs runs;
+  const std::int64_t second = 1'000'000'000;
+  runs.start(100s, 1, Timestamp{runs.begun.ns - 95 * second});
+  ASSERT_TRUE(eventually([&] {
+    const auto all = runs.moments();
+    return !all.empty() && all.back() > runs.begun.ns;
+  }));
+  // The seconds that it was still on for, the last one whole, and then those after it was on again.
+  const auto all = runs.moments();
+  const auto after = std::ranges::find_if(all, [&](std::int64_t moment) { return moment > runs.begun.ns; });
+  EXPECT_EQ(after - all.begin(), 6);
+  EXPECT_LE(*(after - 1), runs.begun.ns - 94 * second);
+}
+
+TEST(Schedule, RunsTwoRulesAtOnce) {
+  std::mutex mutex;
+  std::set<std::string> under_way;
+  std::condition_variable both;
+  std::atomic<bool> met{false};
+  Runs runs;
+  runs.ids = {"a", "b"};
+  runs.answer = [&](const std::string& rule, const ScheduledRun&) -> Result<void> {
+    std::unique_lock lock(mutex);
+    under_way.insert(rule);
+    both.notify_all();
+    if (both.wait_for(lock, 20s, [&] { return met || under_way.size() == 2; })) met = true;
+    under_way.erase(rule);
+    return {};
+  };
+  runs.start(2s, 2);
+  EXPECT_TRUE(eventually([&] { return met.load(); }));
+  met = true;
 }
 
 // Takes the intervals that it runs less often in: 1 s, 2 s, 4 s.
