@@ -5,6 +5,7 @@
 #include <set>
 
 #include "detect/detect_test_util.h"
+#include "detect/evaluator.h"
 
 namespace daemoneye::detect::testing {
 namespace {
@@ -13,7 +14,7 @@ const std::string source_dir = DAEMONEYE_SOURCE_DIR;
 
 struct Case {
   std::string rule, why;
-  bool match = false;
+  bool match = false, scheduled = false;
   std::vector<event::ProcessEvent> events;
 };
 
@@ -74,13 +75,29 @@ std::vector<Case> read_cases(const std::string& rule) {
   const auto root = YAML::LoadFile(source_dir + "/tests/data/rules/" + rule + ".yaml");
   for (const bool match : {true, false}) {
     for (const auto& node : root[match ? "match" : "ignore"]) {
-      Case one{rule, node["why"].as<std::string>(), match, {}};
+      Case one{rule, node["why"].as<std::string>(), match, false, {}};
       EventMaker maker;
       for (const auto& event : node["events"]) one.events.push_back(maker.make(event));
       cases.push_back(std::move(one));
     }
   }
   return cases;
+}
+
+// The run right after the last event of the case.
+void run_scheduled(const Case& one, const std::shared_ptr<const RuleSet>& set) {
+  Rig rig;
+  rig.commit(one.events);
+  auto connection = sql::Connection::open(rig.options.store_path, "");
+  ASSERT_TRUE(connection) << connection.error().message;
+  RuleBoard board;
+  board.replace(*set, {}, true);
+  RuleLimits limits(0, {});
+  Evaluator evaluator(*std::move(connection), rig.options, board, limits);
+  evaluator.use(set);
+  const auto raises = evaluator.scheduled(one.rule, {Timestamp{one.events.back().time.ns + 1}, false, {}}, {});
+  ASSERT_TRUE(raises) << raises.error().message;
+  EXPECT_EQ(raises->size(), one.match ? 1U : 0U) << one.rule << ": " << one.why;
 }
 
 TEST(BundledRules, MatchTheirTruePositivesAndNothingElseOfTheirCases) {
@@ -91,6 +108,7 @@ TEST(BundledRules, MatchTheirTruePositivesAndNothingElseOfTheirCases) {
     const auto& id = loaded.rule.id;
     ASSERT_TRUE(std::filesystem::exists(source_dir + "/tests/data/rules/" + id + ".yaml")) << id << " has no cases";
     auto its_own = read_cases(id);
+    for (auto& one : its_own) one.scheduled = loaded.rule.evaluate.has_value();
     EXPECT_TRUE(std::ranges::any_of(its_own, [](const Case& one) { return one.match; })) << id;
     EXPECT_TRUE(std::ranges::any_of(its_own, [](const Case& one) { return !one.match; })) << id;
     std::ranges::move(its_own, std::back_inserter(cases));
@@ -100,6 +118,12 @@ TEST(BundledRules, MatchTheirTruePositivesAndNothingElseOfTheirCases) {
     EXPECT_TRUE(std::ranges::any_of(set.rules, [&](const LoadedRule& rule) { return rule.rule.id == id; }))
         << "cases of a rule that does not exist: " << id;
   }
+
+  const auto scheduled = std::make_shared<const RuleSet>(set);
+  std::erase_if(cases, [&](const Case& one) {
+    if (one.scheduled) run_scheduled(one, scheduled);
+    return one.scheduled;
+  });
 
   Rig rig;
   rig.options.rule_paths = {source_dir + "/rules"};

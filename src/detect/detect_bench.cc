@@ -4,11 +4,15 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <atomic>
+#include <climits>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <mutex>
+#include <thread>
 
 #include "detect/bench_rules.h"
 #include "detect/evaluator.h"
@@ -209,33 +213,97 @@ void memory_of_thousand_rules(benchmark::State& state) {
 }
 BENCHMARK(memory_of_thousand_rules)->Iterations(1)->Unit(benchmark::kMillisecond);
 
-// Rules with `evaluate`, those of the bundled ones that have it among them, over ten minutes of 100,000 events each.
-void scheduled_rule(benchmark::State& state) {
+// Rules with `evaluate` over ten minutes of 100,000 events each: those of the pack, and three that read as many rows as
+// a rule can (bench_rules.h).
+void scheduled_rules(benchmark::State& state, const std::function<RuleSet(const Store&)>& load) {
   constexpr std::int64_t events = 1'000'000, span_ns = 600'000'000'000, a_batch = 1000;
   Stream stream;
   for (std::int64_t i = 0; i < events; i += a_batch) {
     stream.store.commit(bench_events(a_batch, Stream::now_ns + i * (span_ns / events), static_cast<std::size_t>(i)));
   }
-  const auto folder = stream.store.folder("rules");
-  std::filesystem::create_directory(folder);
-  for (const auto& rule : bench_scheduled_rules()) {
-    std::ofstream(folder + "/" + std::to_string(std::hash<std::string>{}(rule)) + ".yaml") << rule;
-  }
-  const auto rules = std::make_shared<const RuleSet>(load_rules({bundled_folder, folder}));
+  const auto rules = std::make_shared<const RuleSet>(load(stream.store));
   const auto evaluator = stream.evaluator(rules, true);
   std::vector<double> milliseconds;
+  std::size_t count = 0;
   for (auto _ : state) {
+    count = 0;
     for (const auto& rule : rules->rules) {
       if (!is_active_scheduled_rule(rule)) continue;
+      ++count;
       const auto begin = SteadyClock::now();
-      if (!evaluator->scheduled(rule, Timestamp{Stream::now_ns + span_ns}, false, {})) std::abort();
+      if (!evaluator->scheduled(rule.rule.id, {Timestamp{Stream::now_ns + span_ns}, false, {}}, {})) std::abort();
       milliseconds.push_back(seconds_since(begin) * 1000);
     }
   }
+  state.counters["rules"] = static_cast<double>(count);
   state.counters["p50_ms"] = quantile(milliseconds, 0.5);
   state.counters["p99_ms"] = quantile(milliseconds, 0.99);
 }
+void scheduled_bundled_rule(benchmark::State& state) {
+  scheduled_rules(state, [](const Store&) { return load_rules({bundled_folder}); });
+}
+BENCHMARK(scheduled_bundled_rule)->Iterations(100)->Unit(benchmark::kMillisecond);
+void scheduled_rule(benchmark::State& state) {
+  scheduled_rules(state, [](const Store& store) {
+    const auto folder = store.folder("rules");
+    std::filesystem::create_directory(folder);
+    for (const auto& rule : bench_scheduled_rules()) {
+      std::ofstream(folder + "/" + std::to_string(std::hash<std::string>{}(rule)) + ".yaml") << rule;
+    }
+    return load_rules({folder});
+  });
+}
 BENCHMARK(scheduled_rule)->Iterations(100)->Unit(benchmark::kMillisecond);
+
+// A thousand files are written anew while 1,000 events a second are committed: from the last file on disk until the
+// rules are in force, the watcher's patience (200 ms without a change) included.
+void reload_thousand_rules_under_load(benchmark::State& state) {
+  Store store;
+  const auto folder = store.folder("rules");
+  std::filesystem::create_directory(folder);
+  const auto write_all = [&](int version) {
+    for (std::size_t i = 0; i < 1000; ++i) {
+      const auto file = folder + "/" + std::to_string(i) + ".yaml";
+      std::ofstream(file + ".new") << bench_rule(i) << "author: version " << version << "\n";
+      std::filesystem::rename(file + ".new", file);
+    }
+  };
+  write_all(0);
+  EngineOptions options;
+  options.store_path = store.path();
+  options.rule_paths = {folder};
+  std::atomic<int> in_force{0};
+  options.on_rules = [&](const RuleSet&, const RuleSet& now) {
+    int least = INT_MAX;
+    for (const auto& rule : now.rules) least = std::min(least, rule.rule.author.back() - '0');
+    in_force = least;
+  };
+  auto engine = Engine::start(options, *store.writer);
+  if (!engine) std::abort();
+  std::vector<double> seconds;
+  {
+    const std::jthread load([&](const std::stop_token& stop) {
+      auto next = SteadyClock::now();
+      for (std::size_t batch = 0; !stop.stop_requested(); ++batch) {
+        store.commit(bench_events(10, base::wall_now().ns, batch * 10, batch % 10 == 0), engine->get());
+        next += 10ms;
+        std::this_thread::sleep_until(next);
+      }
+    });
+    int version = 0;
+    for (auto _ : state) {
+      write_all(++version);
+      const auto begin = SteadyClock::now();
+      while (in_force != version) std::this_thread::sleep_for(1ms);
+      seconds.push_back(seconds_since(begin));
+    }
+  }
+  (*engine)->stop(Deadline::after(10s));
+  engine->reset();
+  state.counters["p50_s"] = quantile(seconds, 0.5);
+  state.counters["worst_s"] = quantile(seconds, 1);
+}
+BENCHMARK(reload_thousand_rules_under_load)->Iterations(9)->Unit(benchmark::kMillisecond);
 
 // 1,000 events a second in batches of 10, a match in every tenth; from the commit's callback to the alert's.
 void committed_event_to_committed_alert(benchmark::State& state) {
