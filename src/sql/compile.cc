@@ -30,6 +30,13 @@ std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const st
     refuse(select.at, "", "SELECTs and expressions are nested too deeply in each other; WITH takes them apart");
   }
   if (state->sql.size() > max_derived_bytes) refuse(select.at, "", "the statement grows too large when it is resolved");
+  if (may_have_joins(select)) {
+    Select joined = select;
+    if (rewrite_joins(joined)) {
+      auto sql = print(joined, {}, &parser_depth);
+      if (parser_depth <= max_parser_depth && sql.size() <= max_derived_bytes) state->sql = std::move(sql);
+    }
+  }
   for (const auto& column : columns) state->columns.push_back({column.name, column.type == Type::time});
   state->tables = binder.tables();
   state->parameters = binder.parameters();

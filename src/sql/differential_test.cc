@@ -43,7 +43,8 @@ struct Answer {
   std::vector<std::string> rows;
   std::vector<std::string> keys;  // of each row, what the outermost ORDER BY names
   std::string error;
-  bool kept_rows = false;  // of the inner side of a join
+  bool kept_rows = false;    // of the inner side of a join
+  bool passed_keys = false;  // of one side of a join to the other
 };
 
 // Equal for the collation means equal for the order. The column itself may have one.
@@ -117,6 +118,8 @@ Answer ask_ours(Connection& connection, const Compiled& compiled, const test::St
   }
   answer.kept_rows =
       std::ranges::any_of(stats->steps, [](const Step& step) { return step.rewrite.starts_with("kept by"); });
+  answer.passed_keys =
+      std::ranges::any_of(stats->steps, [](const Step& step) { return step.rewrite.starts_with("only "); });
   return answer;
 }
 
@@ -156,7 +159,7 @@ TEST_P(Differential, GeneratedStatementsMeanWhatTheyMeanInPlainSqlite) {
   test::StatementGenerator generator(GetParam());
   test::GrammarCoverage coverage;
   const int statements = wanted(5000);
-  int failed_in_both = 0, with_rows = 0, with_kept_rows = 0;
+  int failed_in_both = 0, with_rows = 0, with_kept_rows = 0, with_passed_keys = 0;
   for (int i = 0; i < statements; ++i) {
     const auto statement = generator.statement();
     const auto compiled = compile(statement.ours);
@@ -166,6 +169,7 @@ TEST_P(Differential, GeneratedStatementsMeanWhatTheyMeanInPlainSqlite) {
     // So small a history is read again sooner than kept: half of the statements keep at once.
     auto found = ask_ours(*connection_, *compiled, statement, i % 2);
     with_kept_rows += found.kept_rows ? 1 : 0;
+    with_passed_keys += found.passed_keys ? 1 : 0;
     ASSERT_EQ(expected.error.empty(), found.error.empty())
         << statement.ours << "\nplain: " << expected.error << "\nours: " << found.error;
     if (!expected.error.empty()) {
@@ -183,6 +187,7 @@ TEST_P(Differential, GeneratedStatementsMeanWhatTheyMeanInPlainSqlite) {
   EXPECT_LT(failed_in_both, statements / 50);
   EXPECT_GT(with_rows, statements / 2);
   EXPECT_GT(with_kept_rows, statements / 200);
+  EXPECT_GT(with_passed_keys, statements / 100);
   if (statements >= 5000) {
     EXPECT_EQ(joined(coverage.missing()), "") << "these productions were never generated";
   }

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
+#include <string_view>
 #include <vector>
 
 #include "sql/push_down.h"
@@ -38,7 +39,7 @@ class KeptRows {
   void begin_filling(std::size_t columns);
   // Values that are not `whole` are asked for when they are needed. False when there is no room for it any more: then
   // nothing is kept.
-  bool add(std::string key, std::int64_t rowid, std::vector<event::Value> values, bool whole);
+  bool add(const store::ValueView& key, std::int64_t rowid, std::span<const store::ValueView> values, bool whole);
   // To have read the whole rows would have cost `cost_of_whole`, in units of late().
   void end_filling(std::uint64_t cost_of_whole);
   void give_up();
@@ -48,34 +49,61 @@ class KeptRows {
 
   // Whether these values differ from those noted first only where it does not matter.
   [[nodiscard]] bool serves(const PushedPlan& plan, std::span<sqlite3_value*> values) const;
-  [[nodiscard]] std::span<const std::uint32_t> find(const std::string& key) const;
-  [[nodiscard]] const event::Value& value(std::uint32_t row, std::size_t column) const {
+  // The first row of the key, and the one after a row, in the order in which they were added.
+  static constexpr std::uint32_t no_row = 0xffffffff;
+  [[nodiscard]] std::uint32_t find(const store::ValueView& key) const;
+  [[nodiscard]] std::uint32_t next(std::uint32_t row) const { return next_[row]; }
+  [[nodiscard]] const store::ValueView& value(std::uint32_t row, std::size_t column) const {
     return values_[row * columns_ + column];
   }
   [[nodiscard]] std::int64_t rowid(std::uint32_t row) const { return rowids_[row]; }
   [[nodiscard]] bool is_whole(std::uint32_t row) const { return whole_[row]; }
 
  private:
+  // What a constraint was given when it was noted first.
+  struct Given {
+    int type = 0;  // SQLite's
+    event::Value value;
+    std::optional<std::string> set;  // of an IN; none: too large to compare
+    bool is_in = false;
+  };
+  // A key's rows, chained by next_.
+  struct Slot {
+    std::uint64_t hash = 0;
+    store::ValueView key;
+    std::uint32_t first = no_row, last = no_row;
+  };
+  static Given given(const Pushed& pushed, sqlite3_value* value);
+  static bool is_same(const Given& before, const Pushed& pushed, sqlite3_value* value);
+  [[nodiscard]] std::size_t slot_of(const store::ValueView& key, std::uint64_t hash) const;
+  void grow();
+  store::ValueView held(const store::ValueView& value);
+  bool charge();
   void forget();
 
   double patience_;
   State state_ = State::none;
   bool any_ = false, unsteady_ = false;
-  std::vector<std::optional<std::string>>
-      first_;  // the values of the first beginning; none: a set too large to compare
+  std::vector<Given> first_;
   std::optional<std::size_t> varying_;
   LeftOut left_out_;
   std::uint64_t spent_ = 0, cost_of_all_ = 0, late_ = 0, cost_of_whole_ = 0;
-  std::size_t columns_ = 0, bytes_ = 0;
-  std::vector<event::Value> values_;
+  std::size_t columns_ = 0, charged_ = 0;
+  std::vector<store::ValueView> values_;  // texts are in `texts_`
   std::vector<std::int64_t> rowids_;
+  std::vector<std::uint32_t> next_;
   std::vector<bool> whole_;
-  std::unordered_map<std::string, std::vector<std::uint32_t>> rows_;
+  std::vector<Slot> slots_;
+  std::size_t keys_ = 0;
+  // Texts one after the other, and those met of late: most columns have few different ones.
+  std::vector<std::unique_ptr<char[]>> texts_;
+  char* room_ = nullptr;
+  std::size_t room_left_ = 0, text_bytes_ = 0;
+  std::vector<std::string_view> recent_;
 };
 
-// Type and bytes: equal for equal values of the same type only.
-std::string key_of(sqlite3_value* value);
-std::string key_of(const store::ValueView& value);
+// The value without a copy; of a blob NULL.
+store::ValueView view_of(sqlite3_value* value);
 
 // A cursor whose rows may be kept.
 class KeepingCursor : public Cursor {
@@ -113,10 +141,10 @@ class KeepingCursor : public Cursor {
 
   Runtime& runtime_;
   PushedPlan plan_;
-  std::vector<int> places_;      // that the statement reads
-  KeptRows* serving_ = nullptr;  // the rows given are those kept
-  std::span<const std::uint32_t> found_;
-  std::size_t next_ = 0;
+  std::vector<int> places_;                    // that the statement reads
+  KeptRows* serving_ = nullptr;                // the rows given are those kept
+  std::uint32_t row_ = KeptRows::no_row;       // where it stands
+  std::uint32_t next_row_ = KeptRows::no_row;  // the one after
 };
 
 }  // namespace daemoneye::sql

@@ -108,5 +108,50 @@ TEST_F(KeptRowsTest, SetsOfThousandsOfValuesArePassedOn) {
   EXPECT_LT(std::ranges::min_element(stats_.steps, {}, &Step::rows_scanned)->rows_scanned, 10U);
 }
 
+// JOIN, IN and EXISTS of events with events read each side once; where that could cost more, rows are looked up.
+TEST_F(KeptRowsTest, JoinsOfEventsReadEachSideOnce) {
+  const std::string of_parent = "p.name = 'bash' AND p.event_id > 20 AND p.kind = 'exec'";
+  const std::string children = "SELECT c.event_id FROM process_events c";
+  const auto plain =
+      ask(children +
+              " WHERE c.kind = 'exec' AND c.parent_key || '' IN (SELECT p.process_key FROM process_events "
+              "p WHERE " +
+              of_parent + ")",
+          1);
+  ASSERT_FALSE(plain.empty());
+  const auto passed = [&] {
+    return std::ranges::any_of(stats_.steps,
+                               [](const Step& step) { return step.rewrite.ends_with(" values of parent_key"); });
+  };
+  for (const std::string& text :
+       {children + " JOIN process_events p ON p.process_key = c.parent_key WHERE c.kind = 'exec' AND " + of_parent,
+        "SELECT c.event_id FROM process_events p, process_events c WHERE c.parent_key = p.process_key AND c.kind = "
+        "'exec' AND " +
+            of_parent,
+        children +
+            " WHERE c.kind = 'exec' AND EXISTS (SELECT 1 FROM process_events p WHERE p.process_key = c.parent_key "
+            "AND " +
+            of_parent + ")"}) {
+    EXPECT_EQ(ask(text, 1), plain) << text;
+    EXPECT_TRUE(passed()) << text;
+    EXPECT_EQ(stats_.steps.size(), 2U) << text;
+    for (const auto& step : stats_.steps) EXPECT_EQ(step.begun, 1U) << text;
+  }
+  for (const std::string& text :
+       {// No lower bound, nothing that picks, one process alone, NULL that shows.
+        children +
+            " WHERE EXISTS (SELECT 1 FROM process_events p WHERE p.process_key = c.parent_key AND p.name = 'bash')",
+        children +
+            " WHERE EXISTS (SELECT 1 FROM process_events p WHERE p.process_key = c.parent_key AND p.event_id > 20)",
+        children +
+            " WHERE c.pid = 120 AND EXISTS (SELECT 1 FROM process_events p WHERE p.process_key = c.parent_key AND " +
+            of_parent + ")",
+        "SELECT EXISTS (SELECT 1 FROM process_events p WHERE p.process_key = c.parent_key AND " + of_parent +
+            ") FROM process_events c"}) {
+    ask(text, 1);
+    EXPECT_FALSE(passed()) << text;
+  }
+}
+
 }  // namespace
 }  // namespace daemoneye::sql

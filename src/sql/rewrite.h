@@ -10,4 +10,12 @@ namespace daemoneye::sql {
 // conditions the store evaluates exactly, read rows grouped beforehand.
 void rewrite(Select& select);
 
+// Joins of events with events, and EXISTS, by a process key or a pid: each side is read once. Not for a statement that
+// is shown new rows: it looks up what belongs to them. Whether anything was changed.
+bool rewrite_joins(Select& select);
+bool may_have_joins(const Select& select);  // quickly: false when rewrite_joins() would change nothing
+
+// Without columns, the same for all rows, and without an affinity of its own.
+bool is_constant(const Expr& node);
+
 }  // namespace daemoneye::sql

@@ -185,25 +185,6 @@ class Attempt {
     return read(node.args[0], Inside::aggregate);
   }
 
-  // Without columns, the same for all rows, and without an affinity of its own.
-  static bool is_constant(const Expr& node) {
-    switch (node.kind) {
-      case ExprKind::literal: return node.literal_kind != LiteralKind::blob && node.literal_kind != LiteralKind::null;
-      case ExprKind::parameter: return true;
-      case ExprKind::unary: return (node.text == "-" || node.text == "+") && is_constant(node.args[0]);
-      case ExprKind::binary:
-        return (node.text == "+" || node.text == "-" || node.text == "*" || node.text == "/" || node.text == "%") &&
-               is_constant(node.args[0]) && is_constant(node.args[1]);
-      case ExprKind::call: {
-        const auto* const info = find_function(node.text);
-        const bool ours = node.text == to_ns_function || node.text == ago_function || node.text == not_now_function;
-        const bool known = info != nullptr && info->kind == FunctionKind::date;
-        return (ours || known) && !node.over && !node.filter && std::ranges::all_of(node.args, is_constant);
-      }
-      default: return false;
-    }
-  }
-
   // A literal of exactly the column's type.
   static std::optional<event::Value> literal_of(const Expr& node, Column column) {
     if (node.kind == ExprKind::unary && node.text == "-" && node.args[0].kind == ExprKind::literal) {
@@ -407,6 +388,24 @@ void rewrite_within(Expr& node) {
 }
 
 }  // namespace
+
+bool is_constant(const Expr& node) {
+  switch (node.kind) {
+    case ExprKind::literal: return node.literal_kind != LiteralKind::blob && node.literal_kind != LiteralKind::null;
+    case ExprKind::parameter: return true;
+    case ExprKind::unary: return (node.text == "-" || node.text == "+") && is_constant(node.args[0]);
+    case ExprKind::binary:
+      return (node.text == "+" || node.text == "-" || node.text == "*" || node.text == "/" || node.text == "%") &&
+             is_constant(node.args[0]) && is_constant(node.args[1]);
+    case ExprKind::call: {
+      const auto* const info = find_function(node.text);
+      const bool ours = node.text == to_ns_function || node.text == ago_function || node.text == not_now_function;
+      const bool known = info != nullptr && info->kind == FunctionKind::date;
+      return (ours || known) && !node.over && !node.filter && std::ranges::all_of(node.args, is_constant);
+    }
+    default: return false;
+  }
+}
 
 void rewrite(Select& select) {
   for (auto& table : select.with) rewrite(*table.select);

@@ -42,7 +42,7 @@ class StatementGenerator : private ExpressionGenerator {
 
  private:
   std::string body() {
-    switch (dice_.below(20)) {
+    switch (dice_.below(22)) {
       case 0:
       case 1: return aggregate();
       case 2:
@@ -59,6 +59,8 @@ class StatementGenerator : private ExpressionGenerator {
       case 13: return json_rows();
       case 14: return distinct();
       case 15: return constants();
+      case 16:
+      case 17: return joined_events();
       default: return plain(1 + dice_.below(4));
     }
   }
@@ -421,6 +423,60 @@ class StatementGenerator : private ExpressionGenerator {
       default:
         return "SELECT p.pid, count(c.pid) FROM " + parent + " p LEFT JOIN " + child +
                " c ON c.parent_key = p.process_key AND c.name = " + name + " GROUP BY p.process_key, p.pid";
+    }
+  }
+
+  // Events and events by a key or pid, where one side is picked within a time: read first and passed on as a set.
+  std::string joined_events() {
+    const Scope e{{"e", true}}, p{{"p", true}};
+    const std::string key =
+        one_of("p.process_key = e.parent_key", "e.parent_key = p.process_key", "p.parent_key = e.parent_key",
+               "p.process_key = e.process_key", "p.pid = e.ppid", "e.ppid = p.ppid", "p.parent_key = e.process_key");
+    const std::string picked =
+        one_of("p.name = " + text_literal(), "p.name IN ('bash', " + text_literal() + ", 'sh')", "'sh' = p.comm",
+               "p.parent_name = 'bash'", "p.executable_path IN ('/usr/bin/sh', '/usr/bin/nginx')", "p.pid = 120") +
+        " AND " +
+        one_of("p.time >= " + time_literal(), "p.event_id > " + std::to_string(dice_.below(40)),
+               time_literal() + " < p.time", "p.event_id BETWEEN 3 AND 60");
+    std::string conditions = picked;
+    if (dice_.one_in(2))
+      conditions += " AND " + one_of("p.kind = 'exec'", "p.uid <> 1", "p.comm IS NOT NULL", "p.name LIKE '%s%'");
+    if (dice_.one_in(4)) conditions += " AND " + condition(p);
+    const std::string of_e = one_of("e.kind = 'exec'", "e.uid < 2", "e.name IN ('sh', 'bash', 'nginx')", condition(e));
+    const auto pair =
+        dice_.one_in(2) ? "process_events e" + one_of(" JOIN ", " INNER JOIN ", " CROSS JOIN ") + "process_events p ON "
+                        : "process_events p" + one_of(" JOIN ", " CROSS JOIN ") + "process_events e ON ";
+    switch (dice_.below(9)) {
+      case 0:
+        return "SELECT e.event_id, p.event_id, p.name, p.uid FROM " + pair + key + " WHERE " + of_e + " AND " +
+               conditions;
+      case 1:
+        return "SELECT e.event_id, " + value(p) + " FROM " + pair + conditions + " WHERE " + key +
+               " AND e.uid IS NOT p.uid";
+      case 2:
+        return "SELECT e.name, count(*), count(DISTINCT p.pid) FROM process_events e, process_events p WHERE " + key +
+               " AND " + conditions + " GROUP BY e.name";
+      case 3:
+        return "SELECT * FROM process_events e LEFT JOIN process_events p ON " + key + " AND " + conditions +
+               " WHERE " + of_e;
+      case 4:
+        return "SELECT e.event_id FROM process_events e WHERE " + of_e + " AND EXISTS (SELECT " +
+               one_of("1", "*", "p.name") + " FROM process_events p WHERE " + key + " AND " + conditions + ")";
+      case 5:
+        return "SELECT e.event_id FROM process_events e WHERE " + of_e + one_of(" AND NOT EXISTS", " OR EXISTS") +
+               " (SELECT 1 FROM process_events p WHERE " + key + " AND " + conditions + ")";
+      case 6:
+        return "SELECT e.event_id, EXISTS (SELECT 1 FROM process_events p WHERE " + key + " AND " + conditions +
+               ") FROM process_events e WHERE " + of_e;
+      case 7:
+        return "SELECT count(*), min(d.k) FROM (SELECT e.process_key AS k, p.name AS n FROM " + pair + key + " WHERE " +
+               conditions + ") d WHERE d.n IS NOT NULL";
+      default:
+        order_ = {{0, ""}};
+        return "SELECT e.event_id FROM process_events e WHERE EXISTS (SELECT 1 FROM process_events p WHERE p.name = "
+               "e.name AND " +
+               key + " AND " + conditions + ") AND EXISTS (SELECT 1 FROM process_events p WHERE " + key +
+               " AND p.name = 'bash' AND p.event_id > 5) ORDER BY e.event_id" + one_of("", " DESC LIMIT 7");
     }
   }
 

@@ -32,6 +32,7 @@ class EventsCursor : public KeepingCursor {
     request.conditions = std::move(wanted.conditions);
     request.columns = plan.used(all_columns());
     request.newest_first = (flags & plan_newest_first) != 0;
+    note_keys(request.conditions);
     runtime().expect_blocks(request.time);
     const auto stop = [this] {
       runtime().pass_block();
@@ -94,6 +95,16 @@ class EventsCursor : public KeepingCursor {
   [[nodiscard]] std::uint64_t cost_of_late_values() const override { return stats_so_far().blocks_read; }
 
  private:
+  // Keys that come from elsewhere in the statement: from the other side of a join.
+  void note_keys(const std::vector<predicate::Condition>& conditions) {
+    for (const auto& condition : conditions) {
+      const bool is_key =
+          condition.column == event::Column::process_key || condition.column == event::Column::parent_key;
+      if (condition.op != predicate::Operator::in || !is_key || condition.negated) continue;
+      step().rewrite = "only " + std::to_string(condition.values.size()) + " values of " +
+                       std::string(event::info(condition.column).name);
+    }
+  }
   // Where the scan stands.
   store::EventScan& at() const { return ordered_ ? ordered_->at() : *scan_; }
   store::ScanStats stats_so_far() const {

@@ -108,7 +108,8 @@ ValueView Block::value(std::size_t row, Column column, event::EventId first_even
     case Encoding::integer:
     case Encoding::time_based: return column_data.is_present(row) ? ValueView(column_data.integers[row]) : ValueView();
     case Encoding::enumerator:
-      return column_data.is_present(row) ? ValueView(enumerator_name(column, column_data.integers[row])) : ValueView();
+      return column_data.rows[row] == null_entry ? ValueView()
+                                                 : ValueView(enumerator_name(column, column_data.rows[row]));
     case Encoding::real: return column_data.is_present(row) ? ValueView(column_data.reals[row]) : ValueView();
     default: {
       const std::uint32_t entry = column_data.rows[row];

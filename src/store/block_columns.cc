@@ -74,22 +74,11 @@ RealColumn Block::reals(Column column) {
 TextColumn Block::texts(Column column) {
   const auto encoding = encoding_of(home_of(column));
   if (header_.rows == 0 || column == Column::pid) return {};
-  if (encoding == Encoding::enumerator) {
-    const auto& stored = data(column);
-    auto& entries = shown(column).entries;
-    if (entries.empty()) {
-      const auto* present = presence(column);
-      entries.resize(header_.rows);
-      for (std::size_t row = 0; row < header_.rows; ++row) {
-        const bool is_there = present == nullptr || present[row] != 0;
-        entries[row] = is_there ? static_cast<std::uint32_t>(stored.integers[row]) : null_entry;
-      }
-    }
-    return {entries.data(), enumerators};
-  }
-  if (encoding != Encoding::text && encoding != Encoding::key) return {};
+  const bool is_enumerator = encoding == Encoding::enumerator;
+  if (encoding != Encoding::text && encoding != Encoding::key && !is_enumerator) return {};
   const auto& stored = data(column);
-  const TextColumn whole{stored.rows.data(), std::max(stored.entries.size(), stored.keys.size())};
+  const TextColumn whole{stored.rows.data(),
+                         is_enumerator ? enumerators : std::max(stored.entries.size(), stored.keys.size())};
   const bool hides_gaps = !gap_.empty() && is_process_column(column);
   const auto empty =
       is_null_if_empty(column) ? std::find(stored.entries.begin(), stored.entries.end(), "") : stored.entries.end();

@@ -6,6 +6,12 @@ namespace {
 
 using event::Column;
 
+struct Enumerator {
+  std::optional<std::uint32_t> number;
+};
+void set(Enumerator& out, const ColumnData& data, std::size_t row) {
+  if (data.rows[row] != null_entry) out.number = data.rows[row];
+}
 template <class T>
 void set(std::optional<T>& out, const ColumnData& data, std::size_t row) {
   if (data.is_present(row)) out = static_cast<T>(data.integers[row]);
@@ -42,7 +48,7 @@ Result<event::ProcessEvent> Block::event(std::size_t row) {
       set(out, **column_data, row);
   };
   std::optional<Timestamp> time, collection_time;
-  std::optional<int> kind, source, process_status, state;
+  Enumerator kind, source, process_status, state;
   std::optional<event::ProcessKey> key;
   field(Column::time, time);
   field(Column::kind, kind);
@@ -81,19 +87,19 @@ Result<event::ProcessEvent> Block::event(std::size_t row) {
   field(Column::parent_executable_path, event.parent_executable_path);
   field(Column::parent_command_line, event.parent_command_line);
   DE_CHECK(std::move(status));
-  if (!time || !kind || !source || !process_status || !collection_time || !key) {
+  if (!time || !kind.number || !source.number || !process_status.number || !collection_time || !key) {
     return fail(Errc::corrupt, "an event without time, kind or key");
   }
-  if (!std::in_range<std::uint8_t>(*kind) || event::to_string(static_cast<event::EventKind>(*kind)) == "unknown") {
+  if (event::to_string(static_cast<event::EventKind>(*kind.number)) == "unknown") {
     return fail(Errc::corrupt, "an event of a kind that does not exist");
   }
   event.time = *time;
-  event.kind = static_cast<event::EventKind>(*kind);
-  event.source = static_cast<event::EventSource>(*source);
+  event.kind = static_cast<event::EventKind>(*kind.number);
+  event.source = static_cast<event::EventSource>(*source.number);
   process.key = *key;
-  process.status = static_cast<event::ProcessStatus>(*process_status);
+  process.status = static_cast<event::ProcessStatus>(*process_status.number);
   process.collection_time = *collection_time;
-  if (state) process.executable_state = static_cast<event::ExecutableState>(*state);
+  if (state.number) process.executable_state = static_cast<event::ExecutableState>(*state.number);
   if (arguments) process.arguments = event::Arguments::from_nul_separated(*arguments);
   return event;
 }

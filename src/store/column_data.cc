@@ -53,11 +53,40 @@ class Varints {
     }
     return next(value);
   }
+  // A length, so many bytes and a NUL.
+  bool next_text(std::string_view& text) {
+    std::uint64_t size = 0;
+    if (!next_short(size) || size >= static_cast<std::uint64_t>(end_ - at_)) return false;
+    text = {at_, static_cast<std::size_t>(size)};
+    at_ += size + 1;
+    return at_[-1] == 0;
+  }
   [[nodiscard]] std::string_view rest() const { return {at_, static_cast<std::size_t>(end_ - at_)}; }
 
  private:
   const char *at_, *end_;
 };
+
+std::uint64_t from_zigzag(std::uint64_t value) { return value >> 1 ^ (~(value & 1) + 1); }
+
+// Calls `each` with `count` zigzag numbers, which must be all there is. Where each of them is a byte, as of columns of
+// few values, none has to be looked for.
+template <class Each>
+bool read_differences(std::string_view in, std::size_t count, Each each) {
+  unsigned char all = 0;
+  for (const char byte : in) all |= static_cast<unsigned char>(byte);
+  if (in.size() == count && (all & 0x80) == 0) {
+    for (const char byte : in) each(from_zigzag(static_cast<unsigned char>(byte)));
+    return true;
+  }
+  Varints numbers(in);
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!numbers.next(value)) return false;
+    each(from_zigzag(value));
+  }
+  return numbers.rest().empty();
+}
 
 constexpr auto spread_bits = [] {
   std::array<std::array<std::uint8_t, 8>, 256> bytes{};
@@ -97,15 +126,14 @@ bool read_integers(base::ByteReader& in, std::size_t rows, ColumnData& data, con
   if (!count || *count > in.remaining()) return false;
   // The values that are there, then each to its row: which rows have one is no pattern that could be guessed.
   std::vector<std::int64_t> values(*count + (data.present.empty() ? 0 : 1));
-  Varints differences(in.rest());
-  std::uint64_t before = 0, value = 0;
-  for (std::size_t i = 0; i < *count; ++i) {
-    if (!differences.next(value)) return false;
-    const std::uint64_t difference = value >> 1 ^ (~(value & 1) + 1);
-    before = times == nullptr ? before + difference : difference;
-    values[i] = static_cast<std::int64_t>(before);
-  }
-  if (!differences.rest().empty()) return false;
+  std::int64_t* out = values.data();
+  std::uint64_t before = 0;
+  const std::uint64_t keep_before = times == nullptr ? ~std::uint64_t{0} : 0;
+  const bool good = read_differences(in.rest(), *count, [&](std::uint64_t difference) {
+    before = (before & keep_before) + difference;
+    *out++ = static_cast<std::int64_t>(before);
+  });
+  if (!good) return false;
   if (data.present.empty()) {
     data.integers = std::move(values);
   } else {
@@ -136,13 +164,33 @@ std::uint8_t last_enumerator(event::Column column) {
   }
 }
 
-bool enumerators_known(const ColumnData& data, event::Column column) {
-  for (std::size_t row = 0; row < data.integers.size(); ++row) {
-    if (!data.is_present(row)) {
-      if (column != event::Column::executable_state) return false;
-    } else if (data.integers[row] < 1 || data.integers[row] > last_enumerator(column)) {
-      return false;
-    }
+// The number of a row's enumerator is its entry.
+bool read_enumerators(base::ByteReader& in, std::size_t rows, ColumnData& data, event::Column column) {
+  std::vector<std::uint8_t> present;
+  const auto count = read_presence(in, rows, present);
+  if (!count || *count > in.remaining()) return false;
+  if (*count != rows && column != event::Column::executable_state) return false;
+  std::vector<std::uint32_t> numbers(*count + 1);
+  const std::uint64_t last = last_enumerator(column);
+  std::uint32_t* out = numbers.data();
+  std::uint64_t before = 0;
+  bool known = true;
+  const bool good = read_differences(in.rest(), *count, [&](std::uint64_t difference) {
+    before += difference;
+    known &= before - 1 < last;
+    *out++ = static_cast<std::uint32_t>(before);
+  });
+  if (!good || !known) return false;
+  if (*count == rows) {
+    numbers.pop_back();
+    data.rows = std::move(numbers);
+    return true;
+  }
+  data.rows.resize(rows);
+  std::size_t next = 0;
+  for (std::size_t row = 0; row < rows; ++row) {
+    data.rows[row] = present[row] != 0 ? numbers[next] : null_entry;
+    next += present[row];
   }
   return true;
 }
@@ -158,10 +206,9 @@ bool read_reals(base::ByteReader& in, std::size_t rows, ColumnData& data) {
 
 // Without branches on what the codes are: whether a row brings a new text or an old one is no pattern that could be
 // guessed.
-bool read_codes(base::ByteReader& in, std::size_t rows, std::size_t entries, ColumnData& data) {
+bool read_codes(Varints codes, std::size_t rows, std::size_t entries, ColumnData& data) {
   data.rows.resize(rows);
   std::uint32_t* out = data.rows.data();
-  Varints codes(in.rest());
   std::uint64_t next = 0;
   bool good = true;
   for (std::size_t row = 0; row < rows; ++row) {
@@ -181,12 +228,12 @@ bool read_codes(base::ByteReader& in, std::size_t rows, std::size_t entries, Col
 bool read_texts(base::ByteReader& in, std::size_t rows, ColumnData& data) {
   const std::uint64_t count = in.varint();
   if (!in.ok() || count > rows || count > in.remaining() / 2) return false;
-  data.entries.reserve(static_cast<std::size_t>(count));
-  for (std::uint64_t i = 0; i < count; ++i) {
-    data.entries.push_back(in.bytes());
-    if (in.u8() != 0 || !in.ok()) return false;
+  data.entries.resize(static_cast<std::size_t>(count));
+  Varints texts(in.rest());
+  for (auto& entry : data.entries) {
+    if (!texts.next_text(entry)) return false;
   }
-  return read_codes(in, rows, data.entries.size(), data);
+  return read_codes(texts, rows, data.entries.size(), data);
 }
 
 bool read_keys(base::ByteReader& in, std::size_t rows, ColumnData& data) {
@@ -200,14 +247,15 @@ bool read_keys(base::ByteReader& in, std::size_t rows, ColumnData& data) {
   const std::uint64_t count = in.varint();
   if (!in.ok() || count > rows || count > in.remaining() / 3) return false;
   data.keys.resize(static_cast<std::size_t>(count));
-  std::uint64_t ticks = 0;
+  Varints numbers(in.rest());
+  std::uint64_t ticks = 0, boot = 0, pid = 0, difference = 0;
   for (auto& key : data.keys) {
-    const std::uint64_t boot = in.varint(), pid = in.varint();
-    ticks += static_cast<std::uint64_t>(in.zigzag());
-    if (!in.ok() || boot >= boots.size() || pid > std::numeric_limits<event::Pid>::max()) return false;
+    if (!numbers.next_short(boot) || !numbers.next(pid) || !numbers.next_short(difference)) return false;
+    if (boot >= boots.size() || pid > std::numeric_limits<event::Pid>::max()) return false;
+    ticks += from_zigzag(difference);
     key = {boots[static_cast<std::size_t>(boot)], static_cast<event::Pid>(pid), ticks};
   }
-  return read_codes(in, rows, data.keys.size(), data);
+  return read_codes(numbers, rows, data.keys.size(), data);
 }
 
 }  // namespace
@@ -232,9 +280,7 @@ Result<std::unique_ptr<ColumnData>> decode_column(event::Column column, std::str
       // Every event has a time: others count on it.
       good = read_integers(in, rows, *data, nullptr) && (column != event::Column::time || data->present.empty());
       break;
-    case Encoding::enumerator:
-      good = read_integers(in, rows, *data, nullptr) && enumerators_known(*data, column);
-      break;
+    case Encoding::enumerator: good = read_enumerators(in, rows, *data, column); break;
     case Encoding::real: good = read_reals(in, rows, *data); break;
     case Encoding::text: good = read_texts(in, rows, *data); break;
     case Encoding::key: good = read_keys(in, rows, *data); break;

@@ -18,9 +18,10 @@ struct ColumnData {
   ColumnData& operator=(const ColumnData&) = delete;
 
   std::vector<std::uint8_t> present;   // numbers only; empty: every row
-  std::vector<std::int64_t> integers;  // integer, time_based, enumerator
+  std::vector<std::int64_t> integers;  // integer, time_based
   std::vector<double> reals;
-  std::vector<std::uint32_t> rows;  // text and key: the row's entry, or null_entry
+  std::vector<std::uint32_t>
+      rows;  // text and key: the row's entry, or null_entry; enumerator: its number, or null_entry
   std::string body;
   std::vector<std::string_view> entries;  // text; a NUL follows each
   std::vector<event::ProcessKey> keys;    // key

@@ -42,7 +42,7 @@ struct EventScan::Impl {
   // Where the scan stands: in a block, or in a batch of the tail.
   BlockRow row;
   std::unique_ptr<Block> block;
-  std::shared_ptr<event::Batch> batch;      // shared with what the reader keeps
+  std::shared_ptr<TailBatch> batch;         // shared with what the reader keeps
   std::span<const std::uint32_t> selected;  // in the order of delivery; of one of the next two
   std::vector<std::uint32_t> rows_met;
   std::vector<std::uint32_t> every_row;  // 0, 1, 2 …
@@ -50,7 +50,8 @@ struct EventScan::Impl {
   std::uint32_t current = 0;
   std::unique_ptr<TailColumns> tail_columns;                            // of the batch, when asked for
   std::array<IntegerColumn, event::column_count> integers{};            // of the block; none: ask the block
-  std::array<std::optional<event::Value>, event::column_count> values;  // of the tail's current event
+  std::optional<event::ProcessEvent> tail_event;                        // the tail's current one, once asked for
+  std::array<std::optional<event::Value>, event::column_count> values;  // of it
 
   Impl(std::unique_ptr<Snapshot> held, Reader::Impl& owner, ScanRequest asked, predicate::Predicate compiled,
        Reader::ShouldStop should_stop)
@@ -65,11 +66,14 @@ struct EventScan::Impl {
   bool step() {
     if (next_selected >= selected.size()) return false;
     current = selected[next_selected++];
-    if (part == Part::tail) {
-      for (auto& value : values) value.reset();
-    }
+    if (part == Part::tail) forget_tail_event();
     ++stats.rows;
     return true;
+  }
+  void forget_tail_event() {
+    if (!tail_event) return;
+    tail_event.reset();
+    for (auto& value : values) value.reset();
   }
   Result<bool> next();
   Result<bool> open_part();
@@ -78,7 +82,7 @@ struct EventScan::Impl {
   void note_integers(event::Column column);
   void damaged();
   ValueView other_value(event::Column column);
-  TailColumns& columns_of_batch();
+  Result<TailColumns*> columns_of_batch();
   [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> wanted_rows() const;
   [[nodiscard]] event::TimeRange time_left() const;
 };
@@ -193,14 +197,9 @@ Result<void> EventScan::Impl::enter_batch() {
   DE_TRY(batch, reader.tail_batch(row.id, predicate));
   if (!batch) return {};
   ++stats.tail_batches_read;
-  if (batch->events.size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
+  if (batch->size() != row.events) return fail(Errc::corrupt, "tail: the row disagrees with the batch");
   const auto [first, last] = wanted_rows();
-  const auto time = time_left();
-  for (std::uint32_t i = first; i <= last && i < batch->events.size(); ++i) {
-    const auto& event = batch->events[i];
-    if (!time.overlaps(event.time, event.time) || !conditions.may_match(event)) continue;
-    if (is_empty(predicate) || predicate.matches(event, row.first_event + i)) rows_met.push_back(i);
-  }
+  DE_CHECK(batch->select(conditions, time_left(), row.first_event, first, last, rows_met));
   selected = rows_met;
   return {};
 }
@@ -254,17 +253,26 @@ ValueView EventScan::Impl::other_value(event::Column column) {
     }
     return block->value(current, column, row.first_event);
   }
+  if (!tail_event) {
+    auto event = batch->event(current);
+    if (!event) {
+      damaged();
+      return {};
+    }
+    tail_event = *std::move(event);
+  }
   auto& value = values[static_cast<std::size_t>(column)];
   const auto id = row.first_event + static_cast<event::EventId>(current);
-  if (!value) value = event::column_value(batch->events[current], id, column);
+  if (!value) value = event::column_value(*tail_event, id, column);
   return std::visit([](const auto& held) -> ValueView { return held; }, *value);
 }
 
 Result<event::ProcessEvent> EventScan::take_event() {
   if (impl_->part == Impl::Part::blocks) return impl_->block->event(impl_->current);
-  auto& event = impl_->batch->events[impl_->current];
-  if (impl_->batch.use_count() > 1) return event;  // others read it, too
-  return std::move(event);
+  if (!impl_->tail_event) return impl_->batch->event(impl_->current);
+  auto event = *std::move(impl_->tail_event);
+  impl_->forget_tail_event();
+  return event;
 }
 
 Result<std::uint64_t> Reader::blocks_in(const event::TimeRange& range) {
@@ -340,37 +348,49 @@ Result<bool> EventScan::next_block() {
   return true;
 }
 
-TailColumns& EventScan::Impl::columns_of_batch() {
-  if (!tail_columns) tail_columns = std::make_unique<TailColumns>(batch->events, row.first_event);
-  return *tail_columns;
+Result<TailColumns*> EventScan::Impl::columns_of_batch() {
+  if (!tail_columns) {
+    DE_TRY(const auto* events, batch->events());
+    tail_columns = std::make_unique<TailColumns>(*events, row.first_event);
+  }
+  return tail_columns.get();
 }
 
 std::span<const std::uint32_t> EventScan::rows() const { return impl_->selected; }
 void EventScan::go_to(std::size_t place) {
   impl_->current = impl_->selected[place];
-  for (auto& value : impl_->values) value.reset();
+  impl_->forget_tail_event();
 }
 bool EventScan::has_all_rows() const { return impl_->selected.size() == impl_->row.events; }
 bool EventScan::in_tail() const { return impl_->part == Impl::Part::tail; }
 event::EventId EventScan::first_event() const { return impl_->row.first_event; }
 
 Result<IntegerColumn> EventScan::integers(event::Column column) {
-  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().integers(column);
+  if (impl_->part == Impl::Part::tail) {
+    DE_TRY(auto* const columns, impl_->columns_of_batch());
+    return columns->integers(column);
+  }
   DE_CHECK(impl_->block->need(column));
   return impl_->block->integers(column, impl_->row.first_event);
 }
 Result<RealColumn> EventScan::reals(event::Column column) {
-  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().reals(column);
+  if (impl_->part == Impl::Part::tail) {
+    DE_TRY(auto* const columns, impl_->columns_of_batch());
+    return columns->reals(column);
+  }
   DE_CHECK(impl_->block->need(column));
   return impl_->block->reals(column);
 }
 Result<TextColumn> EventScan::texts(event::Column column) {
-  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().texts(column);
+  if (impl_->part == Impl::Part::tail) {
+    DE_TRY(auto* const columns, impl_->columns_of_batch());
+    return columns->texts(column);
+  }
   DE_CHECK(impl_->block->need(column));
   return impl_->block->texts(column);
 }
 std::string_view EventScan::text(event::Column column, std::uint32_t entry) {
-  if (impl_->part == Impl::Part::tail) return impl_->columns_of_batch().text(column, entry);
+  if (impl_->part == Impl::Part::tail) return impl_->tail_columns->text(column, entry);
   return impl_->block->text(column, entry);
 }
 

@@ -100,27 +100,25 @@ Result<std::string> Reader::Impl::tail_bytes(std::int64_t batch_no) {
   return open_chunk(select->blob(0), batch_no);
 }
 
-Result<std::optional<event::Batch>> Reader::Impl::load_tail(std::int64_t batch_no,
-                                                            const predicate::Predicate* predicate) {
+Result<event::Batch> Reader::Impl::load_tail(std::int64_t batch_no) {
   DE_TRY(const auto bytes, tail_bytes(batch_no));
-  if (predicate != nullptr && !may_match(bytes, *predicate)) return std::nullopt;
-  DE_TRY(auto batch, event::decode_batch(bytes));
-  return batch;
+  return event::decode_batch(bytes);
 }
 
-Result<std::shared_ptr<event::Batch>> Reader::Impl::tail_batch(std::int64_t batch_no,
-                                                               const predicate::Predicate& predicate) {
+Result<std::shared_ptr<TailBatch>> Reader::Impl::tail_batch(std::int64_t batch_no,
+                                                            const predicate::Predicate& predicate) {
   auto [known, is_first] = tail_batches.try_emplace(batch_no);
-  if (known->second.batch) return known->second.batch;
-  if (is_first || kept_tail_bytes >= max_kept_tail_bytes) {
-    DE_TRY(auto loaded, load_tail(batch_no, &predicate));
-    return loaded ? std::make_shared<event::Batch>(*std::move(loaded)) : nullptr;
+  if (known->second) return known->second;
+  const bool keeps = kept_tail_bytes < max_kept_tail_bytes;
+  DE_TRY(auto bytes, tail_bytes(batch_no));
+  // Asked for again it is the inner side of a join, whose next question it will be looked at for as well.
+  if ((is_first || !keeps) && !may_match(bytes, predicate)) return nullptr;
+  DE_TRY(auto batch, TailBatch::open(std::move(bytes)));
+  if (keeps) {
+    known->second = batch;
+    kept_tail_bytes += batch->bytes();
   }
-  DE_TRY(const auto bytes, tail_bytes(batch_no));
-  DE_TRY(auto batch, event::decode_batch(bytes));
-  known->second = {std::make_shared<event::Batch>(std::move(batch)), bytes.size()};
-  kept_tail_bytes += bytes.size();
-  return known->second.batch;
+  return batch;
 }
 
 Result<std::vector<BlockRow>> Reader::Impl::rows(std::string_view sql) {

@@ -10,6 +10,7 @@
 #include "store/block.h"
 #include "store/filter_cache.h"
 #include "store/reader.h"
+#include "store/tail_batch.h"
 
 namespace daemoneye::store {
 
@@ -40,12 +41,8 @@ struct Reader::Impl {
   std::uint64_t blocks_opened = 0;  // for it
   // Batches of the tail, by number. The inner side of a join reads them again for each outer row, and to decode them is
   // most of what that costs. Shared: a scan may stand in one that is dropped here.
-  struct TailBatch {
-    std::shared_ptr<event::Batch> batch;  // null: asked for once
-    std::size_t bytes = 0;
-  };
-  static constexpr std::size_t max_kept_tail_bytes = 2 * 1024 * 1024;  // encoded; decoded it is some times that
-  std::unordered_map<std::int64_t, TailBatch> tail_batches;
+  static constexpr std::size_t max_kept_tail_bytes = 2 * 1024 * 1024;  // encoded; with its views it is three times that
+  std::unordered_map<std::int64_t, std::shared_ptr<TailBatch>> tail_batches;  // null: asked for, and not kept
   std::size_t kept_tail_bytes = 0;
   FilterCache filters;
   std::optional<std::vector<BlockRow>> snapshot_blocks;  // newest first; once asked for, as long as the snapshot
@@ -55,10 +52,9 @@ struct Reader::Impl {
   Result<std::string> load_chunk(std::int64_t id);
   Result<Block::Later> fetch_chunk(std::int64_t id);
   Result<std::string> tail_bytes(std::int64_t batch_no);
-  // Nothing when no event of it can meet the predicate.
-  Result<std::optional<event::Batch>> load_tail(std::int64_t batch_no, const predicate::Predicate* predicate = nullptr);
-  // As load_tail(), null for nothing. What is asked for again within the snapshot is kept decoded.
-  Result<std::shared_ptr<event::Batch>> tail_batch(std::int64_t batch_no, const predicate::Predicate& predicate);
+  Result<event::Batch> load_tail(std::int64_t batch_no);
+  // Null when no event of it can meet the predicate. Kept as long as the snapshot.
+  Result<std::shared_ptr<TailBatch>> tail_batch(std::int64_t batch_no, const predicate::Predicate& predicate);
   // Null when no row of the block can meet the conditions; such a block is not kept.
   Result<Block*> cached_block(const BlockRow& row, const ScanConditions& conditions = {});
   Result<const std::vector<BlockRow>*> all_blocks();         // `snapshot_blocks`

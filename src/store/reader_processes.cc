@@ -142,7 +142,7 @@ Result<std::optional<Reader::Instance>> Reader::Impl::find_ended_in_tail(const P
       stats.damage.push_back(damage_of(row));
       continue;
     }
-    auto& events = (*loaded)->events;
+    auto& events = loaded->events;
     for (std::size_t i = events.size(); i-- > 0;) {
       if (events[i].kind != event::EventKind::exit || events[i].process.key != key) continue;
       if (!range.overlaps(events[i].time, events[i].time)) continue;

@@ -41,10 +41,13 @@ ScanConditions::ScanConditions(const predicate::Predicate& predicate) : predicat
   for (const auto& condition : predicate.conditions()) {
     One one;
     if (is_equality(condition)) {
-      if (is_filtered(condition.column)) {
+      if (encoding_of(condition.column) == Encoding::key) one.keys = keys_of(condition);
+      if (one.keys) {
+        one.wanted = Wanted{condition.column, {}};
+        for (const auto& key : *one.keys) one.wanted->hashes.push_back(filter_hash(key));
+      } else if (is_filtered(condition.column)) {
         if (auto hashes = hashes_of(condition)) one.wanted = Wanted{condition.column, *std::move(hashes)};
       }
-      if (encoding_of(condition.column) == Encoding::key) one.keys = keys_of(condition);
     }
     of_.push_back(std::move(one));
   }
@@ -62,15 +65,12 @@ bool ScanConditions::may_match(const BlockHeader& header) const {
   return true;
 }
 
-bool ScanConditions::may_match(const event::ProcessEvent& event) const {
+bool ScanConditions::may_match(const event::ProcessKey& own, const std::optional<event::ProcessKey>& parent) const {
   for (std::size_t i = 0; i < of_.size(); ++i) {
     const auto& keys = of_[i].keys;
     if (!keys) continue;
     const bool is_parent = predicate_->conditions()[i].column == event::Column::parent_key;
-    if (is_parent ? !event.process.parent_key || !keys->contains(*event.process.parent_key)
-                  : !keys->contains(event.process.key)) {
-      return false;
-    }
+    if (is_parent ? !parent || !keys->contains(*parent) : !keys->contains(own)) return false;
   }
   return true;
 }

@@ -35,8 +35,8 @@ class ScanConditions {
   [[nodiscard]] const std::optional<KeySet>& keys(std::size_t condition) const { return of_[condition].keys; }
   // False when no row of the block can meet the conditions.
   [[nodiscard]] bool may_match(const BlockHeader& header) const;
-  // False when the event does not meet those on keys.
-  [[nodiscard]] bool may_match(const event::ProcessEvent& event) const;
+  // False when an event with these keys does not meet those on keys.
+  [[nodiscard]] bool may_match(const event::ProcessKey& own, const std::optional<event::ProcessKey>& parent) const;
 
  private:
   struct One {
