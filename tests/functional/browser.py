@@ -132,7 +132,7 @@ class Browser:
         with open(self.errors.name, encoding="utf-8", errors="replace") as file:
             return file.read()[-2000:]
 
-    def wait(self, what, condition, seconds=60.0):
+    def wait(self, what, condition, seconds=120.0):
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
