@@ -36,7 +36,17 @@ struct Sources {
   bool terminal = false;      // decides the default of logging.format
   // Stands in for the fragment of the bundle in force; an empty text: none.
   std::optional<std::string> bundle_fragment = {};
+  // By path: what stands in for a file, there or not. To try a change before it is made.
+  std::map<std::string, std::string> instead = {};
+  // The user's file as a start that was privileged found it (nothing: there was none): for a program that cannot look
+  // there any more.
+  struct AtStart {
+    std::optional<std::string> user_file;
+  };
+  std::optional<AtStart> at_start = {};
 };
+// Of the user's file layer; empty: none.
+std::string user_file_of(const Sources& sources);
 Sources sources_from_process(std::optional<std::string> config_file, std::vector<std::string> set);
 
 struct Loaded {
@@ -60,6 +70,7 @@ bool is_own_of_machine(std::string_view key);
 // One line a key: its effective value as YAML; secrets as their reference. Sorted as the schema is.
 struct ShownKey {
   std::string key, value_yaml, origin, help, allowed, default_yaml;
+  bool live = false;  // a change is taken up by a reload; else it counts from the next start on
 };
 std::vector<ShownKey> show(const Loaded& loaded);
 // The effective settings as a YAML document that loads back to the same settings.

@@ -26,6 +26,14 @@ bool exists(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
+// Read at its place, or given in its stead.
+bool exists(const std::string& path, const Sources& sources) { return sources.instead.contains(path) || exists(path); }
+
+bool out_of_reach(const std::string& path) {
+  struct stat status{};
+  return ::stat(path.c_str(), &status) != 0 && (errno == EACCES || errno == EPERM);
+}
+
 // Appends the file's text; what keeps it out becomes a notice or a problem.
 void read_one(const std::string& path, const Sources& sources, bool named, std::vector<FileText>& files,
               std::vector<std::string>& notices, std::vector<Problem>& problems) {
@@ -38,6 +46,10 @@ void read_one(const std::string& path, const Sources& sources, bool named, std::
         notices.push_back(path + " is ignored by a privileged start: " + why);
       return;
     }
+  }
+  if (const auto given = sources.instead.find(path); given != sources.instead.end()) {
+    files.push_back({path, given->second, false});
+    return;
   }
   struct stat status{};
   if (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
@@ -54,12 +66,16 @@ void read_one(const std::string& path, const Sources& sources, bool named, std::
 void read_folder(const std::string& folder, const Sources& sources, std::vector<FileText>& files,
                  std::vector<std::string>& notices, std::vector<Problem>& problems) {
   const std::unique_ptr<DIR, int (*)(DIR*)> handle(::opendir(folder.c_str()), ::closedir);
-  if (handle == nullptr) {
-    if (errno != ENOENT) problems.push_back({folder, "", fail_errno("cannot be listed", errno).error().message});
+  if (handle == nullptr && errno != ENOENT) {
+    problems.push_back({folder, "", fail_errno("cannot be listed", errno).error().message});
     return;
   }
   std::vector<std::string> names;
-  while (const dirent* entry = ::readdir(handle.get())) {  // NOLINT(concurrency-mt-unsafe): the handle is ours
+  for (const auto& [path, text] : sources.instead) {
+    const bool within = path.starts_with(folder + '/') && path.find('/', folder.size() + 1) == std::string::npos;
+    if (within && !exists(path)) names.push_back(path.substr(folder.size() + 1));
+  }
+  while (const dirent* entry = handle ? ::readdir(handle.get()) : nullptr) {  // NOLINT(concurrency-mt-unsafe): ours
     const std::string name = entry->d_name;
     if (name.starts_with('.')) continue;
     if (name.ends_with(".yaml"))
@@ -114,17 +130,27 @@ std::vector<FileText> read_files(const Sources& sources, std::vector<std::string
     read_one(*sources.config_file, sources, true, files, notices, problems);
     return files;
   }
-  if (const auto main = sources.etc + "/config.yaml"; exists(main)) {
+  if (const auto main = sources.etc + "/config.yaml"; exists(main, sources)) {
     read_one(main, sources, false, files, notices, problems);
   }
   read_folder(sources.etc + "/config.d", sources, files, notices, problems);
-  if (!sources.home.empty()) {
-    const auto user = sources.home + "/.config/daemoneye/config.yaml";
+  if (const auto user = user_file_of(sources); !user.empty()) {
     const auto system = files.size();
-    if (exists(user)) read_one(user, sources, false, files, notices, problems);
+    if (sources.at_start && out_of_reach(user)) {
+      if (const auto& text = sources.at_start->user_file) {
+        files.push_back({user, *text, false});
+        notices.push_back(user + " cannot be read without privileges: it counts as it was at the start");
+      }
+    } else if (exists(user, sources)) {
+      read_one(user, sources, false, files, notices, problems);
+    }
     if (files.size() > system) files.back().of_user = true;
   }
   return files;
+}
+
+std::string user_file_of(const Sources& sources) {
+  return sources.home.empty() ? "" : sources.home + "/.config/daemoneye/config.yaml";
 }
 
 std::vector<FileText> read_fragment(const std::string& path, const Sources& sources, std::vector<std::string>& notices,
@@ -158,6 +184,12 @@ Sources sources_from_process(std::optional<std::string> config_file, std::vector
     char buffer[4096];
     if (::getpwuid_r(::geteuid(), &record, buffer, sizeof buffer, &found) == 0 && found != nullptr) {
       sources.home = found->pw_dir;
+    }
+  }
+  if (sources.privileged) {
+    sources.at_start.emplace();
+    if (const auto user = user_file_of(sources); !user.empty() && exists(user) && writable_by_others(user).empty()) {
+      if (auto text = base::read_file(user, max_file_bytes)) sources.at_start->user_file = std::move(*text);
     }
   }
   return sources;

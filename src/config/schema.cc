@@ -1,6 +1,7 @@
 #include "config/schema.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "base/text.h"
@@ -125,6 +126,25 @@ auto& queue(SettingsType& settings, const char* name) {
     return settings.queues[name];
   }
 }
+
+// What a reload takes up, in the agent or in procmond. The others name what is opened, or given away, at the start:
+// paths, users, sockets, sources, sizes.
+constexpr std::array live_keys = {"app.scan_interval_ms",
+                                  "collection.mask_arguments",
+                                  "collection.exclude",
+                                  "collection.store_forks",
+                                  "detection.rule_paths",
+                                  "detection.rule_timeout_ms",
+                                  "alerting.sinks",
+                                  "alerting.max_parallel_deliveries",
+                                  "alerting.retry.max_retries",
+                                  "alerting.retry.max_delay_ms",
+                                  "alerting.breaker.failures",
+                                  "alerting.breaker.open_ms",
+                                  "alerting.max_age_ms",
+                                  "alerting.dedup_window_ms",
+                                  "logging.level",
+                                  "logging.format"};
 
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
@@ -292,6 +312,7 @@ std::vector<Key> make_schema() {
                 "`json`; `text` on a terminal", [](const Settings&, const Sources& sources) {
                   return Result<Value>(sources.terminal ? "text" : "json");
                 }));
+  for (Key& key : keys) key.live = std::ranges::find(live_keys, key.name) != live_keys.end();
   return keys;
 }
 

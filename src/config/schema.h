@@ -42,6 +42,7 @@ struct Key {
   std::string follow_text = {};  // how `follow` reads in the reference
   std::function<void(Settings&, Value)> set = {};
   std::function<Value(const Settings&)> get = {};
+  bool live = false;  // a change is taken up by a reload
 };
 
 std::string default_bundle_path(const Sources& sources);

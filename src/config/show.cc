@@ -41,7 +41,9 @@ The strongest first:
 7. The defaults below.
 
 `--config FILE` stands in for 3, 5 and 6. A value replaces a weaker one whole: lists are not joined.
-`daemoneye-cli config show --origin` tells where each value came from, `daemoneye-cli config validate` checks.
+`daemoneye-cli config show --origin` tells where each value came from, `config validate` checks, `config set` changes
+([configure.md](configure.md)). Keys marked `live` are taken up by `config reload` (SIGHUP); the others count from the
+next start on.
 
 An unknown key, a wrong type or a value out of range is an error that names file, line, key, what was found and what is
 allowed. All errors are told at once, and nothing starts.
@@ -117,7 +119,7 @@ std::vector<ShownKey> show(const Loaded& loaded) {
   std::vector<ShownKey> shown;
   for (const Key& key : schema()) {
     shown.push_back({key.name, write_value(key, key.get(loaded.settings)), loaded.origin.at(key.name), key.help,
-                     allowed_text(key), default_text(key)});
+                     allowed_text(key), default_text(key), key.live});
   }
   return shown;
 }
@@ -148,10 +150,11 @@ std::string reference_page() {
     const auto first = std::string_view(key.name).substr(0, key.name.find('.'));
     if (first != section) {
       section = first;
-      page += "\n### " + std::string(section) + "\n\n| key | default | allowed | |\n|---|---|---|---|\n";
+      page += "\n### " + std::string(section) +
+              "\n\n| key | default | allowed | a change counts | |\n|---|---|---|---|---|\n";
     }
     page += "| `" + key.name + "` | " + code_cell(default_text(key)) + " | " + cell(allowed_text(key)) + " | " +
-            cell(key.help) + " |\n";
+            (key.live ? "live" : "restart") + " | " + cell(key.help) + " |\n";
   }
   page += sinks_text;
   page += type_tables();

@@ -1,0 +1,30 @@
+// What two configurations differ in, and which of that loosens the guard.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+
+namespace daemoneye::config {
+
+struct Difference {
+  std::string key;
+  bool live = false;
+  std::string before, after;  // YAML in one line, at most max_difference_bytes; of sinks their names alone
+};
+inline constexpr std::size_t max_difference_bytes = 400;
+std::vector<Difference> differences(const Settings& before, const Settings& after);
+
+// `in_force` with the live keys of `wanted`: what runs after a reload.
+Settings with_live_keys(const Settings& in_force, const Settings& wanted);
+
+// A key whose new value gives up privacy, evidence or protection, and what is given up: "metrics.listen: …".
+struct Weakening {
+  std::string key, what;
+};
+std::vector<Weakening> weakenings(const Settings& before, const Settings& after);
+// The same against the built-in defaults: how this configuration is weaker than one that nobody touched.
+std::vector<Weakening> weaker_than_default(const Settings& settings);
+
+}  // namespace daemoneye::config
