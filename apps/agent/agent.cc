@@ -7,6 +7,7 @@
 #include "agent/rules_audit.h"
 #include "agent/store_admin.h"
 #include "common/startup.h"
+#include "config/change.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
 #include "supervise/supervise.h"
@@ -56,7 +57,11 @@ Result<void> Agent::start() {
   detect.agent_version = DAEMONEYE_VERSION;
   detect.queue_capacity = settings.queues.at("detection").capacity;
   detect.covered = [this] { return writer_->covered_until("procmond").value_or(Timestamp{0}); };
-  detect.route = [sinks = settings.alerting.sinks](const store::Alert& alert) { return alert::route(sinks, alert); };
+  routes_ = settings.alerting.sinks;
+  detect.route = [this](const store::Alert& alert) {
+    std::lock_guard lock(routes_mutex_);
+    return alert::route(routes_, alert);
+  };
   alert_admin_ = std::make_unique<AlertAdmin>(loop_, *writer_, *deliverer_, settings.database.path,
                                               [this](const std::string& action, const std::string& payload) {
                                                 return audit(action, payload) && collector_->audit_durable();
@@ -108,10 +113,7 @@ Result<void> Agent::start() {
        .collector_uid = context_.collector_uid},
       {.health_json = [this] { return observe::to_json(report(Probes::yes)); },
        .metrics_text = [this] { return metrics_text(); },
-       .reload = [this](uid_t by) -> Result<void> {
-         load_again("operator", by);
-         return {};
-       },
+       .reload = [this](uid_t by) { return load_again("operator", by); },
        .rotate_audit_key = [this](uid_t by) { return collector_->rotate_key(by); },
        .on_refusal =
            [this](uid_t by, const std::string& payload) {
@@ -130,9 +132,12 @@ Result<void> Agent::start() {
        .maintenance_json = [this] { return maintenance_json(writer_->maintenance()); },
        .bundle = [this](uid_t by, const std::string& payload) -> Result<void> {
          DE_TRY(const bool imported, bundles_->answer(by, payload));
-         if (imported) load_again("bundle", by);
+         // The bundle is in force, whatever else is wrong with the files: health tells that.
+         if (imported) static_cast<void>(load_again("bundle", by));
          return {};
        },
+       .configuration = [this](uid_t by,
+                               const std::string& payload) { return record_configuration_change(by, payload); },
        .alerting = [this](uid_t by, const ipc::Request& request,
                           Operators::Handlers::Reply reply) { alert_admin_->answer(by, request, std::move(reply)); },
        .rules = [this](uid_t by, const ipc::Request& request,
@@ -147,8 +152,12 @@ Result<void> Agent::start() {
         loop_, supervise::control_fd, [this](UniqueFd socket) { collector_->attach(std::move(socket)); },
         [this] { loop_.stop(); }));
   }
+  json weaker = json::array();
+  for (const auto& one : config::weaker_than_default(settings))
+    weaker.push_back({{"key", one.key}, {"what", one.what}});
   collector_->audit("start", json{{"version", DAEMONEYE_VERSION},
                                   {"configuration", config::digest_hex(loaded_)},
+                                  {"weaker_than_default", std::move(weaker)},
                                   {"uid", context_.reached.uid},
                                   {"capabilities", context_.reached.capabilities_effective},
                                   {"no_new_privs", context_.reached.no_new_privs}}
@@ -221,25 +230,6 @@ bool Agent::may_record_refusal(std::optional<uid_t> by) {
   ++refusals_.in_minute;
   ++refusals_.in_hour;
   return true;
-}
-
-void Agent::reload() { load_again("signal", std::nullopt); }
-
-// Rules and the files of sinks are read again; other settings count from the next start on, and the ledger is told when
-// that start would find others.
-void Agent::load_again(const std::string& asked_by, std::optional<uid_t> by) {
-  json payload = {{"by", asked_by}, {"configuration", config::digest_hex(loaded_)}};
-  if (by) payload["by_uid"] = *by;
-  const auto on_disk = config::load(context_.sources);
-  const auto digest = on_disk ? config::digest_hex(*on_disk) : "invalid";
-  if (digest != config::digest_hex(loaded_)) {
-    payload["configuration_at_next_start"] = digest;
-    observe::log(Level::warn, "config", "the configuration changed: it counts from the next start on",
-                 {{"digest", digest}});
-  }
-  collector_->audit("reload", payload.dump(), by);
-  engine_->reload();
-  deliverer_->reopen();
 }
 
 void Agent::stop(std::chrono::milliseconds grace) {

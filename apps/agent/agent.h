@@ -4,7 +4,9 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "agent/alert_admin.h"
 #include "agent/bundle_audit.h"
@@ -37,12 +39,17 @@ class Agent {
 
   // Opens and starts everything; the error names what could not be.
   Result<void> start();
-  void reload();  // rules, and files of sinks
+  void reload();  // SIGHUP: the configuration, rules, and files of sinks
   // In order: line, store, detection, delivery. Bounded.
   void stop(std::chrono::milliseconds grace);
 
  private:
-  void load_again(const std::string& asked_by, std::optional<uid_t> by);
+  // agent_reload.cc. What changed, as JSON; an error: nothing did, and why.
+  Result<std::string> load_again(const std::string& asked_by, std::optional<uid_t> by);
+  Result<void> check_new(const config::Settings& wanted) const;
+  Result<void> take_up(const config::Settings& wanted);
+  Result<void> record_configuration_change(uid_t by, const std::string& payload);
+  void refuse_reload(const std::vector<std::string>& problems, const std::string& asked_by, std::optional<uid_t> by);
   bool audit(const std::string& action, const std::string& payload);
   void audit_retention(bool at_start = false);
   // agent_health.cc. Probes read from the store and commit to it, which takes a while and writes.
@@ -59,7 +66,15 @@ class Agent {
   bool may_record_refusal(std::optional<uid_t> by);
 
   EventLoop& loop_;
-  const config::Loaded& loaded_;
+  config::Loaded loaded_;  // in force: as it was at the start, but for live keys that a reload changed
+  struct ReloadState {
+    std::optional<Timestamp> at;             // the last that was taken up
+    std::vector<std::string> at_next_start;  // keys whose new value waits for that
+    std::vector<std::string> problems;       // why the last one was refused; none: it was not
+    std::optional<Timestamp> refused_at;
+  } reload_;
+  mutable std::mutex routes_mutex_;
+  std::vector<config::SinkSettings> routes_;  // as new alerts go
   Context context_;
   std::unique_ptr<store::Writer> writer_;
   std::unique_ptr<store::ReaderPool> readers_;  // all of this process that read the store

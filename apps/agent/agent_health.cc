@@ -8,6 +8,7 @@
 
 #include "agent/agent.h"
 #include "agent/store_admin.h"
+#include "config/change.h"
 #include "observe/metrics.h"
 
 namespace daemoneye::apps {
@@ -187,9 +188,28 @@ ComponentHealth Agent::config_health() const {
             "what is on disk now is not valid, and the next start will fail: " +
                 config::to_string(on_disk.error().front()) +
                 (on_disk.error().size() > 1 ? " (and " + std::to_string(on_disk.error().size() - 1) + " more)" : ""));
-  } else if (config::digest_hex(*on_disk) != digest) {
+  } else {
+    std::string live, later;
+    for (const auto& one : config::differences(loaded_.settings, on_disk->settings)) {
+      auto& list = one.live ? live : later;
+      list += (list.empty() ? "" : ", ") + one.key;
+    }
+    if (!live.empty()) health.details["at_next_reload"] = live;
+    if (!later.empty()) health.details["at_next_start"] = later;
+    if (!live.empty() || !later.empty()) {
+      degrade(health, HealthState::degraded,
+              "what is on disk now is not what is in force: it counts from the next " +
+                  std::string(later.empty()  ? "reload"
+                              : live.empty() ? "start"
+                                             : "reload or start") +
+                  " on");
+    }
+  }
+  if (reload_.at) health.details["reloaded"] = base::to_iso(*reload_.at);
+  if (!reload_.problems.empty()) {
     degrade(health, HealthState::degraded,
-            "what is on disk now is not what is in force: it counts from the next start on");
+            "the last reload was refused, and nothing changed: " + reload_.problems.front() +
+                (reload_.problems.size() > 1 ? " (and " + std::to_string(reload_.problems.size() - 1) + " more)" : ""));
   }
   return health;
 }

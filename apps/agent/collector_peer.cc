@@ -333,6 +333,15 @@ Result<void> CollectorPeer::rotate_key(uid_t by) {
   return {};
 }
 
+void CollectorPeer::reload_configuration() {
+  if (!connection_ || !receiver_) return;  // a signal reaches it, too; else it starts with the files as they are then
+  ipc::Request request;
+  request.id = next_request_++;
+  request.kind = ipc::RequestKind::reload_configuration;
+  request.payload = "{}";
+  send(request);
+}
+
 bool CollectorPeer::audit(const std::string& action, const std::string& payload_json, std::optional<uid_t> by) {
   const std::string actor = by ? "uid:" + std::to_string(*by) + " (asserted by agent)" : "agent";
   if (!audit_queue_.push(R"({"actor":)" + base::json_quote(actor) + R"(,"action":)" + base::json_quote(action) +

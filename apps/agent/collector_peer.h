@@ -48,6 +48,7 @@ class CollectorPeer {
   [[nodiscard]] bool audit_durable() const { return audit_queue_.problem().empty(); }
   // Asks it for a new key for the ledger's checkpoints, in this operator's name. unavailable while it is away.
   Result<void> rotate_key(uid_t by);
+  void reload_configuration();  // the collector reads its files again, if it is there
 
   // Of the collector as it told last, of the line, and of what waits for the ledger. What only a collector can tell is
   // in it in any case, if only to say that it is not known.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/agent.h"
+#include "agent/needed_paths.h"
 #include "alert/sink.h"
 #include "common/startup.h"
 #include "observe/log.h"
@@ -76,11 +77,7 @@ Result<void> prepare(const config::Settings& settings, bool root) {
       checks.push_back({path, "detection.rule_paths or bundle.path", sandbox::Access::read});
   }
   for (const auto& sink : settings.alerting.sinks) {
-    for (const auto& needed : alert::needed_paths(sink)) {
-      checks.push_back(
-          {needed.path, "sink " + sink.name,
-           needed.use == alert::NeededPath::Use::read ? sandbox::Access::read : sandbox::Access::write_folder});
-    }
+    for (auto& needed : apps::paths_of(sink)) checks.push_back(std::move(needed));
   }
   if (!settings.metrics.textfile.empty()) {
     checks.push_back({folder_of(settings.metrics.textfile), "metrics.textfile", sandbox::Access::write_folder});

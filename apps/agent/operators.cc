@@ -129,8 +129,7 @@ Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& requ
     case ipc::RequestKind::metrics: return R"({"text":)" + base::json_quote(handlers_.metrics_text()) + "}";
     case ipc::RequestKind::reload:
       if (!peer.admin) return fail(Errc::permission_denied, "reload needs root or group " + options_.admin_group);
-      DE_CHECK(handlers_.reload(peer.credentials.uid));
-      return "{}";
+      return handlers_.reload(peer.credentials.uid);
     case ipc::RequestKind::rotate_audit_key:
       if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
       DE_CHECK(handlers_.rotate_audit_key(peer.credentials.uid));
@@ -141,6 +140,10 @@ Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& requ
     case ipc::RequestKind::bundle:
       if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
       DE_CHECK(handlers_.bundle(peer.credentials.uid, request.payload));
+      return "{}";
+    case ipc::RequestKind::configuration:
+      if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
+      DE_CHECK(handlers_.configuration(peer.credentials.uid, request.payload));
       return "{}";
     case ipc::RequestKind::maintenance: return handlers_.maintenance_json();
     case ipc::RequestKind::record_refusal: handlers_.on_refusal(peer.credentials.uid, request.payload); return "{}";

@@ -25,11 +25,13 @@ class Operators {
   };
   struct Handlers {
     std::function<std::string()> health_json, metrics_text;
-    std::function<Result<void>(uid_t asked_by)> reload, rotate_audit_key;
+    std::function<Result<std::string>(uid_t asked_by)> reload;
+    std::function<Result<void>(uid_t asked_by)> rotate_audit_key;
     std::function<void(uid_t by, const std::string& payload)> on_refusal;
     std::function<Result<std::string>(uid_t by, const std::string& payload)> maintain;
     std::function<std::string()> maintenance_json;
     std::function<Result<void>(uid_t by, const std::string& payload)> bundle;
+    std::function<Result<void>(uid_t by, const std::string& payload)> configuration;
     // Answers by itself, now or later, from any thread.
     using Reply = std::function<void(Result<std::string>)>;
     std::function<void(uid_t by, const ipc::Request& request, Reply reply)> alerting, rules;

@@ -70,6 +70,7 @@ Result<sandbox::Reached> confine(const config::Settings& settings, Confinement c
   auto plan = sandbox::collector_plan({.user = root ? settings.app.collector_user : "",
                                        .ledger_folder = confinement.audit_folder,
                                        .key_folder = confinement.key_folder,
+                                       .read_folders = confinement.configuration_folders,
                                        .keep_proc_links = keep_proc_links});
   plan.once_unprivileged = std::move(confinement.once_unprivileged);
   DE_TRY(auto reached, sandbox::drop_privileges(plan));

@@ -13,8 +13,9 @@ namespace daemoneye::procmond {
 
 struct Confinement {
   std::string audit_folder, key_folder;
-  bool reads_proc_links = false;                    // scans or the source see executables by /proc alone
-  std::function<Result<void>()> once_unprivileged;  // opens what must belong to the collector's user
+  std::vector<std::string> configuration_folders = {};  // stay readable
+  bool reads_proc_links = false;                        // scans or the source see executables by /proc alone
+  std::function<Result<void>()> once_unprivileged;      // opens what must belong to the collector's user
 };
 // After everything privileged is open, and before anything is read that the agent says.
 Result<sandbox::Reached> confine(const config::Settings& settings, Confinement confinement);

@@ -13,6 +13,7 @@
 #include "procmond/connector.h"
 #include "procmond/hashing.h"
 #include "procmond/probe.h"
+#include "procmond/reload.h"
 #include "procmond/sensors.h"
 #include "sandbox/sandbox.h"
 #include "sensor/source_chain.h"
@@ -115,8 +116,11 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   // opened before that user, too, can open little else.
   std::unique_ptr<ledger::Ledger> ledger;
   const std::string key_folder = folder_of(settings.audit.key_path);
+  auto sources = config::sources_from_process(command_line.config_file, command_line.set);
+  auto configuration = configuration_folders(sources, settings);
   auto reached = confine(settings, {.audit_folder = audit_folder,
                                     .key_folder = key_folder,
+                                    .configuration_folders = configuration.folders,
                                     .reads_proc_links = sensors->read_proc_links(),
                                     .once_unprivileged = [&]() -> Result<void> {
                                       auto opened = ledger::Ledger::open(ledger_options(settings, root, *boot));
@@ -147,7 +151,14 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
 
   auto options = collector_options(settings, *sensors, own_namespaces);
   if (!options) return give_up(program, options.error().message, apps::exit_invalid);
-  options->own_health = [&reached] { return std::vector{capability_health(*reached)}; };
+  if (reached->landlock == "no") configuration.out_of_reach.clear();
+  Reload reload(std::move(sources), loaded, std::move(configuration.out_of_reach));
+  options->own_health = [&] {
+    std::vector health{capability_health(*reached)};
+    if (auto of_reload = reload.health()) health.push_back(std::move(*of_reload));
+    return health;
+  };
+  options->tasks.reload_configuration = [&reload] { return reload.run("agent"); };
 
   auto loop = EventLoop::create();
   if (!loop) return give_up(program, loop.error().message, apps::exit_failed);
@@ -156,6 +167,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
                                  {std::move(sensors->source), std::move(sensors->snapshot), std::move(ledger), *boot,
                                   *boot_time, std::move(hashing.hashes), std::move(sensors->spare_snapshot)},
                                  [&reached] { return reached->details(); });
+  reload.use(collector);
   collector.on_source_failure = [&](const Error& error) {
     observe::log(Level::error, program, "the real-time source failed",
                  {{"source", source_name}, {"error", error.message}});
@@ -174,11 +186,10 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
     collector.stop(stop_grace, [&] { (*loop)->stop(); });
   };
   auto prepared = (*loop)->on_signals({SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
-    if (signal == SIGHUP) {
-      observe::log(Level::info, program, "SIGHUP: nothing of the collector's configuration can change while it runs");
-    } else {
+    if (signal == SIGHUP)
+      static_cast<void>(reload.run("signal"));  // the log and health tell
+    else
       stop();
-    }
   });
   if (!prepared) return give_up(program, prepared.error().message, apps::exit_failed);
   const auto look_for_refused_calls = watch_refused_calls(**loop);

@@ -102,27 +102,45 @@ AttemptOutcome Deliverer::Impl::attempt(AlertSink& sink, const store::Alert& ale
   return outcome;
 }
 
-Deliverer::Deliverer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Deliverer::Deliverer(std::unique_ptr<Changer> changer) : changer_(std::move(changer)) {}
+
+namespace {
+
+Result<std::vector<std::unique_ptr<AlertSink>>> make_sinks(const config::Settings::Alerting& settings) {
+  std::vector<std::unique_ptr<AlertSink>> sinks;
+  for (const auto& sink : settings.sinks) {
+    DE_TRY(auto made, make_sink(sink));
+    sinks.push_back(std::move(made));
+  }
+  return sinks;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Deliverer>> Deliverer::start(const config::Settings::Alerting& settings,
                                                     store::ReaderPool& readers, store::Writer& writer,
                                                     Identity identity) {
   Outside outside;
   outside.identity = std::move(identity);
-  for (const auto& sink : settings.sinks) {
-    DE_TRY(auto made, make_sink(sink));
-    outside.sinks.push_back(std::move(made));
-  }
+  DE_TRY(outside.sinks, make_sinks(settings));
   return start(settings, readers, writer, std::move(outside));
 }
 
 Result<std::unique_ptr<Deliverer>> Deliverer::start(const config::Settings::Alerting& settings,
                                                     store::ReaderPool& readers, store::Writer& writer,
                                                     Outside outside) {
+  auto changer = std::make_unique<Changer>(readers, writer, outside.identity);
+  DE_TRY(changer->current, Impl::begin(settings, readers, writer, std::move(outside)));
+  return std::unique_ptr<Deliverer>(new Deliverer(std::move(changer)));
+}
+
+Result<std::shared_ptr<Deliverer::Impl>> Deliverer::Impl::begin(const config::Settings::Alerting& settings,
+                                                                store::ReaderPool& readers, store::Writer& writer,
+                                                                Outside outside) {
   if (outside.sinks.size() != settings.sinks.size()) {
     return fail(Errc::internal, "alert delivery: one sink is needed for each of alerting.sinks");
   }
-  auto impl = std::make_unique<Impl>(settings, readers, writer, std::move(outside));
+  auto impl = std::make_shared<Impl>(settings, readers, writer, std::move(outside));
   DE_TRY(impl->reader, readers.take(Deadline::after(reader_patience)));
   DE_TRY(const auto records, impl->reader->sink_records());
   for (const auto& record : records) {
@@ -133,60 +151,106 @@ Result<std::unique_ptr<Deliverer>> Deliverer::start(const config::Settings::Aler
   DE_TRY(const auto owed, impl->reader->held_sinks());
   impl->retire_sinks(owed);
   impl->dispatcher = std::thread([raw = impl.get()] { raw->run_dispatcher(); });
-  return std::unique_ptr<Deliverer>(new Deliverer(std::move(impl)));
+  return impl;
+}
+
+Result<void> Deliverer::reconfigure(const config::Settings::Alerting& settings) {
+  Changer& changer = *changer_;
+  Changer::Change change{settings, {}};
+  change.outside.identity = changer.identity;
+  DE_TRY(change.outside.sinks, make_sinks(settings));
+  std::lock_guard lock(changer.mutex);
+  if (changer.stopping) return fail(Errc::cancelled, "alert delivery is stopping");
+  changer.next = std::move(change);
+  changer.changed.notify_all();
+  if (changer.running) return {};
+  if (changer.thread.joinable()) changer.thread.join();  // it has ended
+  changer.running = true;
+  changer.thread = std::thread([&changer] { changer.run(); });
+  return {};
+}
+
+bool Deliverer::reconfiguring() const {
+  std::lock_guard lock(changer_->mutex);
+  return changer_->applying || changer_->next;
+}
+
+std::shared_ptr<Deliverer::Impl> Deliverer::current() const {
+  std::lock_guard lock(changer_->mutex);
+  return changer_->current;
 }
 
 Deliverer::~Deliverer() {
   stop(Deadline::after(std::chrono::nanoseconds(0)));
-  impl_->dispatcher.join();  // it makes the workers
-  for (auto& worker : impl_->workers) worker.join();
+  if (changer_->thread.joinable()) changer_->thread.join();
+  changer_->current->join();
+}
+
+void Deliverer::Impl::join() {
+  if (dispatcher.joinable()) dispatcher.join();  // it makes the workers
+  for (auto& worker : workers) {
+    if (worker.joinable()) worker.join();
+  }
 }
 
 void Deliverer::wake() {
-  Core& core = *impl_->core;
+  const auto impl = current();
+  Core& core = *impl->core;
   std::lock_guard lock(core.mutex);
   for (auto& lane : core.lanes) lane.look = true;
   core.poke();
 }
 
 void Deliverer::reopen() {
-  for (auto& lane : impl_->core->lanes) lane.sink->reopen();
+  const auto impl = current();
+  for (auto& lane : impl->core->lanes) lane.sink->reopen();
 }
 
 void Deliverer::stop(Deadline deadline) {
-  Core& core = *impl_->core;
-  std::unique_lock lock(core.mutex);
-  core.stopping = true;
-  core.poke();
-  core.changed.wait_until(lock, deadline.point(),
-                          [&] { return core.busy == 0 && core.finished.empty() && core.recording == 0; });
-  core.exit = true;
-  core.poke();
+  {
+    std::lock_guard lock(changer_->mutex);
+    changer_->stopping = true;
+    changer_->changed.notify_all();
+  }
+  current()->stop(deadline);
+}
+
+void Deliverer::Impl::stop(Deadline deadline) {
+  std::unique_lock lock(core->mutex);
+  core->stopping = true;
+  core->poke();
+  core->changed.wait_until(lock, deadline.point(),
+                           [&] { return core->busy == 0 && core->finished.empty() && core->recording == 0; });
+  core->exit = true;
+  core->poke();
   lock.unlock();
-  impl_->sends.request_stop();
-  core.work.notify_all();
+  sends.request_stop();
+  core->work.notify_all();
 }
 
 std::vector<std::string> Deliverer::names() const {
+  const auto impl = current();
   std::vector<std::string> names;
-  for (const auto& lane : impl_->core->lanes) names.push_back(lane.name);
+  for (const auto& lane : impl->core->lanes) names.push_back(lane.name);
   return names;
 }
 
 std::size_t Deliverer::in_memory(const std::string& sink) const {
-  std::lock_guard lock(impl_->core->mutex);
-  for (const auto& lane : impl_->core->lanes) {
+  const auto impl = current();
+  std::lock_guard lock(impl->core->mutex);
+  for (const auto& lane : impl->core->lanes) {
     if (lane.name == sink) return lane.held.size();
   }
   return 0;
 }
 
 std::vector<Deliverer::SinkState> Deliverer::state() const {
+  const auto impl = current();
   std::vector<SinkState> states;
   {
-    std::lock_guard lock(impl_->core->mutex);
-    const Timestamp at = impl_->now();
-    for (auto& lane : impl_->core->lanes) {
+    std::lock_guard lock(impl->core->mutex);
+    const Timestamp at = impl->now();
+    for (auto& lane : impl->core->lanes) {
       SinkState state;
       state.name = lane.name;
       state.type = lane.type;
@@ -212,7 +276,7 @@ std::vector<Deliverer::SinkState> Deliverer::state() const {
       states.push_back(std::move(state));
     }
   }
-  auto counts = impl_->counts->get();
+  auto counts = impl->counts->get();
   for (auto& state : states) {
     if (counts) {
       const auto& waiting = counts->waiting[state.name];
@@ -227,8 +291,9 @@ std::vector<Deliverer::SinkState> Deliverer::state() const {
 }
 
 std::map<std::string, std::uint64_t> Deliverer::retired() const {
-  auto counts = impl_->counts->get().value_or(StoredCounts::Counts{}).dead_letters;
-  for (const auto& lane : impl_->core->lanes) counts.erase(lane.name);
+  const auto impl = current();
+  auto counts = impl->counts->get().value_or(StoredCounts::Counts{}).dead_letters;
+  for (const auto& lane : impl->core->lanes) counts.erase(lane.name);
   return counts;
 }
 

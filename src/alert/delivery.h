@@ -44,6 +44,12 @@ class Deliverer {
                                                   store::ReaderPool& readers, store::Writer& writer, Outside outside);
   // Stops without waiting when stop() was not called; returns once the sinks gave up (see AlertSink::send).
   ~Deliverer();
+  // Other sinks and limits from now on. The error is the first sink that cannot be made: then nothing changed. Else the
+  // sinks of before finish what is under way (a few seconds at most), and the others begin with what waits in the
+  // outbox: nothing is lost, and what was cut off is sent again with the same alert id. What waits for a sink that is
+  // no more becomes dead letters. Returns at once; one thread.
+  Result<void> reconfigure(const config::Settings::Alerting& settings);
+  [[nodiscard]] bool reconfiguring() const;
   void wake();    // new outbox entries are committed; any thread
   void reopen();  // SIGHUP
   // Finishes the attempts under way until the deadline; what is not delivered stays in the outbox.
@@ -81,8 +87,11 @@ class Deliverer {
 
  private:
   struct Impl;
-  explicit Deliverer(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  struct Changer;
+  explicit Deliverer(std::unique_ptr<Changer> changer);
+  // The one at work; who holds it keeps it, whatever is put in its place.
+  [[nodiscard]] std::shared_ptr<Impl> current() const;
+  std::unique_ptr<Changer> changer_;
 };
 
 }  // namespace daemoneye::alert

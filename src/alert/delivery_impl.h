@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -59,6 +60,12 @@ struct Core {
 struct Deliverer::Impl {
   Impl(const config::Settings::Alerting& settings, store::ReaderPool& readers_, store::Writer& writer_,
        Outside outside);
+  ~Impl() { join(); }
+  static Result<std::shared_ptr<Impl>> begin(const config::Settings::Alerting& settings, store::ReaderPool& readers,
+                                             store::Writer& writer, Outside outside);
+  void stop(Deadline deadline);
+  void join();    // after stop()
+  void retire();  // what waits for sinks that are not these
 
   // delivery.cc: the workers
   void run_worker();
@@ -96,6 +103,32 @@ struct Deliverer::Impl {
   std::mutex test_mutex;  // one test of sinks at a time
   std::thread dispatcher;
   std::vector<std::thread> workers;  // made by the dispatcher as they are needed, at most one a lane
+};
+
+// Puts one Impl in the place of another (reconfigure.cc).
+struct Deliverer::Changer {
+  struct Change {
+    config::Settings::Alerting settings;
+    Outside outside;
+  };
+  Changer(store::ReaderPool& readers_, store::Writer& writer_, Identity identity_)
+      : readers(readers_), writer(writer_), identity(std::move(identity_)) {}
+  void run();
+  void apply(Change change);
+  // Waits; true: it is the end, or there is another change.
+  bool interrupted_within(std::chrono::nanoseconds time);
+
+  store::ReaderPool& readers;
+  store::Writer& writer;
+  const Identity identity;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::shared_ptr<Impl> current;  // shared: calls under way keep the one they began with
+  std::optional<Change> next;
+  bool running = false;   // `thread` has not ended
+  bool applying = false;  // a change is under way
+  bool stopping = false;  // none is begun any more
+  std::thread thread;
 };
 
 }  // namespace daemoneye::alert

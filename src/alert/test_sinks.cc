@@ -19,11 +19,12 @@ double milliseconds(std::chrono::nanoseconds span) { return std::chrono::duratio
 }  // namespace
 
 Result<std::vector<Deliverer::TestResult>> Deliverer::test(const std::string& sink, Deadline deadline) {
-  const std::unique_lock one(impl_->test_mutex, std::try_to_lock);
+  const auto impl = current();
+  const std::unique_lock one(impl->test_mutex, std::try_to_lock);
   if (!one) return fail(Errc::unavailable, "another test of sinks is running");
   std::vector<Lane*> lanes;
   std::string known;
-  for (auto& lane : impl_->core->lanes) {
+  for (auto& lane : impl->core->lanes) {
     if (sink.empty() || lane.name == sink) lanes.push_back(&lane);
     known += (known.empty() ? "" : ", ") + lane.name;
   }
@@ -31,7 +32,7 @@ Result<std::vector<Deliverer::TestResult>> Deliverer::test(const std::string& si
     return fail(Errc::not_found,
                 sink.empty() ? "no sink is configured" : "no sink '" + sink + "'; there are: " + known);
   }
-  store::Alert alert = impl_->own_alert(impl_->now());
+  store::Alert alert = impl->own_alert(impl->now());
   alert.alert_id = "sink-test-" + alert.alert_id;
   alert.rule_id = store::sink_test_rule;
   alert.severity = store::Severity::low;
@@ -42,12 +43,12 @@ Result<std::vector<Deliverer::TestResult>> Deliverer::test(const std::string& si
   run.outcomes.resize(lanes.size());
   run.left = lanes.size();
   std::stop_source stop;
-  const std::stop_callback with_us(impl_->sends.get_token(), [&] { stop.request_stop(); });
+  const std::stop_callback with_us(impl->sends.get_token(), [&] { stop.request_stop(); });
   const auto begin = base::SteadyClock::now();
   std::vector<std::jthread> senders;
   for (std::size_t i = 0; i < lanes.size(); ++i) {
     senders.emplace_back([&, i] {
-      auto outcome = impl_->attempt(*lanes[i]->sink, alert, stop.get_token());
+      auto outcome = impl->attempt(*lanes[i]->sink, alert, stop.get_token());
       const std::lock_guard lock(run.mutex);
       run.outcomes[i] = std::move(outcome);
       --run.left;
@@ -90,7 +91,7 @@ Result<std::vector<Deliverer::TestResult>> Deliverer::test(const std::string& si
     records.push_back(std::move(record));
     results.push_back(std::move(result));
   }
-  impl_->writer.record_deliveries(std::move(records), {});
+  impl->writer.record_deliveries(std::move(records), {});
   return results;
 }
 

@@ -282,7 +282,7 @@ void show_changes(const bundle::Plan& plan, const std::map<std::string, bundle::
                        : changed       ? " is in force\n"
                                        : " was in force already\n");
   if (!plan.values.empty() && changed) {
-    invocation.out() << "its configuration counts from the next start of the agent on\n";
+    invocation.out() << "of its configuration the live keys count now, the others from the next start on\n";
   }
 }
 

@@ -1,12 +1,16 @@
 // config: the settings in force and where they come from.
+#include "cli/config.h"
+
 #include <CLI/CLI.hpp>
 #include <ostream>
 
 #include "base/text.h"
-#include "cli/verbs.h"
+#include "config/schema.h"
 
 namespace daemoneye::cli {
 namespace {
+
+std::string counts(bool live) { return live ? "live" : "restart"; }
 
 Outcome<Exit> show_config(bool origin, Invocation& invocation) {
   CLI_TRY(const auto* loaded, invocation.loaded());
@@ -16,46 +20,82 @@ Outcome<Exit> show_config(bool origin, Invocation& invocation) {
   }
   const auto writer = invocation.row_writer();
   std::vector<OutputColumn> columns = {{"key"}, {"value"}};
-  if (origin) columns.push_back({"origin"});
+  if (origin) {
+    columns.push_back({"origin"});
+    columns.push_back({"a_change_counts"});
+  }
   writer->begin(std::move(columns));
   for (const auto& key : config::show(*loaded)) {
     Row row = {key.key, key.value_yaml};
-    if (origin) row.emplace_back(key.origin);
+    if (origin) {
+      row.emplace_back(key.origin);
+      row.emplace_back(counts(key.live));
+    }
     writer->row(row);
   }
   writer->finish({}, "");
   return Exit::done;
 }
 
+// All that is wrong at once; for programs a row each.
 Outcome<Exit> validate_config(Invocation& invocation) {
-  CLI_TRY([[maybe_unused]] const auto* loaded, invocation.loaded());
-  invocation.out() << "valid\n";
-  return Exit::done;
+  if (invocation.format() == Format::table) {
+    CLI_TRY([[maybe_unused]] const auto* loaded, invocation.loaded());
+    invocation.out() << "valid\n";
+    return Exit::done;
+  }
+  const auto attempt = invocation.try_load();
+  const auto writer = invocation.row_writer();
+  writer->begin({{"file"}, {"line"}, {"key"}, {"problem"}});
+  if (!attempt.loaded) {
+    for (const auto& problem : attempt.loaded.error()) {
+      const auto colon = problem.place.rfind(':');
+      const auto line = colon == std::string::npos
+                            ? std::nullopt
+                            : base::parse_integer<std::int64_t>(std::string_view(problem.place).substr(colon + 1));
+      writer->row({line ? problem.place.substr(0, colon) : problem.place, line ? event::Value(*line) : event::Value(),
+                   optional_text(problem.key.empty() ? std::nullopt : std::optional(problem.key)), problem.message});
+    }
+  }
+  writer->finish({}, "");
+  return attempt.loaded ? Exit::done : Exit::usage;
 }
 
 Outcome<Exit> get_config(const std::string& wanted, Invocation& invocation) {
   CLI_TRY(const auto* loaded, invocation.loaded());
-  const auto keys = config::show(*loaded);
-  std::vector<std::string_view> names;
-  for (const auto& key : keys) {
-    if (key.key != wanted) {
-      names.push_back(key.key);
-      continue;
-    }
+  for (const auto& key : config::show(*loaded)) {
+    if (key.key != wanted) continue;
     if (invocation.format() == Format::table) {
       invocation.out() << key.value_yaml << '\n';
     } else {
-      write_record(invocation, {{"key"}, {"value"}, {"origin"}, {"default"}, {"allowed"}, {"help"}},
-                   {key.key, key.value_yaml, key.origin, key.default_yaml, key.allowed, key.help});
+      write_record(invocation,
+                   {{"key"}, {"value"}, {"origin"}, {"default"}, {"allowed"}, {"a_change_counts"}, {"help"}},
+                   {key.key, key.value_yaml, key.origin, key.default_yaml, key.allowed, counts(key.live), key.help});
     }
     return Exit::done;
   }
-  const auto near = base::nearest(wanted, names);
-  return std::unexpected(Failure(Exit::usage, "no key '" + base::printable(wanted.substr(0, 64)) + '\'' +
-                                                  (near.empty() ? "" : "; did you mean " + std::string(near) + "?")));
+  return std::unexpected(unknown_key(wanted));
 }
 
 }  // namespace
+
+Failure unknown_key(const std::string& wanted) {
+  const auto shown = base::printable(wanted.substr(0, 64));
+  if (config::is_section(wanted)) {
+    std::string keys;
+    for (const auto child : config::children(wanted)) {
+      keys += (keys.empty() ? "" : ", ") + wanted + '.' + std::string(child);
+    }
+    return {Exit::usage, '\'' + shown + "' holds keys: name one of them", {keys}};
+  }
+  if (wanted.starts_with("alerting.sinks")) {
+    return {Exit::usage,
+            '\'' + shown + "' is part of a list, which is set as a whole",
+            {"config set alerting.sinks '[{type: stdout}, {type: file, path: /var/log/alerts.jsonl}]'",
+             "sinks that stay as they are keep their lines and comments"}};
+  }
+  return {Exit::usage, "no key '" + shown + '\'' + config::hint_for_unknown(wanted)};
+}
 
 void add_config(CLI::App& app, Action& chosen) {
   auto* config = add_verb(app, "config", "The configuration");
@@ -70,6 +110,7 @@ void add_config(CLI::App& app, Action& chosen) {
   const auto key = std::make_shared<std::string>();
   get->add_option("KEY", *key, "Such as app.batch_size")->required();
   get->callback([key, &chosen] { chosen = [key](Invocation& invocation) { return get_config(*key, invocation); }; });
+  add_config_changes(*config, chosen);
 }
 
 }  // namespace daemoneye::cli

@@ -85,8 +85,7 @@ Outcome<bool> Invocation::confirmed(const std::string& question, bool yes) {
   return std::unexpected(Failure(Exit::failed, "not done"));
 }
 
-Outcome<const config::Loaded*> Invocation::loaded() {
-  if (loaded_) return loaded_.get();
+Invocation::Attempt Invocation::try_load() const {
   register_checks();
   std::optional<std::string> file;
   if (!options_.config_file.empty()) file = options_.config_file;
@@ -96,6 +95,12 @@ Outcome<const config::Loaded*> Invocation::loaded() {
     sources.system_paths = true;
     loaded = config::load(sources);
   }
+  return {std::move(sources), std::move(loaded)};
+}
+
+Outcome<const config::Loaded*> Invocation::loaded() {
+  if (loaded_) return loaded_.get();
+  auto [sources, loaded] = try_load();
   if (!loaded) {
     std::vector<std::string> details;
     for (const auto& problem : loaded.error()) details.push_back(config::to_string(problem));

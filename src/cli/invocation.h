@@ -76,6 +76,12 @@ class Invocation {
   Outcome<const config::Loaded*> loaded();
   // For who has to go on where the configuration is broken: what would be without any.
   Outcome<const config::Loaded*> loaded_defaults();
+  // What loaded() would read, and whether it is good or not.
+  struct Attempt {
+    config::Sources sources;
+    std::expected<config::Loaded, std::vector<config::Problem>> loaded;
+  };
+  [[nodiscard]] Attempt try_load() const;
   [[nodiscard]] const config::Sources& sources() const { return sources_; }  // that loaded() read
   Outcome<std::string> store_path();
   Outcome<std::unique_ptr<sql::Connection>> connect();

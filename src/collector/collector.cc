@@ -68,6 +68,27 @@ Tasks::HashPath Collector::hash_path() const {
 
 Collector::~Collector() {
   for (const auto timer : timers_) loop_.remove_timer(timer);
+  if (scan_timer_) loop_.remove_timer(*scan_timer_);
+}
+
+Result<void> Collector::start_scan_timer() {
+  DE_TRY(const auto timer,
+         loop_.add_timer(options_.scan_interval, options_.scan_interval, [this] { on_scan_timer(); }));
+  if (scan_timer_) loop_.remove_timer(*scan_timer_);
+  scan_timer_ = timer;
+  return {};
+}
+
+Result<void> Collector::reconfigure(Live live) {
+  if (live.scan_interval != options_.scan_interval) {
+    const auto before = std::exchange(options_.scan_interval, live.scan_interval);
+    if (auto started = start_scan_timer(); !started) {
+      options_.scan_interval = before;
+      return started;
+    }
+  }
+  tracker_.retune(live.mask_arguments, live.store_forks, std::move(live.exclude));
+  return {};
 }
 
 void Collector::on_raw(const sensor::RawEvent& raw) { tracker_.on_event(raw, parts_.source->kind()); }
@@ -153,7 +174,7 @@ Result<void> Collector::start() {
     timers_.push_back(timer);
     return {};
   };
-  DE_CHECK(every(options_.scan_interval, [this] { on_scan_timer(); }));
+  DE_CHECK(start_scan_timer());
   DE_CHECK(every(seal_interval, [this] { seal(); }));
   DE_CHECK(every(loss_interval, [this] { check_losses(); }));
   DE_CHECK(every(heartbeat_interval, [this] { beat(); }));

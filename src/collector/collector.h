@@ -60,6 +60,16 @@ class Collector {
   // is no agent.
   void stop(std::chrono::milliseconds grace, std::function<void()> done);
 
+  // What a reload of the configuration may change.
+  struct Live {
+    bool mask_arguments = true, store_forks = false;
+    std::vector<predicate::Predicate> exclude;
+    std::chrono::milliseconds scan_interval{30000};
+  };
+  Result<void> reconfigure(Live live);
+  // In the ledger, after what waits to be there; waits itself while the ledger cannot be written. False: it waits.
+  bool record(const std::string& action, const std::string& payload);
+
   struct ScanCounters {
     std::uint64_t full = 0, counters = 0, failed = 0;
     std::uint64_t stretched = 0;  // left out, for what the one before had cost
@@ -72,6 +82,7 @@ class Collector {
 
  private:
   [[nodiscard]] Tasks::HashPath hash_path() const;
+  Result<void> start_scan_timer();
   void on_raw(const sensor::RawEvent& raw);
   void on_scan_timer();
   void scan();
@@ -96,8 +107,6 @@ class Collector {
              const std::map<std::string, std::string>& labels = {});
   [[nodiscard]] observe::ComponentHealth collector_health() const;
   [[nodiscard]] observe::ComponentHealth ledger_health() const;
-  // In the ledger, after what waits to be there; waits itself while the ledger cannot be written. False: it waits.
-  bool record(const std::string& action, const std::string& payload);
   bool write_owed_entries();
 
   EventLoop& loop_;
@@ -107,6 +116,7 @@ class Collector {
   Uplink uplink_;
   Tasks tasks_;
   std::vector<EventLoop::TimerId> timers_;
+  std::optional<EventLoop::TimerId> scan_timer_;
   std::uint64_t scan_id_ = 0;
   std::uint64_t lost_reported_ = 0, lost_before_scan_ = 0;
   Moment losses_checked_;

@@ -173,6 +173,7 @@ void Tasks::handle(const ipc::Request& request, Answer reply) {
     case ipc::RequestKind::append_audit: return at_once(append_audit(request.payload));
     case ipc::RequestKind::capabilities: return at_once(json(capabilities_()).dump());
     case ipc::RequestKind::rotate_key: return at_once(rotate_key(request.payload));
+    case ipc::RequestKind::reload_configuration: return at_once(reload_configuration());
     case ipc::RequestKind::enumerate:
     case ipc::RequestKind::hash_path: break;
     default: return at_once(fail(Errc::invalid_input, "the collector does not answer this kind of request"));
@@ -241,6 +242,13 @@ Result<void> Tasks::allow(Allowance& kind, double amount, std::uint64_t& held_ba
   if (kind.take(amount)) return {};
   ++held_back;
   return fail(Errc::unavailable, "too many requests at once: the ledger takes them by and by");
+}
+
+Result<std::string> Tasks::reload_configuration() {
+  DE_CHECK(allow(reloads_, 1, reloads_held_back_));
+  if (!options_.reload_configuration) return fail(Errc::invalid_input, "the configuration is not read again here");
+  DE_CHECK(options_.reload_configuration());
+  return "{}";
 }
 
 Result<std::string> Tasks::append_audit(const std::string& payload) {

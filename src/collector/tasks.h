@@ -33,6 +33,8 @@ class Tasks {
     std::size_t max_concurrent = 10;
     // A long enumeration gives the loop its turn after this, so that no event waits for it.
     std::chrono::microseconds slice{2000};
+    // Reads the configuration again; absent: this program does not.
+    std::function<Result<void>()> reload_configuration = {};
   };
   struct Counters {
     std::uint64_t done = 0, failed = 0, cancelled = 0, late = 0;
@@ -77,6 +79,7 @@ class Tasks {
   Result<void> allow(Allowance& kind, double amount, std::uint64_t& held_back);
   Result<std::string> append_audit(const std::string& payload);
   Result<std::string> rotate_key(const std::string& payload);
+  Result<std::string> reload_configuration();
   Result<std::unique_ptr<Enumeration>> prepare(const std::string& payload) const;
   void start_enumeration(std::uint64_t id, const std::string& payload);
   void start_hash(std::uint64_t id, const std::string& payload);
@@ -98,8 +101,9 @@ class Tasks {
   Counters counters_;
   std::string record_;  // elements of a JSON list
   std::size_t recorded_ = 0, unrecorded_ = 0;
-  Allowance audit_entries_{200, 200, 10}, audit_bytes_{2e6, 2e6, 2e4}, rotations_{3, 3, 1.0 / 60};
-  std::uint64_t audit_held_back_ = 0, rotations_held_back_ = 0;
+  Allowance audit_entries_{200, 200, 10}, audit_bytes_{2e6, 2e6, 2e4}, rotations_{3, 3, 1.0 / 60},
+      reloads_{10, 10, 0.5};
+  std::uint64_t audit_held_back_ = 0, rotations_held_back_ = 0, reloads_held_back_ = 0;
   base::SteadyClock::time_point held_back_told_{};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted slices and answers look here first
 };

@@ -133,6 +133,13 @@ Tracker::Entry* Tracker::insert(Entry entry, Moment now) {
   return &entries_.insert_or_assign(pid, std::move(entry)).first->second;
 }
 
+void Tracker::retune(bool mask_arguments, bool store_forks, std::vector<predicate::Predicate> exclude) {
+  options_.mask_arguments = mask_arguments;
+  options_.store_forks = store_forks;
+  options_.exclude = std::move(exclude);
+  counters_.excluded_by.assign(options_.exclude.size(), 0);  // the sum of all goes on
+}
+
 void Tracker::on_event(const sensor::RawEvent& raw, EventSource source) {
   switch (raw.kind) {
     case sensor::RawKind::fork: on_fork(raw, source); break;

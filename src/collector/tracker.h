@@ -56,6 +56,9 @@ class Tracker {
   Tracker(const Tracker&) = delete;
   Tracker& operator=(const Tracker&) = delete;
 
+  // What is masked, stored and left out of what is seen from now on.
+  void retune(bool mask_arguments, bool store_forks, std::vector<predicate::Predicate> exclude);
+
   // A real-time event, in the order the kernel gave it.
   void on_event(const sensor::RawEvent& raw, event::EventSource source);
 

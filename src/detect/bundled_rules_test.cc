@@ -93,7 +93,8 @@ void run_scheduled(const Case& one, const std::shared_ptr<const RuleSet>& set) {
   RuleBoard board;
   board.replace(*set, {}, true);
   RuleLimits limits(0, {});
-  Evaluator evaluator(*std::move(connection), rig.options, board, limits);
+  const LiveLimits live(rig.options);
+  Evaluator evaluator(*std::move(connection), rig.options, live, board, limits);
   evaluator.use(set);
   const auto raises = evaluator.scheduled(one.rule, {Timestamp{one.events.back().time.ns + 1}, false, {}}, {});
   ASSERT_TRUE(raises) << raises.error().message;

@@ -103,7 +103,7 @@ struct Stream {
     if (!connection) std::abort();
     options.store_path = store.path();
     board.replace(*rules, base::wall_now(), true);
-    auto made = std::make_unique<Evaluator>(*std::move(connection), options, board, limits);
+    auto made = std::make_unique<Evaluator>(*std::move(connection), options, live, board, limits);
     made->use(rules, prefilter ? Prefilter::build(*rules) : nullptr);
     events = *read_events(made->reader(), batch.first_event, batch.last_event, batch_events);
     return made;
@@ -120,6 +120,7 @@ struct Stream {
   store::Commit batch;
   StoredEvents events;
   EngineOptions options;
+  LiveLimits live{options};
   RuleBoard board;
   RuleLimits limits{0, {}};
 };

@@ -7,7 +7,9 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "detect/evaluator.h"
 #include "detect/prefilter.h"
@@ -305,12 +307,24 @@ struct Engine::Impl {
     for (;;) {
       const auto reason = watcher->wait();
       if (reason == FolderWatcher::Reason::stopped) return;
+      take_folders();
       auto set = std::make_shared<const RuleSet>(load());
       const bool asked = reason == FolderWatcher::Reason::asked && fresh_asked.exchange(false);
       if (asked || !same_rules(*set, *rules)) use(std::move(set), asked);
       std::lock_guard lock(mutex);
       watch_problem = watcher->problem();
     }
+  }
+
+  void take_folders() {
+    std::optional<std::vector<std::string>> wanted;
+    {
+      std::lock_guard lock(mutex);
+      wanted = std::exchange(next_folders, std::nullopt);
+    }
+    if (!wanted) return;
+    rule_paths = *wanted;
+    watcher->watch(std::move(*wanted));
   }
 
   RuleSet load() const {
@@ -320,7 +334,7 @@ struct Engine::Impl {
                    {{"error", std::string_view(overrides.error().message)}});
       overrides = rules ? rules->overrides : std::vector<store::RuleOverride>();
     }
-    return load_rules(options.rule_paths, rules.get(), *overrides);
+    return load_rules(rule_paths, rules.get(), *overrides);
   }
 
   void tell_refused(const RuleSet& set) {
@@ -359,6 +373,8 @@ struct Engine::Impl {
   }
 
   const EngineOptions options;
+  LiveLimits live{options};
+  std::vector<std::string> rule_paths = options.rule_paths;  // the rules thread's
   store::Writer& writer;
   RuleBoard board;
   RuleLimits limits{options.rule_alerts_a_minute, std::chrono::minutes(1)};
@@ -384,6 +400,7 @@ struct Engine::Impl {
     std::shared_ptr<const RuleSet> rules;
     std::shared_ptr<const Prefilter> prefilter;
   };
+  std::optional<std::vector<std::string>> next_folders;  // to be taken by the rules thread
   InForce next_rules;  // to be taken between two batches; none when there are no others
   bool behind = true;  // there may be events that no queued commit names
   bool draining = false, stream_ended = false;
@@ -415,11 +432,11 @@ Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writ
   auto impl = std::make_unique<Impl>(std::move(options), writer);
   Impl& self = *impl;
   DE_TRY(auto connection, self.connect());
-  self.evaluator = std::make_unique<Evaluator>(std::move(connection), self.options, self.board, self.limits);
+  self.evaluator = std::make_unique<Evaluator>(std::move(connection), self.options, self.live, self.board, self.limits);
   std::vector<std::unique_ptr<ScheduledRunner>> workers;
   for (std::size_t i = 0; i < self.options.schedule_workers; ++i) {
     DE_TRY(auto own, self.connect());
-    workers.push_back(std::make_unique<Evaluator>(std::move(own), self.options, self.board, self.limits));
+    workers.push_back(std::make_unique<Evaluator>(std::move(own), self.options, self.live, self.board, self.limits));
   }
   DE_TRY(auto marks, read_marks(self.evaluator->reader()));
   self.schedule = std::make_unique<Schedule>(
@@ -490,6 +507,16 @@ void Engine::on_commit(const store::Commit& commit) {
 
 void Engine::reload() {
   impl_->fresh_asked = true;
+  impl_->watcher->notify();
+}
+
+void Engine::retune(Tuning tuning) {
+  impl_->live.rule_timeout = tuning.rule_timeout;
+  impl_->live.dedup_window = tuning.dedup_window;
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->next_folders = std::move(tuning.rule_paths);
+  }
   impl_->watcher->notify();
 }
 

@@ -59,6 +59,12 @@ class Engine {
   void on_commit(const store::Commit& commit);
   // Loads again in the background (file change, SIGHUP, operator).
   void reload();
+  // Other folders and limits than it was started with; the folders are loaded in the background.
+  struct Tuning {
+    std::vector<std::string> rule_paths;
+    std::chrono::milliseconds rule_timeout, dedup_window;
+  };
+  void retune(Tuning tuning);
   // The store's rule overrides are others than before: takes them over in the background; states of rules stay.
   void overrides_changed();
   // Processes what is queued until the deadline, then stops.

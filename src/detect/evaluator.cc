@@ -51,10 +51,11 @@ std::chrono::nanoseconds since(base::SteadyClock::time_point begin) { return bas
 
 }  // namespace
 
-Evaluator::Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board,
-                     RuleLimits& limits)
+Evaluator::Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, const LiveLimits& live,
+                     RuleBoard& board, RuleLimits& limits)
     : connection_(std::move(connection)),
       options_(options),
+      live_(live),
       board_(board),
       limits_(limits),
       builder_(*connection_, options.host, options.agent_version) {}
@@ -77,9 +78,9 @@ void Evaluator::use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const 
 std::chrono::milliseconds Evaluator::dedup_window(const LoadedRule& rule) const {
   const auto own = std::chrono::ceil<std::chrono::milliseconds>(rule.rule.dedup_for);
   if (own.count() > 0) return own;
-  if (!rule.rule.evaluate) return options_.dedup_window;
+  if (!rule.rule.evaluate) return live_.dedup_window.load();
   // A row is found again by every run whose window still holds it: that is one alert.
-  return std::max(options_.dedup_window,
+  return std::max(live_.dedup_window.load(),
                   std::chrono::ceil<std::chrono::milliseconds>(rule.rule.evaluate->window + rule.rule.evaluate->every));
 }
 
@@ -162,7 +163,7 @@ Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& 
   if (board_.suspended(rule.rule.id)) return {};
   std::vector<Match> matches;
   sql::RunOptions run;
-  run.deadline = Deadline::after(options_.rule_timeout);
+  run.deadline = Deadline::after(live_.rule_timeout.load());
   run.stop = moment.stop;
   run.now = moment.now;
   run.row_limit = max_stream_rows;
@@ -239,7 +240,7 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const std::string
   std::vector<store::Writer::Raise> raises;
   std::vector<Match> matches;
   sql::RunOptions run;
-  run.deadline = Deadline::after(options_.rule_timeout);
+  run.deadline = Deadline::after(live_.rule_timeout.load());
   run.stop = stop;
   run.now = asked.now;
   run.row_limit = max_scheduled_rows;

@@ -1,6 +1,8 @@
 // Runs rules over rows on one connection; makes alerts, raises none. One thread at a time.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -14,6 +16,13 @@
 #include "detect/stored_events.h"
 
 namespace daemoneye::detect {
+
+// What may change while rules run; any thread.
+struct LiveLimits {
+  explicit LiveLimits(const EngineOptions& options)
+      : rule_timeout(options.rule_timeout), dedup_window(options.dedup_window) {}
+  std::atomic<std::chrono::milliseconds> rule_timeout, dedup_window;
+};
 
 // One run of a scheduled rule.
 struct ScheduledRun {
@@ -36,9 +45,9 @@ class ScheduledRunner {
 
 class Evaluator : public ScheduledRunner {
  public:
-  // `options`, `board` and `limits` outlive this.
-  Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, RuleBoard& board,
-            RuleLimits& limits);
+  // `options`, `live`, `board` and `limits` outlive this.
+  Evaluator(std::unique_ptr<sql::Connection> connection, const EngineOptions& options, const LiveLimits& live,
+            RuleBoard& board, RuleLimits& limits);
 
   // From now on these rules; what was prepared for rules that are gone is dropped. `prefilter`: of the same set; null:
   // every row is shown to every stream rule, which gives the same and costs more.
@@ -93,6 +102,7 @@ class Evaluator : public ScheduledRunner {
 
   std::unique_ptr<sql::Connection> connection_;
   const EngineOptions& options_;
+  const LiveLimits& live_;
   RuleBoard& board_;
   RuleLimits& limits_;
   AlertBuilder builder_;

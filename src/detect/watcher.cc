@@ -62,6 +62,15 @@ void FolderWatcher::watch_all() {
   }
 }
 
+void FolderWatcher::watch(std::vector<std::string> folders) {
+  if (folders == folders_) return;
+  folders_ = std::move(folders);
+  // What is watched no more must not wake anybody.
+  if (inotify_) inotify_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!inotify_) problem_ = fail_errno("inotify", errno).error().message;
+  watch_all();
+}
+
 void FolderWatcher::drain_inotify() {
   // What changed does not matter: the loader compares whole folders.
   alignas(inotify_event) std::array<char, 16 * 1024> buffer;

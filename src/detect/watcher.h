@@ -19,6 +19,8 @@ class FolderWatcher {
 
   static Result<std::unique_ptr<FolderWatcher>> create(std::vector<std::string> folders);
 
+  // Others from now on; the thread that waits.
+  void watch(std::vector<std::string> folders);
   enum class Reason { changed, asked, stopped };
   // Blocks until something happened.
   Reason wait();

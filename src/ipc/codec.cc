@@ -334,6 +334,7 @@ std::string_view to_string(RequestKind kind) {
     case RequestKind::hash_path: return "hash_path";
     case RequestKind::capabilities: return "capabilities";
     case RequestKind::rotate_key: return "rotate_key";
+    case RequestKind::reload_configuration: return "reload_configuration";
     case RequestKind::rotate_audit_key: return "rotate_audit_key";
     case RequestKind::health: return "health";
     case RequestKind::metrics: return "metrics";
@@ -348,6 +349,7 @@ std::string_view to_string(RequestKind kind) {
     case RequestKind::follow_alerts: return "follow_alerts";
     case RequestKind::bundle: return "bundle";
     case RequestKind::change_rules: return "change_rules";
+    case RequestKind::configuration: return "configuration";
   }
   return "unknown";
 }

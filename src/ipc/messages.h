@@ -72,17 +72,21 @@ struct Heartbeat {
   std::string metrics_text;  // empty: unchanged
 };
 
-// The closed table of requests. agent -> collector: the first five; operator -> agent: the rest.
+// The closed table of requests. agent -> collector: the first six; operator -> agent: the rest.
 enum class RequestKind : std::uint32_t {
-  append_audit = 1,       // {"actor":…,"action":…,"payload":{…}} -> {"seq":N}
-  enumerate = 2,          // {"task_id":…,"fields":[…],"filter":…,"threshold":N} ->
-                          // {"processes":[…],"errors":[…],"truncated":B}
-  hash_path = 3,          // {"path":…} -> {"sha256":…}
-  capabilities = 4,       // {} -> {…}
-  rotate_key = 5,         // {"actor":…} -> {"key":…}: of the ledger's checkpoints
-  health = 16,            // {} -> HealthBoard JSON
-  metrics = 17,           // {} -> {"text":…}
-  reload = 18,            // {} ; root or daemoneye-admin
+  append_audit = 1,  // {"actor":…,"action":…,"payload":{…}} -> {"seq":N}
+  enumerate = 2,     // {"task_id":…,"fields":[…],"filter":…,"threshold":N} ->
+                     // {"processes":[…],"errors":[…],"truncated":B}
+  hash_path = 3,     // {"path":…} -> {"sha256":…}
+  capabilities = 4,  // {} -> {…}
+  rotate_key = 5,    // {"actor":…} -> {"key":…}: of the ledger's checkpoints
+  // {} -> {}: reads its configuration again, by itself, from the files it started with
+  reload_configuration = 6,
+  health = 16,   // {} -> HealthBoard JSON
+  metrics = 17,  // {} -> {"text":…}
+  // {} -> {"changed":[keys],"at_next_start":[keys]}, or what is wrong with the files: then nothing changed. Root or
+  // daemoneye-admin. The collector is asked to do the same.
+  reload = 18,
   rotate_audit_key = 20,  // {} ; root or daemoneye-admin: asks the collector for it
   record_refusal = 19,    // {"digest":…,"reason":…}: refused SQL, rate-limited into the ledger
   // Work on the store; root or daemoneye-admin. {"do":"compact"|"analyze"|"purge","before":NS|null} -> {"id":N}
@@ -104,6 +108,10 @@ enum class RequestKind : std::uint32_t {
   // Rules, without their files; root or daemoneye-admin. {"do":"enable"|"disable"|"severity"|"reset","rules":[ids],
   // "severity":WORD,"note":…} -> {"changed":[{"rule_id":…,"from":…,"to":…}],"refused":[{"rule_id":…,"why":…}]}
   change_rules = 41,
+  // A configuration file is changed by `config set` (root or daemoneye-admin): {"do":"may"} -> {}, or a refusal before
+  // anything is changed; {"do":"changed","key":…,"file":…,"before":…,"after":…,"weakens":[{"key":…,"what":…}]} -> {}:
+  // recorded.
+  configuration = 42,
 };
 std::string_view to_string(RequestKind kind);
 

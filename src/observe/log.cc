@@ -3,6 +3,7 @@
 #include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include <atomic>
 #include <charconv>
 #include <cmath>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "base/text.h"
 #include "base/time.h"
+#include "observe/log_level.h"
 
 namespace daemoneye::observe {
 namespace {
@@ -19,8 +21,8 @@ constexpr std::size_t max_fields = 64;
 
 struct Log {
   std::string program = "daemoneye";
-  Level level = Level::info;
-  bool json = true;
+  std::atomic<Level> level = Level::info;
+  std::atomic<bool> json = true;
   std::shared_ptr<spdlog::logger> out;  // shared: spdlog's own interface
 
   Log() {
@@ -155,8 +157,12 @@ spdlog::level::level_enum spdlog_level(Level level) {
 }  // namespace
 
 void start_log(std::string_view program, std::string_view level, std::string_view format) {
+  the_log().program = program;
+  set_log(level, format);
+}
+
+void set_log(std::string_view level, std::string_view format) {
   Log& log = the_log();
-  log.program = program;
   log.json = format != "text";
   for (const auto known : {Level::trace, Level::debug, Level::info, Level::warn, Level::error}) {
     if (to_string(known) == level) log.level = known;

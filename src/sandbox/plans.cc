@@ -14,6 +14,7 @@ Plan collector_plan(const CollectorPlace& place) {
     if (!place.key_folder.empty() && place.key_folder != place.ledger_folder) {
       plan.paths->push_back({place.key_folder, PathAccess::write});
     }
+    for (const auto& folder : place.read_folders) plan.paths->push_back({folder, PathAccess::read});
   }
   return plan;
 }

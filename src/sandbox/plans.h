@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "sandbox/sandbox.h"
 
@@ -13,6 +14,7 @@ struct CollectorPlace {
   std::string ledger_folder;    // the only place it writes
   std::string key_folder = {};  // of the key that signs checkpoints, when it is another
   std::string passwd_folder = "/etc";
+  std::vector<std::string> read_folders = {};  // of the configuration, for a reload; each is there
   // Landlock hides the executables and folders of one's own user's processes, too. Where /proc is all there is to see
   // them by, and no other wall stands, they are worth more than it.
   bool keep_proc_links = false;

@@ -84,7 +84,7 @@ def _rules_in_force(instance):
 
 
 def scenario_bundle_is_put_in_force_and_recorded():
-    """Its rules raise alerts at once, its configuration counts from the next start, the ledger knows who brought it."""
+    """Its rules raise alerts at once, its live keys count at once, the ledger knows who brought it."""
     with _site() as instance:
         vendor = _Vendor(instance).trusted()
         instance.start()
@@ -114,7 +114,8 @@ def scenario_bundle_is_put_in_force_and_recorded():
         check(payload["signer"].startswith("vendor+"), str(payload))
         check({c["what"] for c in payload["changes"]} >= {"rule one", "rule two"}, str(payload))
         reloads = _entries(instance, "agent.reload")
-        check(reloads and "configuration_at_next_start" in reloads[-1][1], f"another configuration waits: {reloads}")
+        changes = {change["key"]: change["after"] for change in reloads[-1][1].get("changes", [])} if reloads else {}
+        check(changes == {"alerting.dedup_window_ms": "123456"}, f"its live keys are taken up: {reloads}")
 
         again = _import(instance, first)
         check(again.code == 0 and all(c["change"] == "same" for c in _changes(again).values()), again.out)
