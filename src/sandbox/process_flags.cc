@@ -7,6 +7,7 @@
 #include <memory>
 #include <string_view>
 
+#include "base/time.h"
 #include "sandbox/mechanisms.h"
 
 namespace daemoneye::sandbox {
@@ -17,6 +18,18 @@ constexpr int own_threads = 2;  // ThreadSanitizer keeps one of its own
 #else
 constexpr int own_threads = 1;
 #endif
+// One that was joined is listed for a moment more, until the kernel has taken it apart.
+constexpr std::chrono::milliseconds joined_patience{1000};
+
+Result<int> count_threads() {
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc/self/task"), &::closedir);
+  if (!folder) return fail_errno("opening /proc/self/task", errno);
+  int threads = 0;
+  for (const dirent* entry = ::readdir(folder.get()); entry != nullptr; entry = ::readdir(folder.get())) {
+    if (entry->d_name[0] != '.') ++threads;
+  }
+  return threads;
+}
 
 }  // namespace
 
@@ -40,17 +53,16 @@ Result<void> restore_death_signal(const DeathSignal& wanted) {
 }
 
 Result<void> require_single_thread() {
-  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc/self/task"), &::closedir);
-  if (!folder) return fail_errno("opening /proc/self/task", errno);
-  int threads = 0;
-  for (const dirent* entry = ::readdir(folder.get()); entry != nullptr; entry = ::readdir(folder.get())) {
-    if (entry->d_name[0] != '.') ++threads;
+  const auto deadline = Deadline::after(joined_patience);
+  while (true) {
+    DE_TRY(const int threads, count_threads());
+    if (threads <= own_threads) return {};
+    if (deadline.expired()) {
+      return fail(Errc::internal, "privileges must be dropped before threads are started; there are " +
+                                      std::to_string(threads) + " threads");
+    }
+    ::usleep(1000);
   }
-  if (threads > own_threads) {
-    return fail(Errc::internal, "privileges must be dropped before threads are started; there are " +
-                                    std::to_string(threads) + " threads");
-  }
-  return {};
 }
 
 }  // namespace daemoneye::sandbox

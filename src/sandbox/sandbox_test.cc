@@ -241,6 +241,15 @@ TEST(DropPrivileges, RefusesOnceThreadsExistBecauseTheyWouldKeepTheirPrivileges)
   EXPECT_THAT(outcome.text, HasSubstr("before threads are started"));
 }
 
+TEST(DropPrivileges, ThreadsThatWereJoinedAreNone) {
+  const auto outcome = in_child([]() -> std::string {
+    for (int i = 0; i < 100; ++i) std::thread([] {}).join();
+    const auto reached = drop_privileges(full);
+    return reached ? "dropped" : reached.error().message;
+  });
+  EXPECT_THAT(outcome.text, Not(HasSubstr("before threads are started")));
+}
+
 TEST(DropPrivileges, WithoutRootNamesWhatIsMissingAndStillGivesUpTheRest) {
   const auto outcome = in_child([]() -> std::string {
     if (is_root()) {
