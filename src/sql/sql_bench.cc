@@ -21,6 +21,7 @@
 
 #include "sql/connection.h"
 #include "store/schema.h"
+#include "store/store_file.h"
 #include "store/testing/event_generator.h"
 #include "store/testing/temp_store.h"
 
