@@ -13,7 +13,7 @@ import tempfile
 
 from harness import BIN, DE_SOURCE, check, daemon, exact_arguments, wait_for
 
-ELSEWHERE = re.compile(r"(sudo|apt|apt-get|dpkg|make|git|systemctl|systemd-\w+|journalctl|promtool|curl|cli=|cd|gzip|man) ?")
+ELSEWHERE = re.compile(r"(sudo|apt|apt-get|dpkg|make|git|systemctl|systemd-\w+|journalctl|promtool|curl|cd|gzip|man|adduser|daemoneye-agent|procmond)\b")
 ACCEPTED = (0, 3)  # 3: an answer that says that it is not complete, or health that is degraded
 
 SIGMA = """title: Use of nmap
@@ -92,7 +92,7 @@ def _run_document(instance, document, text, alert, process):
                    "cli": "daemoneye-cli", "alert": alert, "pid": str(process), "PAGER": "cat"}
     failed, ran = [], 0
     for line, command in _commands(text):
-        if ELSEWHERE.match(command):
+        if ELSEWHERE.match(command) or command.startswith("cli="):
             continue
         done = subprocess.run(["bash", "-c", command.replace("/etc/daemoneye", etc)], cwd=folder, env=environment,
                               capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=60,
