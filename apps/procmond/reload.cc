@@ -88,7 +88,7 @@ Result<void> Reload::refuse(const std::vector<std::string>& problems, const std:
 Result<void> Reload::run(const std::string& asked_by) {
   if (!out_of_reach_.empty()) {
     // A signal is for the agent, too: only who knows that there is something to take up makes this a fault.
-    observe::log(Level::warn, "config", "the configuration is not read again", {{"why", out_of_reach_}});
+    observe::log(Level::warn, "config", "the configuration was not read again", {{"why", out_of_reach_}});
     return asked_by == "signal" ? Result<void>() : refuse({out_of_reach_}, asked_by);
   }
   auto on_disk = config::load(sources_);
@@ -106,6 +106,8 @@ Result<void> Reload::run(const std::string& asked_by) {
   in_force_.settings = wanted;
   problems_.clear();
   const auto changes = config::differences(before, wanted);
+  observe::log(Level::info, "config", "the configuration was read again",
+               {{"by", asked_by}, {"changes", std::uint64_t{changes.size()}}});
   if (changes.empty() && taken_up_) return {};  // the agent and the signal ask for the same
   taken_up_ = base::wall_now();
   json told = {{"by", asked_by}, {"configuration", config::digest_hex(in_force_)}, {"changes", json::array()}};
