@@ -4,7 +4,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define MAX_CPUS 1024  /* a power of two; on larger machines CPUs share a slot */
+#define MAX_CPUS 1024 /* a power of two; on larger machines CPUs share a slot */
 
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -37,8 +37,8 @@ static __always_inline void count_loss(void) {
 
 /*
  * The first event of a quiet time wakes the reader at once: that is an interrupt and a switch, and on a virtual machine
- * it costs as much as dozens of events do. What follows is found by the looks that the reader takes by itself, until one
- * of them finds nothing (see bpf_source.cc). CPUs that race for the first one wake it twice, never not at all.
+ * it costs as much as dozens of events do. What follows is found by the looks that the reader takes by itself, until
+ * one of them finds nothing (see bpf_source.cc). CPUs that race for the first one wake it twice, never not at all.
  */
 static __always_inline __u64 wake_flags(__u64 size, bool wakes) {
   if (wakes && !reader_comes) {

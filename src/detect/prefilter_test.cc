@@ -278,8 +278,9 @@ TEST(Prefilter, GivesExactlyTheAlertsOfShowingEveryRowToEveryRule) {
     auto other = sql::Connection::open(rig.options.store_path, "");
     ASSERT_TRUE(one && other);
     RuleLimits limits(0, {});
-    Evaluator filtered(*std::move(one), rig.options, filtered_board, limits);
-    Evaluator plain(*std::move(other), rig.options, plain_board, limits);
+    const LiveLimits live(rig.options);
+    Evaluator filtered(*std::move(one), rig.options, live, filtered_board, limits);
+    Evaluator plain(*std::move(other), rig.options, live, plain_board, limits);
     filtered.use(rules, Prefilter::build(*rules, /*search=*/seed % 5 != 0));
     plain.use(rules);
     std::vector<event::ProcessEvent> all;
