@@ -56,11 +56,8 @@ function(daemoneye_room name)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE ${name} ${ROOM_LIBS} ${ROOM_TEST_LIBS} GTest::gmock GTest::gtest_main Threads::Threads)
     target_compile_definitions(${name}_test PRIVATE DAEMONEYE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    daemoneye_test_options(${name}_test)
     daemoneye_precompiled(${name}_test pch_tests)
-    if(DAEMONEYE_SANITIZE)
-      # What is looked for is in the rooms; the tests' own code would take a third longer to compile.
-      target_compile_options(${name}_test PRIVATE -fno-sanitize=undefined)
-    endif()
     add_dependencies(unit_tests ${name}_test)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES LABELS unit TIMEOUT 300)
