@@ -133,7 +133,8 @@ Result<void> Agent::start() {
        .bundle = [this](uid_t by, const std::string& payload) -> Result<void> {
          DE_TRY(const bool imported, bundles_->answer(by, payload));
          // The bundle is in force, whatever else is wrong with the files: health tells that.
-         if (imported) static_cast<void>(load_again("bundle", by));
+         if (!imported) return {};
+         [[maybe_unused]] const auto told = load_again("bundle", by);
          return {};
        },
        .configuration = [this](uid_t by,

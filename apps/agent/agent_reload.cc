@@ -46,7 +46,10 @@ json weakens_json(const std::vector<config::Weakening>& weakenings) {
 
 }  // namespace
 
-void Agent::reload() { static_cast<void>(load_again("signal", std::nullopt)); }  // the log and health tell
+void Agent::reload() {
+  // What came of it, the log, health and the ledger tell.
+  [[maybe_unused]] const auto told = load_again("signal", std::nullopt);
+}
 
 void Agent::refuse_reload(const std::vector<std::string>& problems, const std::string& asked_by,
                           std::optional<uid_t> by) {

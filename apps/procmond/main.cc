@@ -186,10 +186,8 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
     collector.stop(stop_grace, [&] { (*loop)->stop(); });
   };
   auto prepared = (*loop)->on_signals({SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
-    if (signal == SIGHUP)
-      static_cast<void>(reload.run("signal"));  // the log and health tell
-    else
-      stop();
+    if (signal != SIGHUP) return stop();
+    [[maybe_unused]] const auto told = reload.run("signal");  // the log and health tell
   });
   if (!prepared) return give_up(program, prepared.error().message, apps::exit_failed);
   const auto look_for_refused_calls = watch_refused_calls(**loop);

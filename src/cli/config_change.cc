@@ -28,6 +28,7 @@ struct ChangeOptions {
 
 std::vector<std::string> texts(const std::vector<config::Problem>& problems) {
   std::vector<std::string> all;
+  all.reserve(problems.size());
   for (const auto& problem : problems) all.push_back(config::to_string(problem));
   return all;
 }

@@ -62,8 +62,9 @@ std::string in_one_line(const std::vector<std::string_view>& parts, std::size_t 
                         bool quote) {
   std::string out = value;
   for (std::size_t i = parts.size(); i-- > from;) {
-    const std::string name = quote ? base::json_quote(parts[i]) : std::string(parts[i]);
-    out = name + ": " + (i + 1 < parts.size() ? '{' + out + '}' : out);
+    if (i + 1 < parts.size()) out.insert(0, 1, '{').append(1, '}');
+    std::string name = quote ? base::json_quote(parts[i]) : std::string(parts[i]);
+    out = std::move(name.append(": ").append(out));
   }
   return out;
 }

@@ -70,10 +70,11 @@ void read_folder(const std::string& folder, const Sources& sources, std::vector<
     problems.push_back({folder, "", fail_errno("cannot be listed", errno).error().message});
     return;
   }
+  const std::string inside = folder + '/';
   std::vector<std::string> names;
   for (const auto& [path, text] : sources.instead) {
-    const bool within = path.starts_with(folder + '/') && path.find('/', folder.size() + 1) == std::string::npos;
-    if (within && !exists(path)) names.push_back(path.substr(folder.size() + 1));
+    const bool within = path.starts_with(inside) && path.find('/', inside.size()) == std::string::npos;
+    if (within && !exists(path)) names.push_back(path.substr(inside.size()));
   }
   while (const dirent* entry = handle ? ::readdir(handle.get()) : nullptr) {  // NOLINT(concurrency-mt-unsafe): ours
     const std::string name = entry->d_name;
@@ -81,14 +82,14 @@ void read_folder(const std::string& folder, const Sources& sources, std::vector<
     if (name.ends_with(".yaml"))
       names.push_back(name);
     else if (name.ends_with(".yml"))
-      notices.push_back(folder + '/' + name + " is ignored: only *.yaml is read");
+      notices.push_back(inside + name + " is ignored: only *.yaml is read");
   }
   std::ranges::sort(names);
   if (names.size() > max_files_in_folder) {
     problems.push_back({folder, "", "holds more than " + std::to_string(max_files_in_folder) + " files"});
     return;
   }
-  for (const auto& name : names) read_one(folder + '/' + name, sources, false, files, notices, problems);
+  for (const auto& name : names) read_one(inside + name, sources, false, files, notices, problems);
 }
 
 std::string objection(const std::string& path, const struct stat& status, const char* what) {

@@ -11,8 +11,16 @@
 
 namespace daemoneye::config {
 
+// A template, so that a value may hold entries of its own kind.
+template <class Value>
+struct MarkedEntry {
+  std::string name;
+  std::size_t key_begin = 0;
+  Value value;
+};
+
 struct Marked {
-  struct Entry;
+  using Entry = MarkedEntry<Marked>;
   Node::Kind kind = Node::Kind::nothing;
   bool flow = false;                // a list or map in brackets
   std::size_t begin = 0;            // of the value; means nothing when there is none
@@ -20,11 +28,6 @@ struct Marked {
   bool plain = false;               // a scalar without quotes
   std::vector<Marked> items = {};   // of a list
   std::vector<Entry> entries = {};  // of a map
-};
-struct Marked::Entry {
-  std::string name;
-  std::size_t key_begin = 0;
-  Marked value;
 };
 
 // `text` is one that parse_yaml() takes.
