@@ -68,8 +68,9 @@ def base_root(needed):
     return folder
 
 
-# The first process of the namespaces: with it everything in them ends. Its /proc is theirs.
-MOUNTS = ('mount -t proc proc "$0/proc"; mount --rbind /sys "$0/sys"; mount -t tmpfs tmpfs "$0/run"; '
+# The first process of the namespaces: with it everything in them ends. Its /proc is theirs. The root is a mount, as
+# systemd wants it for the namespaces of its services.
+MOUNTS = ('mount --bind "$0" "$0"; mount -t proc proc "$0/proc"; mount --rbind /sys "$0/sys"; mount -t tmpfs tmpfs "$0/run"; '
           'mount -t tmpfs tmpfs "$0/tmp"; ')
 SLEEP = MOUNTS + 'echo ready; exec sleep infinity'
 # systemd needs its own part of the control groups, and to be told that it is not on bare metal.
