@@ -212,6 +212,8 @@ class Daemon:
         return found
 
     def errors(self):
+        if not os.path.exists(self.err_path):
+            return ""  # nothing was started, or a scenario has taken the folder away
         with open(self.err_path, encoding="utf-8", errors="replace") as file:
             return file.read()
 

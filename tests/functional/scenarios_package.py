@@ -182,6 +182,17 @@ def restarts(root, unit):
     return int(show(root, unit, "NRestarts"))
 
 
+def check_watchdog_ends_what_hangs(root, unit):
+    """A main process that stands still is ended by systemd, and started again."""
+    root.run("sh", "-c", f"mkdir -p /run/systemd/system/{unit}.service.d; "
+                         f"printf '[Service]\\nWatchdogSec=2\\nTimeoutAbortSec=1\\n' >/run/systemd/system/{unit}.service.d/watchdog.conf; "
+                         f"systemctl daemon-reload; systemctl restart {unit}")
+    before = restarts(root, unit)
+    root.run("sh", "-c", "kill -STOP " + show(root, unit, "MainPID"))
+    wait_for(f"{unit} is started again", lambda: restarts(root, unit) > before and
+             show(root, unit, "ActiveState") == "active")
+
+
 def scenario_package_runs_below_systemd():
     """A real systemd starts the units with all they forbid: what they do still works, and what fails is started again."""
     with debian_root(package(), systemd=True) as root:
@@ -208,6 +219,18 @@ def scenario_package_runs_below_systemd():
         wait_for("procmond is started again", lambda: restarts(root, "procmond") == 1)
         wait_until_it_watches(root)
         see(root, "after-a-kill")
+        for unit in UNITS:
+            check_watchdog_ends_what_hangs(root, unit)
+
+        with open(root.path("/etc/daemoneye/config.d/wrong.yaml"), "w", encoding="utf-8") as file:
+            file.write("app: {no_such_key: 1}\n")
+        root.run("systemctl", "restart", "daemoneye-agent", code=(0, 1))
+        check(show(root, "daemoneye-agent", "ActiveState") == "failed", "a wrong configuration is not tried again and again")
+        check(show(root, "daemoneye-agent", "ExecMainStatus") == "2", "and systemd knows why")
+        os.remove(root.path("/etc/daemoneye/config.d/wrong.yaml"))
+        root.run("systemctl", "start", "daemoneye-agent")
+        root.run("dpkg", "--remove", "daemoneye")
+        check_stopped(root)
 
 
 scenario_package_runs_below_systemd.needs_root = True
