@@ -92,7 +92,7 @@ def scenario_audit_proofs_hold_elsewhere():
                 at = content.index("\n\n") - 9
             if name == "consistency.json":
                 at = content.index('"from_root": "') + 20
-            swapped = "0" if content[at] != "0" else "1"
+            swapped = "1" if content[at] != "1" else "2"  # a size that begins with 0 is none at all
             with open(os.path.join(elsewhere, "altered"), "w", encoding="utf-8") as file:
                 file.write(content[:at] + swapped + content[at + 1:])
             altered = offline(verb, "altered")
