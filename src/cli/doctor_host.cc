@@ -152,7 +152,8 @@ void look_at_namespaces(Findings& findings) {
 }
 
 void look_at_hidepid(Findings& findings) {
-  for (const auto line : base::split(read_proc("/proc/self/mounts"), '\n')) {
+  const auto mounts = read_proc("/proc/self/mounts");  // the lines look into it
+  for (const auto line : base::split(mounts, '\n')) {
     const auto fields = base::split(line, ' ');
     if (fields.size() < 4 || fields[1] != "/proc" || fields[2] != "proc") continue;
     for (const auto option : base::split(fields[3], ',')) {
