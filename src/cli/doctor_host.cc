@@ -189,7 +189,8 @@ void look_at_capabilities(const Patient& patient, Findings& findings) {
                         "start daemoneye-agent as root: it gives up what it does not need");
   }
   std::uint64_t bounding = 0;
-  for (const auto line : base::split(read_proc("/proc/self/status"), '\n')) {
+  const auto status = read_proc("/proc/self/status");
+  for (const auto line : base::split(status, '\n')) {
     if (!line.starts_with("CapBnd:")) continue;
     const auto hex = base::trim(line.substr(7));
     std::from_chars(hex.data(), hex.data() + hex.size(), bounding, 16);
