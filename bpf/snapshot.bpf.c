@@ -176,6 +176,8 @@ static __always_inline int write_task(struct bpf_iter__task* ctx, enum depth dep
   fill_cpu(record, task);
 
   struct walk walk = {.variable = scratch->variable};
+  __u64 exec_id = task->self_exec_id;
+  barrier();
   struct mm_struct* mm = task->mm;
   if (mm && !(record->flags & DE_KERNEL_THREAD)) {
     record->resident_pages = resident_pages(mm);
@@ -204,10 +206,11 @@ static __always_inline int write_task(struct bpf_iter__task* ctx, enum depth dep
 
   /*
    * Nothing here is locked. A process that died or executed another program meanwhile may have been read half from
-   * memory that is already someone else's: then its image is left out.
+   * memory that is already someone else's: then its image is left out. One that executed twice may have its memory
+   * where it was at first: so the count of programs it has executed must be the same as well.
    */
   barrier();
-  if (task->mm != mm) {
+  if (task->mm != mm || task->self_exec_id != exec_id) {
     record->flags &= DE_KERNEL_THREAD | DE_HAS_TTY;
     walk.used = 0;
     __builtin_memset(record->lengths, 0, sizeof(record->lengths));

@@ -275,6 +275,7 @@ struct task_struct {
   struct pid* thread_pid;
   struct list_head thread_node;
   __u64 start_boottime;
+  __u64 self_exec_id;
   const struct cred* cred;
   char comm[16];
   struct fs_struct* fs;
