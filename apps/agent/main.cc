@@ -10,6 +10,7 @@
 #include "agent/agent.h"
 #include "agent/needed_paths.h"
 #include "alert/sink.h"
+#include "common/find_procmond.h"
 #include "common/startup.h"
 #include "observe/log.h"
 #include "predicate/predicate.h"
@@ -34,20 +35,8 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// Where procmond is: beside us, or where packages put it.
-Result<std::string> find_procmond() {
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (error) return fail(Errc::io, "/proc/self/exe: " + error.message());
-  for (const auto& candidate :
-       {self.parent_path() / "procmond", self.parent_path().parent_path() / "lib/daemoneye/procmond"}) {
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
-  }
-  return fail(Errc::not_found, "procmond is neither beside " + self.string() + " nor in ../lib/daemoneye");
-}
-
 int supervise_both(const apps::CommandLine& command_line) {
-  const auto procmond = find_procmond();
+  const auto procmond = apps::find_procmond();
   if (!procmond) return give_up(program, procmond.error().message, apps::exit_unavailable);
   supervise::Options options;
   const auto child = [&](const std::string& name, const std::string& path) {
