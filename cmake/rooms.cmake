@@ -86,6 +86,7 @@ function(daemoneye_room name)
   if(benches AND NOT DAEMONEYE_FUZZ AND NOT DAEMONEYE_SANITIZE)
     add_executable(${name}_bench ${benches})
     target_link_libraries(${name}_bench PRIVATE ${name} ${ROOM_LIBS} benchmark::benchmark_main)
+    target_compile_definitions(${name}_bench PRIVATE DAEMONEYE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   endif()
 endfunction()
 

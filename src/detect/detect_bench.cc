@@ -26,7 +26,7 @@ using namespace std::chrono_literals;
 using base::SteadyClock;
 
 // Beside the sources: a benchmark runs where it was built.
-const std::string bundled_folder = (std::filesystem::path(__FILE__).parent_path() / "../../rules").lexically_normal();
+const std::string bundled_folder = DAEMONEYE_SOURCE_DIR "/rules";
 
 double seconds_since(SteadyClock::time_point begin) {
   return std::chrono::duration<double>(SteadyClock::now() - begin).count();
