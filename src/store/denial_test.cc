@@ -75,7 +75,7 @@ TEST(StoreDenial, AnotherWriterIsWaitedFor) {
     writer->commit_batch(batch.id, std::move(bytes), digest, "",
                          [&](Result<Commit> result) { done.set_value(std::move(result)); });
     const auto deadline = Deadline::after(std::chrono::seconds(60));
-    while (!writer->state().paused && !deadline.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    while (!writer->state().paused && !deadline.expired()) std::this_thread::yield();
     EXPECT_TRUE(writer->state().paused) << "nothing is written beside somebody who may write";
   }
   EXPECT_TRUE(done.get_future().get());
