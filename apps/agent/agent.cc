@@ -87,6 +87,14 @@ Result<void> Agent::start() {
       if (may_record_refusal(std::nullopt)) collector_->audit("sql_refused", payload);
     });
   };
+  detect.on_over_budget = [this](const std::string& rule_id, const std::string& reason) {
+    const std::string payload =
+        json{{"rule_id", rule_id}, {"when", "run"}, {"reason", sql::without_quoted(reason)}}.dump(
+            -1, ' ', false, json::error_handler_t::replace);
+    loop_.post([this, payload] {
+      if (may_record_refusal(std::nullopt)) collector_->audit("sql_refused", payload);
+    });
+  };
   DE_TRY(engine_, detect::Engine::start(std::move(detect), *writer_));
   rule_admin_ = std::make_unique<RuleAdmin>(*engine_, *writer_, settings.database.path,
                                             [this](const std::string& action, const std::string& payload) {

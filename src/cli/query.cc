@@ -57,6 +57,7 @@ Outcome<Exit> run_query(const QueryOptions& options, Invocation& invocation) {
     return Exit::done;
   }
   RunChoices choices;
+  choices.text = text;
   CLI_TRY(choices.parameters, parse_parameters(options.parameters, compiled, true));
   choices.limit = options.limit;
   choices.explain = options.explain;

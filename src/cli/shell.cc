@@ -35,6 +35,7 @@ struct Shell {
   Outcome<Exit> run(const std::string& text) {
     CLI_TRY(const auto compiled, compile_statement(invocation, text));
     RunChoices choices;
+    choices.text = text;
     CLI_TRY(choices.parameters, parse_parameters(parameters, compiled, false));
     choices.limit = limit;
     choices.explain = explain;

@@ -21,16 +21,13 @@ namespace {
 // The agent records refusals in the ledger; when it is not there the refusal stands all the same.
 constexpr std::chrono::milliseconds refusal_deadline{200};
 
-void report_refusal(Invocation& invocation, const std::string& text, const sql::SqlError& error) {
+void report_refusal(Invocation& invocation, const std::string& text, nlohmann::json why) {
   const auto deadline = Deadline::after(refusal_deadline);
   const auto agent = invocation.agent(deadline);
   if (!agent) return;
-  const nlohmann::json payload = {{"digest", base::to_hex(base::sha256(text))},
-                                  {"line", error.line},
-                                  {"column", error.column},
-                                  {"reason", sql::without_quoted(error.message)}};
+  why["digest"] = base::to_hex(base::sha256(text));
   // Best effort by design: the user's answer does not depend on it.
-  (void)(*agent)->call(ipc::RequestKind::record_refusal, payload.dump(), deadline);
+  (void)(*agent)->call(ipc::RequestKind::record_refusal, why.dump(), deadline);
 }
 
 // First line of the refusal; its remaining lines (the source with a caret) are details.
@@ -122,7 +119,9 @@ InterruptWatch::InterruptWatch(Io& io) {
 Outcome<sql::Compiled> compile_statement(Invocation& invocation, const std::string& text) {
   auto compiled = sql::compile(text);
   if (compiled) return std::move(*compiled);
-  report_refusal(invocation, text, compiled.error());
+  const auto& error = compiled.error();
+  report_refusal(invocation, text,
+                 {{"line", error.line}, {"column", error.column}, {"reason", sql::without_quoted(error.message)}});
   return std::unexpected(refused(compiled.error(), text));
 }
 
@@ -208,6 +207,8 @@ Outcome<Exit> run_statement(Invocation& invocation, std::unique_ptr<sql::Connect
       CLI_TRY([[maybe_unused]] const auto shown, destination.show(invocation));
     }
     if (stats.error().code == Errc::timeout || stats.error().code == Errc::limit_exceeded) {
+      report_refusal(invocation, choices.text,
+                     {{"when", "run"}, {"reason", sql::without_quoted(stats.error().message)}, {"rows", rows}});
       for (const auto& hint : hints) failure.details.push_back("hint: " + base::printable(sql::to_string(hint)));
     }
     io.out.flush();

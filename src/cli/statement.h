@@ -13,7 +13,8 @@
 
 namespace daemoneye::cli {
 
-// A refusal is recorded in the ledger by the agent when it is there.
+// A refusal is recorded in the ledger by the agent when it is there: here of what is not accepted, and by
+// run_statement() of what takes more time, memory or room than it may.
 Outcome<sql::Compiled> compile_statement(Invocation& invocation, const std::string& text);
 
 // NAME=VALUE each: whole numbers and decimals are numbers, 'quoted' and all else is text. Every parameter of the
@@ -22,6 +23,7 @@ Outcome<std::map<std::string, event::Value>> parse_parameters(const std::vector<
                                                               const sql::Compiled& compiled, bool strict);
 
 struct RunChoices {
+  std::string text;  // of the statement, of which the ledger gets a digest
   std::map<std::string, event::Value> parameters;
   std::uint64_t limit = 0;  // of rows; 0: none
   bool explain = false, timing = false;

@@ -376,7 +376,7 @@ struct Engine::Impl {
   LiveLimits live{options};
   std::vector<std::string> rule_paths = options.rule_paths;  // the rules thread's
   store::Writer& writer;
-  RuleBoard board;
+  RuleBoard board{options.on_over_budget};
   RuleLimits limits{options.rule_alerts_a_minute, std::chrono::minutes(1)};
   std::shared_ptr<Raised> raised = std::make_shared<Raised>();
   std::unique_ptr<Evaluator> evaluator;  // the stream thread's

@@ -40,6 +40,9 @@ struct EngineOptions {
   std::function<void(const RuleSet& before, const RuleSet& now)> on_rules;
   // A file whose SQL the front door refused, once for each content of it. From the rules' thread, or within start().
   std::function<void(const UnhealthyRule& refused, const RuleProblem& why)> on_refused;
+  // A rule was over its time or memory when it ran: the first time in a row, and when it is suspended for it. From the
+  // thread that ran it.
+  std::function<void(const std::string& rule_id, const std::string& reason)> on_over_budget;
 };
 
 // Threads: detection (the stream), the schedule's workers (rules with `evaluate`), rules (watches the folders, compiles

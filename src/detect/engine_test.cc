@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -210,6 +211,12 @@ TEST(Engine, ARuleThatRunsOutOfTimeIsNamedAndTheOthersGoOn) {
                  "SELECT e.pid FROM process_events e WHERE (SELECT count(*) FROM process_events a, process_events b, "
                  "process_events c WHERE a.pid + b.pid + c.pid < 0) > 0");
   rig.write_rule("fine", exec_of("x"));
+  std::mutex mutex;
+  std::vector<std::string> told;
+  rig.options.on_over_budget = [&](const std::string& rule_id, const std::string& reason) {
+    const std::lock_guard lock(mutex);
+    told.push_back(rule_id + ": " + reason);
+  };
   std::vector<event::ProcessEvent> many;
   for (event::Pid pid = 1001; pid <= 1400; ++pid) many.push_back(make_exec(pid, "y"));
   rig.commit(std::move(many));
@@ -224,6 +231,12 @@ TEST(Engine, ARuleThatRunsOutOfTimeIsNamedAndTheOthersGoOn) {
   EXPECT_EQ(state.state, "suspended") << state.reason;
   EXPECT_EQ(state.timeouts, 3U);
   EXPECT_NE(state.reason.find("time limit"), std::string::npos);
+  {
+    const std::lock_guard lock(mutex);
+    ASSERT_EQ(told.size(), 2U);
+    EXPECT_EQ(told[0], "endless: over its time limit");
+    EXPECT_TRUE(told[1].starts_with("endless: over its time limit 3 times in a row")) << told[1];
+  }
   // It can be seen where users look.
   ASSERT_TRUE(eventually([&] {
     auto reader = store::Reader::open(rig.options.store_path);

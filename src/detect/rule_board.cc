@@ -164,9 +164,14 @@ void RuleBoard::ran(const std::string& id, std::chrono::nanoseconds elapsed, std
 }
 
 void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error) {
+  const auto over_budget = note_failure(id, elapsed, error);
+  if (!over_budget.empty() && on_over_budget_) on_over_budget_(id, over_budget);
+}
+
+std::string RuleBoard::note_failure(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error) {
   std::lock_guard lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return;
+  if (found == entries_.end()) return {};
   Entry& entry = found->second;
   ++entry.evaluations;
   ++entry.failures;
@@ -178,7 +183,7 @@ void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, 
   if (!over_time && error.code != Errc::limit_exceeded) {
     entry.excesses_in_a_row = 0;
     set_state(entry, "unhealthy", base::printable(error.message) + count);
-    return;
+    return {};
   }
   const std::string what = over_time ? "over its time limit" : base::printable(error.message);
   if (over_time) {
@@ -187,7 +192,7 @@ void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, 
   }
   if (++entry.excesses_in_a_row < suspend_after) {
     set_state(entry, "unhealthy", what + (entry.scheduled ? "; runs less often" : "") + count);
-    return;
+    return entry.excesses_in_a_row == 1 ? what : "";
   }
   const std::string reason = what + " " + std::to_string(suspend_after) +
                              " times in a row; not evaluated until its file changes or the rules are reloaded";
@@ -198,6 +203,7 @@ void RuleBoard::failed(const std::string& id, std::chrono::nanoseconds elapsed, 
     entry.row.reason = what + "; not evaluated; " + entry.file_problem;
     changed_ = true;
   }
+  return reason;
 }
 
 void RuleBoard::saw(const std::string& id, const event::Completeness& completeness) {

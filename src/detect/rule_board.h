@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -29,6 +30,10 @@ class RuleBoard {
   static constexpr unsigned recovery_runs = 100;
   static constexpr unsigned suspend_after = 3;
   static constexpr std::size_t max_labelled_rules = 512;  // beyond: the metrics' label is "other"
+
+  // `told` hears of the first of several runs in a row that were over their time or memory, and of a suspension.
+  using OverBudget = std::function<void(const std::string& rule_id, const std::string& reason)>;
+  explicit RuleBoard(OverBudget told = {}) : on_over_budget_(std::move(told)) {}
 
   // The rules that are there now. Counts and states stay with an unchanged version; `fresh` clears states as well.
   void replace(const RuleSet& set, Timestamp now, bool fresh);
@@ -67,6 +72,8 @@ class RuleBoard {
     observe::Histogram latency;
     observe::Counter shown, matched, failing, timed_out, held, partial;
   };
+  // What on_over_budget_ is told; empty: nothing.
+  std::string note_failure(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error);
   void set_state(Entry& entry, std::string state, std::string reason);
   void label(Entry& entry);
 
@@ -74,6 +81,7 @@ class RuleBoard {
   std::map<std::string, Entry> entries_;
   std::map<std::string, bool> labelled_;
   bool changed_ = false;
+  OverBudget on_over_budget_;
 };
 
 }  // namespace daemoneye::detect

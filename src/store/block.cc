@@ -27,18 +27,26 @@ Result<std::unique_ptr<Block>> Block::open(Load load, std::uint32_t rows, Fetch 
   return std::unique_ptr<Block>(new Block(std::move(load), std::move(fetch), std::move(header)));
 }
 
-Result<const ColumnData*> Block::stored(Column column) {
+Result<const ColumnData*> Block::opened(Column column, const ColumnData* times) {
   auto& slot = columns_[at(column)];
   if (slot) return slot.get();
+  auto& later = later_[at(column)];
+  DE_TRY(auto body, later ? later() : load_(static_cast<std::uint8_t>(column)));
+  later = {};
+  DE_TRY(slot, decode_column(column, std::move(body), header_.rows, times, Codes::left));
+  return slot.get();
+}
+
+Result<const ColumnData*> Block::stored(Column column) {
+  if (const auto& slot = columns_[at(column)]; slot && slot->is_whole()) return slot.get();
   const ColumnData* times = nullptr;
   if (encoding_of(column) == Encoding::time_based) {
     DE_TRY(times, stored(Column::time));
   }
-  auto& later = later_[at(column)];
-  DE_TRY(auto body, later ? later() : load_(static_cast<std::uint8_t>(column)));
-  later = {};
-  DE_TRY(slot, decode_column(column, std::move(body), header_.rows, times));
-  return slot.get();
+  DE_CHECK(opened(column, times));
+  auto& data = *columns_[at(column)];
+  DE_CHECK(read_left_codes(column, data, header_.rows));
+  return &data;
 }
 
 Result<void> Block::need(Column column) {
@@ -53,12 +61,31 @@ Result<void> Block::need_later(Column column) {
   const Column home = home_of(column);
   if (encoding_of(home) == Encoding::time_based) DE_CHECK(need_later(Column::time));
   auto& later = later_[at(home)];
-  if (later) return {};
+  if (later || columns_[at(home)]) return {};
   DE_TRY(later, fetch_(static_cast<std::uint8_t>(home)));
   return {};
 }
 
-bool Block::is_decoded(Column column) const { return columns_[at(home_of(column))] != nullptr; }
+bool Block::is_decoded(Column column) const {
+  const auto& slot = columns_[at(home_of(column))];
+  return slot && slot->is_whole();
+}
+
+bool Block::has_entries(Column column) {
+  const auto encoding = encoding_of(home_of(column));
+  return encoding == Encoding::text || encoding == Encoding::key;
+}
+
+Result<void> Block::entries_of(Column column, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& out) {
+  DE_TRY(const auto* data, opened(home_of(column), nullptr));
+  if (!data->is_whole()) {
+    find_entries(*data, rows, out);
+    return {};
+  }
+  out.clear();
+  for (const std::uint32_t row : rows) out.push_back(data->rows[row]);
+  return {};
+}
 
 const ColumnData& Block::data(Column column) const { return *columns_[at(home_of(column))]; }
 
@@ -100,10 +127,7 @@ ValueView Block::value(std::size_t row, Column column, event::EventId first_even
   if (column == Column::event_id) return first_event + static_cast<event::EventId>(row);
   if (is_gap(row) && is_process_column(column)) return {};
   const auto& column_data = data(column);
-  if (column == Column::pid) {
-    const std::uint32_t entry = column_data.rows[row];
-    return entry == null_entry ? ValueView() : ValueView(std::int64_t{column_data.keys[entry].pid});
-  }
+  if (column == Column::pid) return value_of(row, column, column_data.rows[row]);
   switch (encoding_of(column)) {
     case Encoding::integer:
     case Encoding::time_based: return column_data.is_present(row) ? ValueView(column_data.integers[row]) : ValueView();
@@ -111,14 +135,16 @@ ValueView Block::value(std::size_t row, Column column, event::EventId first_even
       return column_data.rows[row] == null_entry ? ValueView()
                                                  : ValueView(enumerator_name(column, column_data.rows[row]));
     case Encoding::real: return column_data.is_present(row) ? ValueView(column_data.reals[row]) : ValueView();
-    default: {
-      const std::uint32_t entry = column_data.rows[row];
-      if (entry == null_entry) return {};
-      const auto view = stored_text(column, entry);
-      if (view.empty() && is_null_if_empty(column)) return {};
-      return view;
-    }
+    default: return value_of(row, column, column_data.rows[row]);
   }
+}
+
+ValueView Block::value_of(std::size_t row, Column column, std::uint32_t entry) {
+  if (entry == null_entry || (is_gap(row) && is_process_column(column))) return {};
+  if (column == Column::pid) return std::int64_t{data(column).keys[entry].pid};
+  const auto view = stored_text(column, entry);
+  if (view.empty() && is_null_if_empty(column)) return {};
+  return view;
 }
 
 std::size_t Block::bytes() const {

@@ -36,6 +36,11 @@ class Block {
   [[nodiscard]] bool is_decoded(event::Column column) const;
   // The SQL value; the column must have been needed. `event_id` is that of row 0. Text lives as long as the block.
   [[nodiscard]] ValueView value(std::size_t row, event::Column column, event::EventId first_event);
+  // Where few rows are wanted of a column that was not needed: the entries of these rows, ascending, or null_entry, and
+  // the value that an entry stands for in a row. Only of columns that have entries.
+  [[nodiscard]] static bool has_entries(event::Column column);
+  Result<void> entries_of(event::Column column, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& out);
+  [[nodiscard]] ValueView value_of(std::size_t row, event::Column column, std::uint32_t entry);
   // A whole column, once needed, by row: what value() gives, without looking for the way each time. Empty when the
   // column is of another kind. Valid as long as the block.
   [[nodiscard]] IntegerColumn integers(event::Column column, event::EventId first_event);
@@ -80,6 +85,11 @@ class Block {
   void filter_texts(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition,
                     const TextColumn& texts);
   Result<const ColumnData*> stored(event::Column column);
+  // With its entries at least.
+  Result<const ColumnData*> opened(event::Column column, const ColumnData* times);
+  // Keeps those that meet an equality without reading the whole column; false when there is no such short way.
+  Result<bool> filter_by_codes(std::vector<std::uint32_t>& rows, const ScanConditions& conditions,
+                               std::size_t condition, std::uint32_t first, std::uint32_t last);
   [[nodiscard]] const ColumnData& data(event::Column column) const;
   [[nodiscard]] std::string_view stored_text(event::Column column, std::uint32_t entry);
   [[nodiscard]] std::optional<Searchable> searchable(event::Column column) const;

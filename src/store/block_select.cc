@@ -6,6 +6,7 @@
 
 #include "predicate/substring.h"
 #include "store/block.h"
+#include "store/column_kinds.h"
 
 namespace daemoneye::store {
 namespace {
@@ -63,6 +64,10 @@ bool keep_by_integers(std::vector<std::uint32_t>& rows, const predicate::Conditi
     case Operator::greater_equal: return keep([=](std::int64_t value) { return value >= other; });
     default: return false;
   }
+}
+
+bool is_equality(const predicate::Condition& condition) {
+  return !condition.negated && (condition.op == Operator::equal || condition.op == Operator::in);
 }
 
 bool is_dictionary(Column column) {
@@ -163,6 +168,62 @@ void Block::filter(std::vector<std::uint32_t>& rows, const ScanConditions& condi
   });
 }
 
+// The rows of the few entries that are wanted are looked for in the codes.
+Result<bool> Block::filter_by_codes(std::vector<std::uint32_t>& rows, const ScanConditions& conditions,
+                                    std::size_t condition_index, std::uint32_t first, std::uint32_t last) {
+  constexpr std::size_t few = 8;  // entries; rows of so many
+  const auto& condition = conditions.predicate().conditions()[condition_index];
+  const Column column = condition.column;
+  const auto& keys = conditions.keys(condition_index);
+  const bool is_plain = encoding_of(column) == Encoding::text && column != Column::arguments;
+  if (!is_equality(condition) || is_decoded(column) || (!is_plain && !keys)) return false;
+  const bool all = rows.size() == last - first + 1;
+  if (!all && rows.size() * few > header_.rows) return false;
+  if (is_plain && condition.values.size() > few) return false;
+  DE_TRY(const auto* data, opened(column, nullptr));
+  if (data->is_whole()) return false;
+  std::vector<std::uint8_t> is_wanted(data->count());
+  std::size_t wanted = 0;
+  for (std::size_t entry = 0; entry < data->count(); ++entry) {
+    bool holds = false;
+    if (keys) {
+      holds = keys->contains(data->keys[entry]);
+    } else {
+      const auto text = data->entries[entry];
+      for (const auto& value : condition.values) {
+        const auto* const given = std::get_if<std::string>(&value);
+        if (given == nullptr) return false;  // compared by rules of their own
+        holds |= *given == text && !(text.empty() && is_null_if_empty(column));
+      }
+    }
+    is_wanted[entry] = holds ? 1 : 0;
+    wanted += holds ? 1 : 0;
+  }
+  if (wanted == 0) {
+    rows.clear();
+    return true;
+  }
+  if (all && wanted > few) return false;
+  if (all) {
+    rows.clear();
+    for (std::uint32_t entry = 0; entry < data->count(); ++entry) {
+      if (is_wanted[entry] != 0) find_rows(*data, entry, first, last, rows);
+    }
+    if (wanted > 1) std::sort(rows.begin(), rows.end());
+  } else {
+    std::vector<std::uint32_t> entries;
+    find_entries(*data, rows, entries);
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      rows[kept] = rows[i];
+      kept += entries[i] != null_entry && is_wanted[entries[i]] != 0 ? 1 : 0;
+    }
+    rows.resize(kept);
+  }
+  if (!gap_.empty() && is_process_column(column)) std::erase_if(rows, [&](std::uint32_t row) { return is_gap(row); });
+  return true;
+}
+
 Result<void> Block::select(const ScanConditions& conditions, const event::TimeRange& time, event::EventId first_event,
                            std::uint32_t first, std::uint32_t last, std::vector<std::uint32_t>& rows) {
   const auto& predicate = conditions.predicate();
@@ -182,12 +243,17 @@ Result<void> Block::select(const ScanConditions& conditions, const event::TimeRa
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   const auto cost = [&](std::size_t index) {
     const auto& condition = predicate.conditions()[index];
-    if (!is_dictionary(condition.column)) return 0;
-    return condition.op == Operator::equal || condition.op == Operator::in ? 1 : 2;
+    // Few values: their rows are found without looking at the others.
+    const bool is_short = is_equality(condition) && condition.values.size() <= 8;
+    if (encoding_of(condition.column) == Encoding::text && is_short) return 0;
+    if (!is_dictionary(condition.column)) return 1;
+    return is_equality(condition) ? 2 : 3;
   };
   std::sort(order.begin(), order.end(), [&](auto a, auto b) { return std::pair(cost(a), a) < std::pair(cost(b), b); });
   for (const std::size_t index : order) {
     if (rows.empty()) break;
+    DE_TRY(const bool done, filter_by_codes(rows, conditions, index, first, last));
+    if (done) continue;
     DE_CHECK(need(predicate.conditions()[index].column));
     filter(rows, conditions, index, first_event);
   }

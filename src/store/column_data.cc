@@ -88,6 +88,85 @@ bool read_differences(std::string_view in, std::size_t count, Each each) {
   return numbers.rest().empty();
 }
 
+// Of eight bytes at a time: a bit in the place of each that ends a varint, and of each that is 0.
+constexpr std::uint64_t top_bits = 0x8080808080808080, low_bits = 0x7f7f7f7f7f7f7f7f;
+std::uint64_t load_word(const char* at) {
+  std::uint64_t word = 0;
+  std::memcpy(&word, at, sizeof word);
+  return word;
+}
+std::uint64_t ends_in(std::uint64_t word) { return ~word & top_bits; }
+std::uint64_t zeros_in(std::uint64_t word) { return ~(((word & low_bits) + low_bits) | word) & top_bits; }
+std::size_t count_bits(std::uint64_t of_bytes) {
+  return static_cast<std::size_t>((of_bytes >> 7) * 0x0101010101010101 >> 56);
+}
+
+std::size_t count_ends(std::string_view codes) {
+  std::size_t count = 0, at = 0;
+  for (; codes.size() - at >= sizeof(std::uint64_t); at += sizeof(std::uint64_t))
+    count += count_bits(ends_in(load_word(codes.data() + at)));
+  for (; at < codes.size(); ++at) count += static_cast<unsigned char>(codes[at]) < 0x80 ? 1 : 0;
+  return count;
+}
+
+// Goes through codes forwards, counting the rows that end and the new entries that are passed.
+class CodeWalk {
+ public:
+  explicit CodeWalk(std::string_view codes) : codes_(codes) {}
+  [[nodiscard]] std::size_t row() const { return row_; }
+  [[nodiscard]] std::size_t at() const { return at_; }
+  // To the beginning of the row's code.
+  void to_row(std::size_t row) {
+    while (codes_.size() - at_ >= sizeof(std::uint64_t)) {
+      const auto word = load_word(codes_.data() + at_);
+      const auto ends = count_bits(ends_in(word));
+      if (row_ + ends >= row) break;
+      row_ += ends;
+      entries_ += count_bits(zeros_in(word));
+      at_ += sizeof(std::uint64_t);
+    }
+    while (row_ < row && at_ < codes_.size()) step();
+  }
+  // To the code that brings the entry for the first time; false when none does.
+  bool to_entry(std::size_t entry) {
+    while (codes_.size() - at_ >= sizeof(std::uint64_t)) {
+      const auto word = load_word(codes_.data() + at_);
+      const auto zeros = count_bits(zeros_in(word));
+      if (entries_ + zeros > entry) break;
+      row_ += count_bits(ends_in(word));
+      entries_ += zeros;
+      at_ += sizeof(std::uint64_t);
+    }
+    while (at_ < codes_.size()) {
+      if (codes_[at_] == 0 && entries_ == entry) return true;
+      step();
+    }
+    return false;
+  }
+  // To this place in the codes.
+  void to_place(std::size_t place) {
+    row_ += count_ends(codes_.substr(at_, place - at_));
+    at_ = place;
+  }
+  [[nodiscard]] std::uint32_t entry_here(std::size_t count) const {
+    Varints codes(codes_.substr(at_));
+    std::uint64_t code = 0;
+    if (!codes.next_short(code)) return null_entry;
+    const std::uint64_t entry = code == code_next ? entries_ : code - code_first;
+    return code == code_null || entry >= count ? null_entry : static_cast<std::uint32_t>(entry);
+  }
+
+ private:
+  void step() {
+    const auto byte = static_cast<unsigned char>(codes_[at_++]);
+    row_ += byte < 0x80 ? 1 : 0;
+    entries_ += byte == 0 ? 1 : 0;
+  }
+
+  std::string_view codes_;
+  std::size_t at_ = 0, row_ = 0, entries_ = 0;
+};
+
 constexpr auto spread_bits = [] {
   std::array<std::array<std::uint8_t, 8>, 256> bytes{};
   for (unsigned byte = 0; byte < 256; ++byte) {
@@ -225,7 +304,15 @@ bool read_codes(Varints codes, std::size_t rows, std::size_t entries, ColumnData
   return good && codes.rest().empty() && next == entries;
 }
 
-bool read_texts(base::ByteReader& in, std::size_t rows, ColumnData& data) {
+// Whether there are as many codes as rows; nothing else is known of them.
+bool leave_codes(std::string_view codes, std::size_t rows, ColumnData& data) {
+  const bool ends = codes.empty() || static_cast<unsigned char>(codes.back()) < 0x80;
+  if (!ends || count_ends(codes) != rows) return false;
+  data.codes = codes;
+  return true;
+}
+
+bool read_texts(base::ByteReader& in, std::size_t rows, ColumnData& data, Codes codes) {
   const std::uint64_t count = in.varint();
   if (!in.ok() || count > rows || count > in.remaining() / 2) return false;
   data.entries.resize(static_cast<std::size_t>(count));
@@ -233,10 +320,11 @@ bool read_texts(base::ByteReader& in, std::size_t rows, ColumnData& data) {
   for (auto& entry : data.entries) {
     if (!texts.next_text(entry)) return false;
   }
+  if (codes == Codes::left) return leave_codes(texts.rest(), rows, data);
   return read_codes(texts, rows, data.entries.size(), data);
 }
 
-bool read_keys(base::ByteReader& in, std::size_t rows, ColumnData& data) {
+bool read_keys(base::ByteReader& in, std::size_t rows, ColumnData& data, Codes codes) {
   const std::uint64_t boot_count = in.varint();
   if (!in.ok() || boot_count > rows || boot_count > in.remaining() / sizeof(event::BootId)) return false;
   std::vector<event::BootId> boots(static_cast<std::size_t>(boot_count));
@@ -255,10 +343,39 @@ bool read_keys(base::ByteReader& in, std::size_t rows, ColumnData& data) {
     ticks += from_zigzag(difference);
     key = {boots[static_cast<std::size_t>(boot)], static_cast<event::Pid>(pid), ticks};
   }
+  if (codes == Codes::left) return leave_codes(numbers.rest(), rows, data);
   return read_codes(numbers, rows, data.keys.size(), data);
 }
 
 }  // namespace
+
+void find_rows(const ColumnData& data, std::uint32_t entry, std::uint32_t first, std::uint32_t last,
+               std::vector<std::uint32_t>& out) {
+  const auto codes = data.codes;
+  CodeWalk walk(codes);
+  if (!walk.to_entry(entry)) return;
+  const auto add = [&](std::size_t row) {
+    if (row >= first && row <= last) out.push_back(static_cast<std::uint32_t>(row));
+  };
+  add(walk.row());
+  std::string wanted;
+  base::ByteWriter(wanted).varint(code_first + std::uint64_t{entry});
+  for (auto at = codes.find(wanted, walk.at() + 1); at != std::string_view::npos; at = codes.find(wanted, at + 1)) {
+    if (static_cast<unsigned char>(codes[at - 1]) >= 0x80) continue;  // within another code
+    walk.to_place(at);
+    if (walk.row() > last) return;
+    add(walk.row());
+  }
+}
+
+void find_entries(const ColumnData& data, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& out) {
+  CodeWalk walk(data.codes);
+  out.clear();
+  for (const std::uint32_t row : rows) {
+    walk.to_row(row);
+    out.push_back(walk.entry_here(data.count()));
+  }
+}
 
 std::size_t ColumnData::bytes() const {
   return present.capacity() + integers.capacity() * sizeof(std::int64_t) + reals.capacity() * sizeof(double) +
@@ -267,7 +384,7 @@ std::size_t ColumnData::bytes() const {
 }
 
 Result<std::unique_ptr<ColumnData>> decode_column(event::Column column, std::string body, std::size_t rows,
-                                                  const ColumnData* times) {
+                                                  const ColumnData* times, Codes codes) {
   auto data = std::make_unique<ColumnData>();
   data->body = std::move(body);
   base::ByteReader in(data->body);
@@ -282,18 +399,30 @@ Result<std::unique_ptr<ColumnData>> decode_column(event::Column column, std::str
       break;
     case Encoding::enumerator: good = read_enumerators(in, rows, *data, column); break;
     case Encoding::real: good = read_reals(in, rows, *data); break;
-    case Encoding::text: good = read_texts(in, rows, *data); break;
-    case Encoding::key: good = read_keys(in, rows, *data); break;
+    case Encoding::text: good = read_texts(in, rows, *data, codes); break;
+    case Encoding::key: good = read_keys(in, rows, *data, codes); break;
   }
   if (!good) {
     return fail(Errc::corrupt,
                 "column " + std::string(event::info(column).name) + ": short, malformed or out of range");
   }
-  if (encoding != Encoding::text) {
+  if (encoding != Encoding::text && data->is_whole()) {
     data->body.clear();
     data->body.shrink_to_fit();
   }
   return data;
+}
+
+Result<void> read_left_codes(event::Column column, ColumnData& data, std::size_t rows) {
+  if (data.is_whole()) return {};
+  if (!read_codes(Varints(data.codes), rows, data.count(), data))
+    return fail(Errc::corrupt, "column " + std::string(event::info(column).name) + ": malformed codes");
+  data.codes = {};
+  if (encoding_of(column) == Encoding::key) {
+    data.body.clear();
+    data.body.shrink_to_fit();
+  }
+  return {};
 }
 
 }  // namespace daemoneye::store

@@ -47,7 +47,9 @@ struct EventScan::Impl {
   std::vector<std::uint32_t> rows_met;
   std::vector<std::uint32_t> every_row;  // 0, 1, 2 …
   std::size_t next_selected = 0;
+  std::size_t current_place = 0;  // in `selected`
   std::uint32_t current = 0;
+  std::array<std::optional<std::vector<std::uint32_t>>, event::column_count> entries;  // of the rows selected, if few
   std::unique_ptr<TailColumns> tail_columns;                            // of the batch, when asked for
   std::array<IntegerColumn, event::column_count> integers{};            // of the block; none: ask the block
   std::optional<event::ProcessEvent> tail_event;                        // the tail's current one, once asked for
@@ -65,6 +67,7 @@ struct EventScan::Impl {
   // To the next row of the block or batch; false when there is none.
   bool step() {
     if (next_selected >= selected.size()) return false;
+    current_place = next_selected;
     current = selected[next_selected++];
     if (part == Part::tail) forget_tail_event();
     ++stats.rows;
@@ -82,6 +85,8 @@ struct EventScan::Impl {
   void note_integers(event::Column column);
   void damaged();
   ValueView other_value(event::Column column);
+  // Nothing when the whole column is to be decoded.
+  std::optional<ValueView> value_of_few(event::Column column);
   Result<TailColumns*> columns_of_batch();
   [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> wanted_rows() const;
   [[nodiscard]] event::TimeRange time_left() const;
@@ -151,6 +156,7 @@ event::TimeRange EventScan::Impl::time_left() const {
 Result<void> EventScan::Impl::enter_block() {
   block.reset();
   integers.fill({});
+  for (auto& list : entries) list.reset();
   if (!reader.filters.may_match(row.id, row.first_event, conditions)) {
     ++stats.blocks_skipped;
     return {};
@@ -245,6 +251,7 @@ ValueView EventScan::value(event::Column column) const {
 ValueView EventScan::Impl::other_value(event::Column column) {
   if (part == Part::blocks) {
     if (column != event::Column::event_id && !block->is_decoded(column)) {
+      if (const auto few = value_of_few(column)) return *few;
       if (!block->need(column)) {
         damaged();
         return {};
@@ -265,6 +272,20 @@ ValueView EventScan::Impl::other_value(event::Column column) {
   const auto id = row.first_event + static_cast<event::EventId>(current);
   if (!value) value = event::column_value(*tail_event, id, column);
   return std::visit([](const auto& held) -> ValueView { return held; }, *value);
+}
+
+std::optional<ValueView> EventScan::Impl::value_of_few(event::Column column) {
+  constexpr std::size_t few = 16;  // one row of so many
+  if (selected.size() * few > row.events || !Block::has_entries(column)) return std::nullopt;
+  auto& list = entries[static_cast<std::size_t>(column)];
+  if (!list) {
+    std::vector<std::uint32_t> ascending(selected.begin(), selected.end()), found;
+    if (request.newest_first) std::reverse(ascending.begin(), ascending.end());
+    if (!block->entries_of(column, ascending, found)) return std::nullopt;  // need() says what is wrong
+    if (request.newest_first) std::reverse(found.begin(), found.end());
+    list = std::move(found);
+  }
+  return block->value_of(current, column, (*list)[current_place]);
 }
 
 Result<event::ProcessEvent> EventScan::take_event() {
@@ -358,6 +379,7 @@ Result<TailColumns*> EventScan::Impl::columns_of_batch() {
 
 std::span<const std::uint32_t> EventScan::rows() const { return impl_->selected; }
 void EventScan::go_to(std::size_t place) {
+  impl_->current_place = place;
   impl_->current = impl_->selected[place];
   impl_->forget_tail_event();
 }

@@ -265,6 +265,24 @@ def scenario_refusals_are_in_the_ledger():
               f"which rule, and a digest: {by_rule}")
         check("hunter2" not in json.dumps(by_user), f"not the text: {by_user}")
 
+        # What is accepted, and then takes more than it may.
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+        greedy = ("SELECT group_concat(a.filler) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+                  "WHERE i < 100000) SELECT printf('%999d', i) AS filler FROM n) a")
+        check(agent.cli("query", endless).code == 1 and agent.cli("query", greedy).code == 1, "both are ended")
+
+        def ended():
+            rows = agent.query("SELECT actor, payload FROM audit_ledger WHERE action = 'agent.sql_refused'")
+            found = [json.loads(row["payload"]) for row in rows]
+            found = [one for one in found if one.get("when") == "run"]
+            return found if len(found) >= 2 else None
+
+        at_run = wait_for("what was ended is in the ledger", ended)
+        check({one["by_uid"] for one in at_run} == {os.geteuid()} and all(len(one["digest"]) == 64 for one in at_run),
+              f"who asked, and a digest: {at_run}")
+        check(any("recursive" in one["reason"] for one in at_run) and any("memory limit" in one["reason"] for one in at_run),
+              f"and which bound it was: {at_run}")
+
         # Few of many: the ledger is not anybody's to fill.
         for i in range(45):
             agent.cli("query", f"SELECT wrong{i}")
