@@ -225,6 +225,14 @@ def scenario_ctrl_c_cancels_a_query():
         check(query.returncode == 1, f"exit 1, not {query.returncode}")
         check(err.startswith("error: cancelled") and not out, f"it says so in a word: {err!r} {out!r}")
 
+        # A person is told how far it is, in a line that is gone afterwards.
+        query = Terminal([CLI, "--db", path, "query", FOR_EVER], environment(folder))
+        query.expect(r"\rreading[^\r]*\b0 rows so far; Ctrl-C cancels")
+        query.send("\x03")
+        query.expect("error: cancelled")
+        check(query.wait() == 1, "exit 1")
+        check("\r\x1b[K" in query.seen[query.seen.rfind("so far"):], f"the line is taken away: {query.seen!r}")
+
 
 def scenario_large_results_take_little_memory():
     with imported(10) as (folder, path):
