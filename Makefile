@@ -6,7 +6,7 @@ CTEST_ARGS ?= -j$(shell nproc)
 export FUZZ_SECONDS LINT_BASE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build programs run test bench fuzz lint crash soak package install installable clean
+.PHONY: help setup build programs run test bench fuzz lint crash soak package install uninstall installable clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ package: installable ## a .deb in build/release, checked by lintian
 
 install: installable ## install below PREFIX (/usr: rules are looked for in /usr/share/daemoneye/rules), honours DESTDIR
 	@cmake --install build/release --prefix "$(PREFIX)"
+	@[ -n "$(DESTDIR)" ] || scripts/after-install "$(PREFIX)"
+
+uninstall: ## remove what `make install` put below PREFIX; configuration and what was recorded stay
+	@scripts/uninstall build/release "$(PREFIX)"
 
 installable: programs
 	@scripts/build release documentation

@@ -266,29 +266,46 @@ def scenario_manual_pages_are_in_order():
         check(not missing, f"{page} does not explain {missing}")
 
 
+def paths_of(folder):
+    return {os.path.relpath(os.path.join(top, name), folder) for top, _, names in os.walk(folder) for name in names}
+
+
 def scenario_install_below_a_prefix():
-    """`make install`: everything below the prefix, units that name it, and a configuration that stays."""
-    folder = tempfile.mkdtemp(prefix="daemoneye-prefix-", dir="/var/tmp")
-    try:
-        installed(folder, "/opt/daemoneye")
-        top = os.path.join(folder, "opt/daemoneye")
-        for path in ("bin/daemoneye-agent", "bin/daemoneye-cli", "lib/daemoneye/procmond", "share/man/man1/daemoneye-cli.1",
-                     "share/bash-completion/completions/daemoneye-cli", "lib/sysusers.d/daemoneye.conf"):
-            check(os.path.isfile(os.path.join(top, path)), f"{path} is there")
-        with open(os.path.join(top, "lib/systemd/system/procmond.service"), encoding="utf-8") as file:
-            check("ExecStart=/opt/daemoneye/lib/daemoneye/procmond" in file.read(), "the unit names the program")
-        check(sorted(os.listdir(folder)) == ["etc", "opt"], f"nothing lies elsewhere: {os.listdir(folder)}")
-        config = os.path.join(folder, "etc/opt/daemoneye/daemoneye/config.yaml")
-        done = run(CLI, "--config", config, "--format", "json", "config", "validate")
-        check(done.returncode == 0, f"what is installed is valid: {done.stderr}")
-        with open(config, "a", encoding="utf-8") as file:
-            file.write("# mine\n")
-        installed(folder, "/opt/daemoneye")
-        with open(config, encoding="utf-8") as file:
-            check(file.read().endswith("# mine\n"), "installing again keeps the configuration")
-        check(json.loads(run(CLI, "--format", "json", "tables").stdout)["rows"], "the program still runs")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """`make install`: programs, rules, units and configuration that fit together, whatever the prefix; and away again."""
+    for prefix, etc, flag in (("/opt/daemoneye", "/etc", ""), ("/usr/local", "/etc", ""),
+                              ("/srv/watch", "/srv/watch/etc", " --config /srv/watch/etc/daemoneye/config.yaml")):
+        folder = tempfile.mkdtemp(prefix="daemoneye-prefix-", dir="/var/tmp")
+        try:
+            installed(folder, prefix)
+            top = folder + prefix
+            there = paths_of(folder)
+            for path in ("bin/daemoneye-agent", "bin/daemoneye-cli", "lib/daemoneye/procmond", "share/man/man1/daemoneye-cli.1",
+                         "share/bash-completion/completions/daemoneye-cli", "lib/sysusers.d/daemoneye.conf",
+                         "share/doc/daemoneye/README.md", "share/doc/daemoneye/docs/health.md"):
+                check(os.path.relpath(top, folder) + "/" + path in there, f"{path} is there")
+            outside = sorted(path for path in there if not ("/" + path).startswith((prefix, etc)))
+            check(not outside, f"nothing lies elsewhere: {outside}")
+            for unit, command in (("procmond", "lib/daemoneye/procmond"), ("daemoneye-agent", "bin/daemoneye-agent --role alone")):
+                with open(f"{top}/lib/systemd/system/{unit}.service", encoding="utf-8") as file:
+                    check(f"ExecStart={prefix}/{command}{flag}\n" in file.read(), f"the unit names the program below {prefix}")
+            config = folder + etc + "/daemoneye/config.yaml"
+            done = run(CLI, "--config", config, "--format", "json", "config", "validate")
+            check(done.returncode == 0, f"what is installed is valid: {done.stderr}")
+            shown = json.loads(run(CLI, "--config", config, "--format", "json", "config", "get", "detection.rule_paths").stdout)
+            check(f"{prefix}/share/daemoneye/rules" in json.dumps(shown), f"the rules are looked for where they are: {shown}")
+            check(os.listdir(top + "/share/daemoneye/rules"), "where they are")
+            with open(config, "a", encoding="utf-8") as file:
+                file.write("# mine\n")
+            installed(folder, prefix)
+            with open(config, encoding="utf-8") as file:
+                check(file.read().endswith("# mine\n"), "installing again keeps the configuration")
+            done = run(os.path.join(DE_SOURCE, "scripts/uninstall"), BUILD, prefix, env={**os.environ, "DESTDIR": folder})
+            left = paths_of(folder)
+            check(done.returncode == 0 and left and all(("/" + path).startswith(etc + "/") for path in left),
+                  f"what stays is configuration: {left} {done.stderr}")
+            check(os.path.relpath(config, folder) in left, "and all of it")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 scenario_service_manager_is_told.needs_root = True
