@@ -222,7 +222,11 @@ TEST_F(TasksTest, StopsAtTheThresholdAndSaysSo) {
 }
 
 TEST_F(TasksTest, RefusesWhatIsNotInTheTable) {
-  EXPECT_EQ(ask(ipc::RequestKind::health, "{}").error, Errc::invalid_input);
+  // Those that operators ask the agent for, and numbers that are nobody's.
+  for (std::uint32_t kind = 7; kind < 256; ++kind) {
+    EXPECT_EQ(ask(static_cast<ipc::RequestKind>(kind), "{}").error, Errc::invalid_input) << kind;
+  }
+  EXPECT_EQ(ask(static_cast<ipc::RequestKind>(0), "{}").error, Errc::invalid_input);
   EXPECT_EQ(ask(ipc::RequestKind::enumerate, R"({"filter":"DROP TABLE x"})").error, Errc::invalid_input);
   EXPECT_EQ(ask(ipc::RequestKind::enumerate, "[]").error, Errc::invalid_input);
   EXPECT_EQ(ask(ipc::RequestKind::hash_path, R"({"path":"bin/true"})").error, Errc::invalid_input);
@@ -230,8 +234,13 @@ TEST_F(TasksTest, RefusesWhatIsNotInTheTable) {
 
 TEST_F(TasksTest, TheAgentCannotSpeakInTheCollectorsName) {
   const auto before = ledger_->size();
-  EXPECT_EQ(ask(ipc::RequestKind::append_audit, R"({"actor":"procmond","action":"start","payload":{}})").error,
-            Errc::invalid_input);
+  for (const std::string actor : {"procmond", "ledger", "root", "uid:0", "uid:0 (asserted by agent) ",
+                                  "uid: (asserted by agent)", "uid:-1 (asserted by agent)", ""}) {
+    EXPECT_EQ(
+        ask(ipc::RequestKind::append_audit, R"({"actor":")" + actor + R"(","action":"start","payload":{}})").error,
+        Errc::invalid_input)
+        << actor;
+  }
   EXPECT_EQ(ledger_->size(), before);
   const auto reply = ask(ipc::RequestKind::append_audit, R"({"actor":"agent","action":"start","payload":{"a":1}})");
   ASSERT_FALSE(reply.error) << reply.message;

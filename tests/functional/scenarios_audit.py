@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import tlog
-from harness import Failure, check, daemon, wait_for
+from harness import Failure, check, daemon, exact_arguments, wait_for
 
 
 def _read(path):
@@ -165,7 +165,13 @@ def scenario_audit_survives_kills_and_explains_events():
 # In a process that ends at once: what closes the file would copy its log back, without the pages' checksums.
 _TAMPER = """
 import os, sqlite3, sys
+sys.path.insert(0, os.environ["HERE"])
+import store_file
+def another_argument(chunk, number):
+    body = store_file.unpack(chunk, number)
+    return store_file.pack(body.replace(b"honest", b"forged"), number)
 database = sqlite3.connect(sys.argv[1])
+database.create_function("another_argument", 2, another_argument)
 database.execute("PRAGMA wal_autocheckpoint = 0")
 for statement in sys.argv[2:]:
     database.execute(statement)
@@ -179,10 +185,10 @@ def scenario_audit_events_that_are_tampered_with_are_named():
     with daemon() as instance:
         instance.start()
         for _ in range(3):
-            subprocess.run(["/bin/true"], check=True)
+            exact_arguments("true", "honest")
             count = "SELECT count(*) AS n FROM process_events"
             before = instance.query(count)[0]["n"]
-            subprocess.run(["/bin/true"], check=True)
+            exact_arguments("true", "honest")
             wait_for("it is stored", lambda n=before: instance.query(count)[0]["n"] > n)
         check(instance.stop() == 0, "stops")
         intact = instance.cli("--format", "json", "audit", "verify", "--events")
@@ -196,11 +202,17 @@ def scenario_audit_events_that_are_tampered_with_are_named():
             shutil.copy2(file, kept)
         last = "batch_no = (SELECT max(batch_no) FROM tail)"
         middle = "batch_no = (SELECT batch_no FROM tail WHERE events > 0 ORDER BY batch_no LIMIT 1 OFFSET 1)"
-        for what, statement in (("altered", f"UPDATE tail SET digest = zeroblob(32) WHERE {middle}"),
+        content = f"UPDATE tail SET canonical = another_argument(canonical, batch_no)"
+        for what, statement in (("altered", content),
+                                ("altered", f"UPDATE tail SET digest = zeroblob(32) WHERE {middle}"),
                                 ("missing", f"DELETE FROM tail WHERE {middle}"),
                                 ("missing", f"DELETE FROM tail WHERE {last}"),
                                 ("added", f"UPDATE tail SET sequence = sequence + 1000 WHERE {last}")):
-            subprocess.run([sys.executable, "-c", _TAMPER, store, statement], check=True)
+            subprocess.run([sys.executable, "-c", _TAMPER, store, statement], check=True,
+                           env={**os.environ, "HERE": os.path.dirname(os.path.abspath(__file__))})
+            if statement == content:  # digest and checksum say that all is well
+                forged = instance.query("SELECT count(*) AS n FROM process_events WHERE command_line = 'true forged'")
+                check(forged[0]["n"] > 0, "an event says now what never happened")
             found = instance.cli("audit", "verify", "--events")
             check(found.code == 5 and what in found.err, f"{what} by {statement}: {found.code} {found.err}")
             for file in files:
