@@ -165,5 +165,29 @@ def scenario_hostile_agent_gets_nothing_from_procmond():
         check(len(own) == 1 and own[0]["actor"] == "agent" and own[0]["action"] == "agent.procmond.start", f"its own is marked: {own}")
 
 
-for scenario in (scenario_hostile_greeting_as_the_collector_is_sent_away, scenario_hostile_agent_gets_nothing_from_procmond):
+def scenario_hostile_network_finds_nothing_that_listens():
+    """As it comes, no process of either daemon has a socket of the network at all, but a receiver's while it delivers."""
+    with daemon(rules={}) as instance:
+        instance.start()
+        wait_for("the helper is there", lambda: len(family(instance.process.pid)) >= 4)
+        for pid in family(instance.process.pid):
+            inodes = set()
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{number}")
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
+            for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"):
+                with open(f"/proc/{pid}/net/{table}", encoding="utf-8") as file:
+                    held = [line for line in file.readlines()[1:] if inodes & set(line.split())]
+                check(not held, f"process {pid} has {table}: {held}")
+
+
+def family(pid):
+    """A process and all below it."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+        return [pid, *(each for child in file.read().split() for each in family(int(child)))]
+
+
+for scenario in (scenario_hostile_greeting_as_the_collector_is_sent_away, scenario_hostile_network_finds_nothing_that_listens,
+                 scenario_hostile_agent_gets_nothing_from_procmond):
     scenario.needs_root = True
