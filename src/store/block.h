@@ -18,6 +18,13 @@
 
 namespace daemoneye::store {
 
+// Of some rows of one column.
+struct FewValues {
+  std::vector<std::uint32_t> rows, entries;
+  std::vector<event::ProcessKey> keys;            // of those, in a column of keys
+  std::vector<std::optional<std::string>> texts;  // made when asked for, where the stored text is another
+};
+
 class Block {
  public:
   // Gives the uncompressed body of a chunk.
@@ -27,6 +34,8 @@ class Block {
   using Fetch = std::function<Result<Later>(std::uint8_t chunk)>;
   // `rows` is what the catalog says; corrupt when the header disagrees.
   static Result<std::unique_ptr<Block>> open(Load load, std::uint32_t rows, Fetch fetch = {});
+  // With the header that was read before.
+  static std::unique_ptr<Block> open(Load load, BlockHeader header, Fetch fetch);
 
   [[nodiscard]] const BlockHeader& header() const { return header_; }
   // Decodes what `column` needs; corrupt otherwise.
@@ -36,11 +45,11 @@ class Block {
   [[nodiscard]] bool is_decoded(event::Column column) const;
   // The SQL value; the column must have been needed. `event_id` is that of row 0. Text lives as long as the block.
   [[nodiscard]] ValueView value(std::size_t row, event::Column column, event::EventId first_event);
-  // Where few rows are wanted of a column that was not needed: the entries of these rows, ascending, or null_entry, and
-  // the value that an entry stands for in a row. Only of columns that have entries.
+  // Where few rows, ascending, are wanted of a column with a dictionary that was not needed: their values, without
+  // reading it whole. Text lives as long as the block and `few`.
   [[nodiscard]] static bool has_entries(event::Column column);
-  Result<void> entries_of(event::Column column, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& out);
-  [[nodiscard]] ValueView value_of(std::size_t row, event::Column column, std::uint32_t entry);
+  Result<void> few_of(event::Column column, std::span<const std::uint32_t> rows, FewValues& few);
+  [[nodiscard]] ValueView value_of(event::Column column, FewValues& few, std::size_t place);
   // A whole column, once needed, by row: what value() gives, without looking for the way each time. Empty when the
   // column is of another kind. Valid as long as the block.
   [[nodiscard]] IntegerColumn integers(event::Column column, event::EventId first_event);
@@ -85,8 +94,8 @@ class Block {
   void filter_texts(std::vector<std::uint32_t>& rows, const predicate::Predicate& predicate, std::size_t condition,
                     const TextColumn& texts);
   Result<const ColumnData*> stored(event::Column column);
-  // With its entries at least.
-  Result<const ColumnData*> opened(event::Column column, const ColumnData* times);
+  // Whole or not: `codes` is how it is opened when it was not yet.
+  Result<const ColumnData*> opened(event::Column column, Codes codes);
   // Keeps those that meet an equality without reading the whole column; false when there is no such short way.
   Result<bool> filter_by_codes(std::vector<std::uint32_t>& rows, const ScanConditions& conditions,
                                std::size_t condition, std::uint32_t first, std::uint32_t last);

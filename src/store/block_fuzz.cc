@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <map>
+#include <vector>
 
 #include "base/bytes.h"
 #include "store/block.h"
@@ -39,8 +40,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     block = store::Block::open([&](std::uint8_t place) -> Result<std::string> { return chunks[place]; }, rows);
     if (!block) abort();
   }
+  std::vector<std::uint32_t> some, met;
+  store::FewValues few;
+  for (std::uint32_t row = 0; row < rows; row += 3) some.push_back(row);
+  for (const auto* const text : {"name = 'a'", "process_key = '5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a-1-1'"}) {
+    const auto equality = predicate::Predicate::parse(text);
+    if (!equality) abort();
+    if (rows > 0) (void)(*block)->select(store::ScanConditions(*equality), {}, 1, 0, rows - 1, met);
+  }
   for (std::size_t i = 0; i < event::column_count; ++i) {
     const auto column = static_cast<event::Column>(i);
+    if (store::Block::has_entries(column) && (*block)->few_of(column, some, few)) {
+      for (std::size_t place = 0; place < some.size(); ++place) (void)(*block)->value_of(column, few, place);
+    }
     if (!(*block)->need(column)) continue;
     for (std::uint32_t row = 0; row < rows; ++row) (void)(*block)->value(row, column, 1);
   }
@@ -49,7 +61,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto predicate = predicate::Predicate::parse(
         "name LIKE '%a%' AND pid >= 0 AND command_line LIKE '%A b%' AND user NOT LIKE '%r_o%'");
     if (!predicate) abort();
-    std::vector<std::uint32_t> met;
     (void)(*block)->select(store::ScanConditions(*predicate), {Timestamp{0}, Timestamp{1}}, 1, 0, rows - 1, met);
   }
   return 0;

@@ -6,6 +6,7 @@
 
 #include "predicate/substring.h"
 #include "store/block.h"
+#include "store/column_codes.h"
 #include "store/column_kinds.h"
 
 namespace daemoneye::store {
@@ -68,6 +69,16 @@ bool keep_by_integers(std::vector<std::uint32_t>& rows, const predicate::Conditi
 
 bool is_equality(const predicate::Condition& condition) {
   return !condition.negated && (condition.op == Operator::equal || condition.op == Operator::in);
+}
+
+constexpr std::size_t few = 8;  // entries; rows: one of so many
+
+// An equality with few texts, which are stored as they are compared.
+bool has_few_texts(const predicate::Condition& condition) {
+  return is_equality(condition) && encoding_of(condition.column) == Encoding::text &&
+         condition.column != Column::arguments && condition.values.size() <= few &&
+         std::ranges::all_of(condition.values,
+                             [](const auto& value) { return std::holds_alternative<std::string>(value); });
 }
 
 bool is_dictionary(Column column) {
@@ -168,55 +179,41 @@ void Block::filter(std::vector<std::uint32_t>& rows, const ScanConditions& condi
   });
 }
 
-// The rows of the few entries that are wanted are looked for in the codes.
+// The rows of the few entries that are wanted are looked for in the codes; of few rows, their entries.
 Result<bool> Block::filter_by_codes(std::vector<std::uint32_t>& rows, const ScanConditions& conditions,
                                     std::size_t condition_index, std::uint32_t first, std::uint32_t last) {
-  constexpr std::size_t few = 8;  // entries; rows of so many
   const auto& condition = conditions.predicate().conditions()[condition_index];
   const Column column = condition.column;
   const auto& keys = conditions.keys(condition_index);
-  const bool is_plain = encoding_of(column) == Encoding::text && column != Column::arguments;
-  if (!is_equality(condition) || is_decoded(column) || (!is_plain && !keys)) return false;
   const bool all = rows.size() == last - first + 1;
+  if (is_decoded(column) || (!keys && !has_few_texts(condition))) return false;
   if (!all && rows.size() * few > header_.rows) return false;
-  if (is_plain && condition.values.size() > few) return false;
-  DE_TRY(const auto* data, opened(column, nullptr));
+  DE_TRY(const auto* data, opened(column, Codes::left));
   if (data->is_whole()) return false;
-  std::vector<std::uint8_t> is_wanted(data->count());
-  std::size_t wanted = 0;
-  for (std::size_t entry = 0; entry < data->count(); ++entry) {
-    bool holds = false;
-    if (keys) {
-      holds = keys->contains(data->keys[entry]);
-    } else {
-      const auto text = data->entries[entry];
-      for (const auto& value : condition.values) {
-        const auto* const given = std::get_if<std::string>(&value);
-        if (given == nullptr) return false;  // compared by rules of their own
-        holds |= *given == text && !(text.empty() && is_null_if_empty(column));
-      }
-    }
-    is_wanted[entry] = holds ? 1 : 0;
-    wanted += holds ? 1 : 0;
-  }
-  if (wanted == 0) {
-    rows.clear();
-    return true;
-  }
-  if (all && wanted > few) return false;
+  const auto is_wanted = [&](std::string_view text) {
+    return !(text.empty() && is_null_if_empty(column)) && std::ranges::any_of(condition.values, [&](const auto& value) {
+      return std::get<std::string>(value) == text;
+    });
+  };
+  std::vector<std::uint32_t> entries;
   if (all) {
-    rows.clear();
-    for (std::uint32_t entry = 0; entry < data->count(); ++entry) {
-      if (is_wanted[entry] != 0) find_rows(*data, entry, first, last, rows);
+    if (keys) find_keys(*data, *keys, entries);
+    for (std::uint32_t entry = 0; entry < data->entries.size(); ++entry) {
+      if (is_wanted(data->entries[entry])) entries.push_back(entry);
     }
-    if (wanted > 1) std::sort(rows.begin(), rows.end());
+    if (entries.size() > few) return false;
+    rows.clear();
+    for (const auto entry : entries) find_rows(*data, entry, first, last, rows);
+    std::ranges::sort(rows);
   } else {
-    std::vector<std::uint32_t> entries;
+    std::vector<event::ProcessKey> own_keys;
     find_entries(*data, rows, entries);
+    if (keys && !read_keys_of(*data, entries, own_keys)) return false;
     std::size_t kept = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       rows[kept] = rows[i];
-      kept += entries[i] != null_entry && is_wanted[entries[i]] != 0 ? 1 : 0;
+      if (entries[i] == null_entry) continue;
+      kept += (keys ? keys->contains(own_keys[i]) : is_wanted(data->entries[entries[i]])) ? 1 : 0;
     }
     rows.resize(kept);
   }
@@ -243,9 +240,7 @@ Result<void> Block::select(const ScanConditions& conditions, const event::TimeRa
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   const auto cost = [&](std::size_t index) {
     const auto& condition = predicate.conditions()[index];
-    // Few values: their rows are found without looking at the others.
-    const bool is_short = is_equality(condition) && condition.values.size() <= 8;
-    if (encoding_of(condition.column) == Encoding::text && is_short) return 0;
+    if (has_few_texts(condition)) return 0;  // their rows are found without looking at the others
     if (!is_dictionary(condition.column)) return 1;
     return is_equality(condition) ? 2 : 3;
   };

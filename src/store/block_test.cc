@@ -6,6 +6,8 @@
 
 #include "event/testing/random_event.h"
 #include "store/block_builder.h"
+#include "store/column_codes.h"
+#include "store/column_writers.h"
 
 namespace daemoneye::store {
 namespace {
@@ -164,6 +166,160 @@ TEST(Block, SelectsWhatEvaluatingEachRowWouldSelect) {
   EXPECT_GT(skipped, 0U);
 }
 
+// Of a column that was not read, few rows are found in its codes; of one that was, in its rows.
+TEST(Block, FewRowsAreThoseOfTheWholeColumn) {
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    const auto events = random_events(seed, 400);
+    const auto sealed = seal(events);
+    RandomEvents random(seed * 1000);
+    for (std::size_t i = 0; i < event::column_count; ++i) {
+      const auto column = static_cast<Column>(i);
+      if (!Block::has_entries(column)) continue;
+      const auto block = sealed.open();
+      for (const bool is_read : {false, true}) {
+        std::vector<std::uint32_t> rows;
+        FewValues few;
+        for (std::uint32_t row = 0; row < 400; ++row) {
+          if (random.number(0, 20) == 0) rows.push_back(row);
+        }
+        if (is_read) {
+          ASSERT_TRUE(block->need(column));
+        }
+        ASSERT_TRUE(block->few_of(column, rows, few));
+        ASSERT_EQ(block->is_decoded(column), is_read);
+        for (std::size_t at = 0; at < rows.size(); ++at) {
+          const auto id = static_cast<event::EventId>(rows[at]) + 100;
+          ASSERT_EQ(to_value(block->value_of(column, few, at)), event::column_value(events[rows[at]], id, column))
+              << event::info(column).name << " seed " << seed << " row " << rows[at];
+        }
+      }
+    }
+  }
+}
+
+// An equality with few values on a block of which nothing was read, alone and after a narrower one.
+TEST(Block, FindsTheRowsOfAnEqualityInTheCodes) {
+  constexpr Column asked[] = {Column::name,       Column::comm, Column::executable_path, Column::process_key,
+                              Column::parent_key, Column::user, Column::parent_name,     Column::detail};
+  std::size_t matched = 0;
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    auto events = random_events(seed, 400);
+    RandomEvents random(seed * 1000);
+    for (auto& event : events) {  // of few values each
+      const auto& other = events[random.number(0, 30)];
+      const bool is_gap = event.kind == event::EventKind::gap || other.kind == event::EventKind::gap;
+      if (!is_gap && random.number(0, 3) != 0) {
+        event.process = other.process;
+        event.parent_name = other.parent_name;
+        event.detail = other.detail;
+      }
+    }
+    const auto sealed = seal(events);
+    for (int round = 0; round < 100; ++round) {
+      std::vector<predicate::Condition> conditions;
+      for (auto count = random.number(1, 3); count > 0; --count) {
+        predicate::Condition condition;
+        condition.column = asked[random.number(0, std::size(asked) - 1)];
+        const auto any_value = [&] { return event::column_value(events[random.number(0, 40)], 100, condition.column); };
+        condition.op = random.maybe() ? predicate::Operator::equal : predicate::Operator::in;
+        condition.values = {any_value()};
+        if (condition.op == predicate::Operator::in) {
+          while (random.number(0, 3) != 0) condition.values.push_back(any_value());
+        }
+        if (std::ranges::any_of(condition.values, [](const auto& value) { return value.index() == 0; })) continue;
+        conditions.push_back(std::move(condition));
+      }
+      const auto predicate = predicate::Predicate::compile(conditions);
+      ASSERT_TRUE(predicate) << predicate.error().message;
+      const auto first = static_cast<std::uint32_t>(random.number(0, 200));
+      const auto last = first + static_cast<std::uint32_t>(random.number(0, 199));
+      std::vector<std::uint32_t> expected, selected;
+      for (std::uint32_t row = first; row <= last; ++row) {
+        if (predicate->matches(events[row], 100 + row)) expected.push_back(row);
+      }
+      const auto block = sealed.open();
+      ASSERT_TRUE(block->select(ScanConditions(*predicate), {}, 100, first, last, selected));
+      ASSERT_EQ(selected, expected) << predicate->text() << " seed " << seed << " from " << first << " to " << last;
+      matched += expected.size();
+    }
+  }
+  EXPECT_GT(matched, 1000U);
+}
+
+// Codes of one, two and three bytes beside each other.
+TEST(ColumnCodes, AreGoneThroughWithoutReadingAll) {
+  RandomEvents random(1);
+  TextWriter writer;
+  std::vector<std::uint32_t> rows;
+  for (int row = 0; row < 60'000; ++row) {
+    const auto most = random.maybe() ? 40'000U : random.maybe() ? 2'000U : 100U;
+    const auto text = std::to_string(random.number(0, most));
+    rows.push_back(random.number(0, 9) == 0 ? writer.add(std::nullopt) : writer.add(text));
+  }
+  const auto body = writer.finish([](std::string_view text) { return text; });
+  const auto left = decode_column(Column::name, body, rows.size(), nullptr, Codes::left);
+  ASSERT_TRUE(left);
+  ASSERT_FALSE((*left)->is_whole());
+  ASSERT_GT((*left)->count(), 17'000U);
+  for (std::uint32_t entry = 0; entry < (*left)->count(); entry += entry < 300 ? 1 : 97) {
+    const auto first = static_cast<std::uint32_t>(random.number(0, 30'000));
+    const auto last = first + static_cast<std::uint32_t>(random.number(0, 29'999));
+    std::vector<std::uint32_t> expected, found;
+    for (auto row = first; row <= last; ++row) {
+      if (rows[row] == entry) expected.push_back(row);
+    }
+    find_rows(**left, entry, first, last, found);
+    ASSERT_EQ(found, expected) << "entry " << entry << " from " << first << " to " << last;
+  }
+  for (const std::uint32_t step : {1U, 7U, 500U, 20'000U}) {
+    std::vector<std::uint32_t> asked, expected, found;
+    for (auto row = static_cast<std::uint32_t>(random.number(0, step)); row < rows.size(); row += step) {
+      asked.push_back(row);
+      expected.push_back(rows[row]);
+    }
+    find_entries(**left, asked, found);
+    ASSERT_EQ(found, expected) << "each " << step << " rows";
+  }
+  ASSERT_TRUE(read_left_codes(Column::name, **left, rows.size()));
+  EXPECT_TRUE((*left)->is_whole());
+  EXPECT_EQ((*left)->rows, rows);
+}
+
+TEST(ColumnCodes, KeysAreThoseOfTheWholeDictionary) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    RandomEvents random(seed, seed % 2 == 0);
+    KeyWriter writer;
+    KeySet wanted;
+    const std::size_t count = random.number(1, 500);
+    for (std::size_t i = 0; i < count; ++i) {
+      auto key = random.key();
+      if (random.maybe()) key = {key.boot, static_cast<event::Pid>(i), i};  // numbers of a byte
+      writer.add(key);
+      if (random.number(0, 9) == 0) wanted.insert(key);
+    }
+    const auto keys = writer.keys();
+    const auto left = decode_column(Column::process_key, writer.finish(), count, nullptr, Codes::left);
+    ASSERT_TRUE(left);
+    std::vector<std::uint32_t> expected, found, asked;
+    for (std::uint32_t entry = 0; entry < keys.size(); ++entry) {
+      if (wanted.contains(keys[entry])) expected.push_back(entry);
+    }
+    find_keys(**left, wanted, found);
+    ASSERT_EQ(found, expected);
+    for (int i = 0; i < 30; ++i) {
+      asked.push_back(i % 7 == 3 ? null_entry : static_cast<std::uint32_t>(random.number(0, keys.size() - 1)));
+    }
+    std::vector<event::ProcessKey> read;
+    ASSERT_TRUE(read_keys_of(**left, asked, read));
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+      if (asked[i] == null_entry) continue;
+      ASSERT_EQ(read[i], keys[asked[i]]);
+    }
+    ASSERT_TRUE(read_left_codes(Column::process_key, **left, count));
+    ASSERT_EQ((*left)->keys, keys);
+  }
+}
+
 TEST(Block, FiltersTellWhatIsSurelyNotThere) {
   auto events = random_events(2, 500);
   const auto sealed = seal(events);
@@ -207,6 +363,16 @@ TEST(Block, RefusesColumnsThatDoNotFitTheirBlock) {
     ASSERT_FALSE(decode_column(column, body.substr(0, body.size() / 2), 60, &times)) << event::info(column).name;
     ASSERT_FALSE(decode_column(column, body + '\0', 60, &times)) << event::info(column).name;
     EXPECT_EQ(decode_column(column, body, 9000, &times).has_value(), body.size() == 1) << event::info(column).name;
+    // Of codes that are left only the number is known; and what they are, when they are read.
+    if (!Block::has_entries(column)) continue;
+    ASSERT_FALSE(decode_column(column, body.substr(0, body.size() / 2), 60, &times, Codes::left));
+    ASSERT_FALSE(decode_column(column, body + '\0', 60, &times, Codes::left));
+    EXPECT_FALSE(decode_column(column, body, 9000, &times, Codes::left));
+    auto wrong = body;
+    wrong.back() = '\x7f';
+    const auto left = decode_column(column, wrong, 60, &times, Codes::left);
+    ASSERT_TRUE(left);
+    EXPECT_FALSE(read_left_codes(column, **left, 60)) << event::info(column).name;
   }
 }
 

@@ -2,72 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
 #include <limits>
 #include <optional>
 
 #include "base/bytes.h"
+#include "store/column_codes.h"
+#include "store/varints.h"
 
 namespace daemoneye::store {
 namespace {
-
-// As ByteReader::varint(), with the place in a register: a column is thousands of them, and most are short.
-class Varints {
- public:
-  explicit Varints(std::string_view in) : at_(in.data()), end_(in.data() + in.size()) {}
-
-  bool next(std::uint64_t& value) {
-    if constexpr (std::endian::native == std::endian::little) {
-      // Whatever its length: to guess that of the next one wrong costs more than all of this.
-      std::uint64_t word = 0;
-      if (end_ - at_ >= static_cast<std::ptrdiff_t>(sizeof word)) {
-        std::memcpy(&word, at_, sizeof word);
-        if (const std::uint64_t stop = ~word & 0x8080808080808080; stop != 0) {
-          const int bits_before = std::countr_zero(stop) - 7;  // of the byte that ends it
-          word &= (stop ^ (stop - 1)) & 0x7f7f7f7f7f7f7f7f;
-          const bool is_shortest = word >> bits_before != 0 || bits_before == 0;
-          word = (word & 0x007f007f007f007f) | (word & 0x7f007f007f007f00) >> 1;
-          word = (word & 0x00003fff00003fff) | (word & 0x3fff00003fff0000) >> 2;
-          value = (word & 0x000000000fffffff) | (word & 0x0fffffff00000000) >> 4;
-          at_ += bits_before / 8 + 1;
-          return is_shortest;
-        }
-      }
-    }
-    base::ByteReader in(rest());
-    value = in.varint();
-    at_ += in.position();
-    return in.ok();
-  }
-  // The same, sooner where one or two bytes are what is met.
-  bool next_short(std::uint64_t& value) {
-    if (end_ - at_ >= 2) {
-      const unsigned first = static_cast<unsigned char>(at_[0]), second = static_cast<unsigned char>(at_[1]);
-      const unsigned has_second = first >> 7;
-      if ((second & has_second << 7) == 0) {
-        value = (first & 0x7f) | (second & -has_second) << 7;
-        at_ += 1 + has_second;
-        return second != 0 || has_second == 0;
-      }
-    }
-    return next(value);
-  }
-  // A length, so many bytes and a NUL.
-  bool next_text(std::string_view& text) {
-    std::uint64_t size = 0;
-    if (!next_short(size) || size >= static_cast<std::uint64_t>(end_ - at_)) return false;
-    text = {at_, static_cast<std::size_t>(size)};
-    at_ += size + 1;
-    return at_[-1] == 0;
-  }
-  [[nodiscard]] std::string_view rest() const { return {at_, static_cast<std::size_t>(end_ - at_)}; }
-
- private:
-  const char *at_, *end_;
-};
-
-std::uint64_t from_zigzag(std::uint64_t value) { return value >> 1 ^ (~(value & 1) + 1); }
 
 // Calls `each` with `count` zigzag numbers, which must be all there is. Where each of them is a byte, as of columns of
 // few values, none has to be looked for.
@@ -87,85 +30,6 @@ bool read_differences(std::string_view in, std::size_t count, Each each) {
   }
   return numbers.rest().empty();
 }
-
-// Of eight bytes at a time: a bit in the place of each that ends a varint, and of each that is 0.
-constexpr std::uint64_t top_bits = 0x8080808080808080, low_bits = 0x7f7f7f7f7f7f7f7f;
-std::uint64_t load_word(const char* at) {
-  std::uint64_t word = 0;
-  std::memcpy(&word, at, sizeof word);
-  return word;
-}
-std::uint64_t ends_in(std::uint64_t word) { return ~word & top_bits; }
-std::uint64_t zeros_in(std::uint64_t word) { return ~(((word & low_bits) + low_bits) | word) & top_bits; }
-std::size_t count_bits(std::uint64_t of_bytes) {
-  return static_cast<std::size_t>((of_bytes >> 7) * 0x0101010101010101 >> 56);
-}
-
-std::size_t count_ends(std::string_view codes) {
-  std::size_t count = 0, at = 0;
-  for (; codes.size() - at >= sizeof(std::uint64_t); at += sizeof(std::uint64_t))
-    count += count_bits(ends_in(load_word(codes.data() + at)));
-  for (; at < codes.size(); ++at) count += static_cast<unsigned char>(codes[at]) < 0x80 ? 1 : 0;
-  return count;
-}
-
-// Goes through codes forwards, counting the rows that end and the new entries that are passed.
-class CodeWalk {
- public:
-  explicit CodeWalk(std::string_view codes) : codes_(codes) {}
-  [[nodiscard]] std::size_t row() const { return row_; }
-  [[nodiscard]] std::size_t at() const { return at_; }
-  // To the beginning of the row's code.
-  void to_row(std::size_t row) {
-    while (codes_.size() - at_ >= sizeof(std::uint64_t)) {
-      const auto word = load_word(codes_.data() + at_);
-      const auto ends = count_bits(ends_in(word));
-      if (row_ + ends >= row) break;
-      row_ += ends;
-      entries_ += count_bits(zeros_in(word));
-      at_ += sizeof(std::uint64_t);
-    }
-    while (row_ < row && at_ < codes_.size()) step();
-  }
-  // To the code that brings the entry for the first time; false when none does.
-  bool to_entry(std::size_t entry) {
-    while (codes_.size() - at_ >= sizeof(std::uint64_t)) {
-      const auto word = load_word(codes_.data() + at_);
-      const auto zeros = count_bits(zeros_in(word));
-      if (entries_ + zeros > entry) break;
-      row_ += count_bits(ends_in(word));
-      entries_ += zeros;
-      at_ += sizeof(std::uint64_t);
-    }
-    while (at_ < codes_.size()) {
-      if (codes_[at_] == 0 && entries_ == entry) return true;
-      step();
-    }
-    return false;
-  }
-  // To this place in the codes.
-  void to_place(std::size_t place) {
-    row_ += count_ends(codes_.substr(at_, place - at_));
-    at_ = place;
-  }
-  [[nodiscard]] std::uint32_t entry_here(std::size_t count) const {
-    Varints codes(codes_.substr(at_));
-    std::uint64_t code = 0;
-    if (!codes.next_short(code)) return null_entry;
-    const std::uint64_t entry = code == code_next ? entries_ : code - code_first;
-    return code == code_null || entry >= count ? null_entry : static_cast<std::uint32_t>(entry);
-  }
-
- private:
-  void step() {
-    const auto byte = static_cast<unsigned char>(codes_[at_++]);
-    row_ += byte < 0x80 ? 1 : 0;
-    entries_ += byte == 0 ? 1 : 0;
-  }
-
-  std::string_view codes_;
-  std::size_t at_ = 0, row_ = 0, entries_ = 0;
-};
 
 constexpr auto spread_bits = [] {
   std::array<std::array<std::uint8_t, 8>, 256> bytes{};
@@ -324,58 +188,42 @@ bool read_texts(base::ByteReader& in, std::size_t rows, ColumnData& data, Codes 
   return read_codes(texts, rows, data.entries.size(), data);
 }
 
+bool read_keys(const LeftKeys& left, Varints& numbers, std::vector<event::ProcessKey>& keys) {
+  keys.resize(left.count);
+  std::uint64_t ticks = 0, boot = 0, pid = 0, difference = 0;
+  for (auto& key : keys) {
+    if (!numbers.next_short(boot) || !numbers.next(pid) || !numbers.next_short(difference)) return false;
+    if (boot >= left.boots.size() || pid > std::numeric_limits<event::Pid>::max()) return false;
+    ticks += from_zigzag(difference);
+    key = {left.boots[static_cast<std::size_t>(boot)], static_cast<event::Pid>(pid), ticks};
+  }
+  return true;
+}
+
 bool read_keys(base::ByteReader& in, std::size_t rows, ColumnData& data, Codes codes) {
   const std::uint64_t boot_count = in.varint();
   if (!in.ok() || boot_count > rows || boot_count > in.remaining() / sizeof(event::BootId)) return false;
-  std::vector<event::BootId> boots(static_cast<std::size_t>(boot_count));
-  for (auto& boot : boots) {
+  LeftKeys left;
+  left.boots.resize(static_cast<std::size_t>(boot_count));
+  for (auto& boot : left.boots) {
     const auto bytes = in.raw(boot.size());
     std::copy(bytes.begin(), bytes.end(), boot.begin());
   }
   const std::uint64_t count = in.varint();
   if (!in.ok() || count > rows || count > in.remaining() / 3) return false;
-  data.keys.resize(static_cast<std::size_t>(count));
-  Varints numbers(in.rest());
-  std::uint64_t ticks = 0, boot = 0, pid = 0, difference = 0;
-  for (auto& key : data.keys) {
-    if (!numbers.next_short(boot) || !numbers.next(pid) || !numbers.next_short(difference)) return false;
-    if (boot >= boots.size() || pid > std::numeric_limits<event::Pid>::max()) return false;
-    ticks += from_zigzag(difference);
-    key = {boots[static_cast<std::size_t>(boot)], static_cast<event::Pid>(pid), ticks};
+  left.count = static_cast<std::size_t>(count);
+  if (codes == Codes::read) {
+    Varints numbers(in.rest());
+    return read_keys(left, numbers, data.keys) && read_codes(numbers, rows, data.keys.size(), data);
   }
-  if (codes == Codes::left) return leave_codes(numbers.rest(), rows, data);
-  return read_codes(numbers, rows, data.keys.size(), data);
+  const auto end = end_of(in.rest(), 3 * left.count);
+  if (!end) return false;
+  left.bytes = in.rest().substr(0, *end);
+  data.left_keys = std::move(left);
+  return leave_codes(in.rest().substr(*end), rows, data);
 }
 
 }  // namespace
-
-void find_rows(const ColumnData& data, std::uint32_t entry, std::uint32_t first, std::uint32_t last,
-               std::vector<std::uint32_t>& out) {
-  const auto codes = data.codes;
-  CodeWalk walk(codes);
-  if (!walk.to_entry(entry)) return;
-  const auto add = [&](std::size_t row) {
-    if (row >= first && row <= last) out.push_back(static_cast<std::uint32_t>(row));
-  };
-  add(walk.row());
-  std::string wanted;
-  base::ByteWriter(wanted).varint(code_first + std::uint64_t{entry});
-  for (auto at = codes.find(wanted, walk.at() + 1); at != std::string_view::npos; at = codes.find(wanted, at + 1)) {
-    if (static_cast<unsigned char>(codes[at - 1]) >= 0x80) continue;  // within another code
-    walk.to_place(at);
-    if (walk.row() > last) return;
-    add(walk.row());
-  }
-}
-
-void find_entries(const ColumnData& data, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& out) {
-  CodeWalk walk(data.codes);
-  out.clear();
-  for (const std::uint32_t row : rows) {
-    walk.to_row(row);
-    out.push_back(walk.entry_here(data.count()));
-  }
-}
 
 std::size_t ColumnData::bytes() const {
   return present.capacity() + integers.capacity() * sizeof(std::int64_t) + reals.capacity() * sizeof(double) +
@@ -415,9 +263,15 @@ Result<std::unique_ptr<ColumnData>> decode_column(event::Column column, std::str
 
 Result<void> read_left_codes(event::Column column, ColumnData& data, std::size_t rows) {
   if (data.is_whole()) return {};
-  if (!read_codes(Varints(data.codes), rows, data.count(), data))
-    return fail(Errc::corrupt, "column " + std::string(event::info(column).name) + ": malformed codes");
+  const auto read_left = [&] {
+    Varints keys(data.left_keys.bytes);
+    return read_keys(data.left_keys, keys, data.keys) && keys.rest().empty() &&
+           read_codes(Varints(data.codes), rows, data.count(), data);
+  };
+  if (!read_left())
+    return fail(Errc::corrupt, "column " + std::string(event::info(column).name) + ": malformed entries or codes");
   data.codes = {};
+  data.left_keys = {};
   if (encoding_of(column) == Encoding::key) {
     data.body.clear();
     data.body.shrink_to_fit();

@@ -49,11 +49,11 @@ struct EventScan::Impl {
   std::size_t next_selected = 0;
   std::size_t current_place = 0;  // in `selected`
   std::uint32_t current = 0;
-  std::array<std::optional<std::vector<std::uint32_t>>, event::column_count> entries;  // of the rows selected, if few
-  std::unique_ptr<TailColumns> tail_columns;                            // of the batch, when asked for
-  std::array<IntegerColumn, event::column_count> integers{};            // of the block; none: ask the block
-  std::optional<event::ProcessEvent> tail_event;                        // the tail's current one, once asked for
-  std::array<std::optional<event::Value>, event::column_count> values;  // of it
+  std::array<std::optional<FewValues>, event::column_count> few_values;  // of the rows selected, when they are few
+  std::unique_ptr<TailColumns> tail_columns;                             // of the batch, when asked for
+  std::array<IntegerColumn, event::column_count> integers{};             // of the block; none: ask the block
+  std::optional<event::ProcessEvent> tail_event;                         // the tail's current one, once asked for
+  std::array<std::optional<event::Value>, event::column_count> values;   // of it
 
   Impl(std::unique_ptr<Snapshot> held, Reader::Impl& owner, ScanRequest asked, predicate::Predicate compiled,
        Reader::ShouldStop should_stop)
@@ -156,13 +156,17 @@ event::TimeRange EventScan::Impl::time_left() const {
 Result<void> EventScan::Impl::enter_block() {
   block.reset();
   integers.fill({});
-  for (auto& list : entries) list.reset();
+  for (auto& one : few_values) one.reset();
   if (!reader.filters.may_match(row.id, row.first_event, conditions)) {
     ++stats.blocks_skipped;
     return {};
   }
-  DE_TRY(block, reader.open_block(row));
-  reader.filters.keep(row.id, row.first_event, block->header(), conditions);
+  if (auto known = reader.filters.header(row.id, row.first_event, conditions)) {
+    block = reader.open_block(row.id, *std::move(known));
+  } else {
+    DE_TRY(block, reader.open_block(row));
+    reader.filters.keep(row.id, row.first_event, block->header(), conditions);
+  }
   if (!conditions.may_match(block->header())) {
     ++stats.blocks_skipped;
     return {};
@@ -277,15 +281,15 @@ ValueView EventScan::Impl::other_value(event::Column column) {
 std::optional<ValueView> EventScan::Impl::value_of_few(event::Column column) {
   constexpr std::size_t few = 16;  // one row of so many
   if (selected.size() * few > row.events || !Block::has_entries(column)) return std::nullopt;
-  auto& list = entries[static_cast<std::size_t>(column)];
-  if (!list) {
-    std::vector<std::uint32_t> ascending(selected.begin(), selected.end()), found;
-    if (request.newest_first) std::reverse(ascending.begin(), ascending.end());
-    if (!block->entries_of(column, ascending, found)) return std::nullopt;  // need() says what is wrong
-    if (request.newest_first) std::reverse(found.begin(), found.end());
-    list = std::move(found);
+  auto& known = few_values[static_cast<std::size_t>(column)];
+  if (!known) {
+    std::vector<std::uint32_t> ascending(selected.begin(), selected.end());
+    if (request.newest_first) std::ranges::reverse(ascending);
+    FewValues found;
+    if (!block->few_of(column, ascending, found)) return std::nullopt;  // need() says what is wrong
+    known = std::move(found);
   }
-  return block->value_of(current, column, (*list)[current_place]);
+  return block->value_of(column, *known, request.newest_first ? selected.size() - 1 - current_place : current_place);
 }
 
 Result<event::ProcessEvent> EventScan::take_event() {

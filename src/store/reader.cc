@@ -92,6 +92,11 @@ Result<std::unique_ptr<Block>> Reader::Impl::open_block(const BlockRow& row) {
                      [this, block = row.id](std::uint8_t place) { return fetch_chunk(chunk_id(block, place)); });
 }
 
+std::unique_ptr<Block> Reader::Impl::open_block(std::int64_t id, BlockHeader header) {
+  return Block::open([this, id](std::uint8_t place) { return load_chunk(chunk_id(id, place)); }, std::move(header),
+                     [this, id](std::uint8_t place) { return fetch_chunk(chunk_id(id, place)); });
+}
+
 Result<std::string> Reader::Impl::tail_bytes(std::int64_t batch_no) {
   DE_TRY(auto* select, statements->get("SELECT canonical FROM tail WHERE batch_no=?"));
   const db::StatementReset reset(*select);

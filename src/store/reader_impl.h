@@ -48,6 +48,7 @@ struct Reader::Impl {
   std::optional<std::vector<BlockRow>> snapshot_blocks;  // newest first; once asked for, as long as the snapshot
 
   Result<std::unique_ptr<Block>> open_block(const BlockRow& row);
+  std::unique_ptr<Block> open_block(std::int64_t id, BlockHeader header);
   Result<void> with_chunk(std::int64_t id, const std::function<Result<void>(std::string_view)>& use);
   Result<std::string> load_chunk(std::int64_t id);
   Result<Block::Later> fetch_chunk(std::int64_t id);

@@ -187,6 +187,37 @@ TEST_F(ScanTest, SkipsBlocksThatCannotHoldWhatIsAskedFor) {
   EXPECT_EQ((*scan)->stats().blocks_read, 0U);
 }
 
+TEST_F(ScanTest, ReadsAHeaderOnceForTheSameColumns) {
+  const auto request_of = [](Column column, std::string value) {
+    ScanRequest request;
+    request.conditions.push_back({column, predicate::Operator::equal, {std::move(value)}});
+    request.columns.set(static_cast<std::size_t>(Column::time));
+    return request;
+  };
+  const auto read = [&](const ScanRequest& request, std::vector<event::EventId>& found) {
+    auto scan = *reader_->scan(request);
+    while (*scan->next()) found.push_back(scan->event_id());
+    return scan->stats().damage.size();
+  };
+  const auto asked = request_of(Column::name, "name-3");
+  std::vector<event::EventId> first, again, others;
+  ASSERT_EQ(read(asked, first), 0U);
+  ASSERT_EQ(first, expected(asked));
+  writer_.reset();
+  {
+    db::Database::Options raw;
+    raw.mode = db::Database::Mode::create_or_write;
+    raw.application_id = 0x44457631;
+    auto database = *db::Database::open(folder_.file(), raw);
+    ASSERT_TRUE(database->execute("DELETE FROM chunks WHERE chunk_id & 63 = " + std::to_string(header_chunk)));
+  }
+  EXPECT_EQ(read(asked, again), 0U);
+  EXPECT_EQ(again, first);
+  EXPECT_EQ(read(request_of(Column::name, "name-4"), again), 0U);
+  // What its filter tells of another column is not known.
+  EXPECT_GT(read(request_of(Column::comm, "comm"), others), 2U);
+}
+
 TEST_F(ScanTest, StopsWhenAsked) {
   auto scan = reader_->scan({}, [] { return true; });
   ASSERT_TRUE(scan);
