@@ -1,4 +1,5 @@
 // daemoneye-cli: standard streams and signals around cli::run().
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
@@ -14,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/freed_memory.h"
 #include "cli/cli.h"
 #include "cli/exit_code.h"
 #include "pager.h"
@@ -107,10 +109,17 @@ bool interrupted() {
   return asked && was_interrupted;
 }
 
+// The other end of a pipe or connection is closed, or the terminal is hung up.
+bool reader_is_gone() {
+  pollfd out{STDOUT_FILENO, 0, 0};
+  return ::poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);  // a closed pipe is seen when writing
+  daemoneye::base::keep_freed_memory();
   DescriptorBuffer buffer(STDOUT_FILENO);
   std::ostream out(&buffer);
   const char* no_colour = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): there is one thread
@@ -124,6 +133,7 @@ int main(int argc, char** argv) {
   io.in_terminal = ::isatty(STDIN_FILENO) == 1;
   io.limit_time = limit_time;
   io.interrupted = interrupted;
+  io.reader_is_gone = reader_is_gone;
   io.forget_interrupt = [] { was_interrupted = false; };
   io.page = [&out](int file) {
     out.flush();

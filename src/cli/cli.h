@@ -28,6 +28,8 @@ struct Io {
   std::function<void(std::chrono::nanoseconds)> limit_time = [](std::chrono::nanoseconds) {};
   // Whether somebody wants it to end (Ctrl-C). From the first question on that only ends verbs that ask.
   std::function<bool()> interrupted = [] { return false; };
+  // Whether nobody will read what is written to `out` any more.
+  std::function<bool()> reader_is_gone = [] { return false; };
   // It was heard: from now on only the next one counts.
   std::function<void()> forget_interrupt = [] {};
   // Shows a file to a person, page by page, until they have seen enough; false: there is no pager.

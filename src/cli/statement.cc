@@ -107,7 +107,7 @@ InterruptWatch::InterruptWatch(Io& io) {
     std::condition_variable_any never;
     std::unique_lock lock(mutex);
     while (!stop.stop_requested()) {
-      if (io.interrupted()) {
+      if (io.interrupted() || io.reader_is_gone()) {
         wanted_.request_stop();
         return;
       }
@@ -199,7 +199,7 @@ Outcome<Exit> run_statement(Invocation& invocation, std::unique_ptr<sql::Connect
   if (!stats) {
     Failure failure(stats.error());
     if (stats.error().code == Errc::cancelled) {
-      failure.message = "cancelled";
+      failure.message = io.reader_is_gone() ? "cancelled: nobody reads the answer" : "cancelled";
       if (rows > 0) failure.details.push_back(std::to_string(rows) + " rows were given before");
     }
     if (begun) {

@@ -34,7 +34,7 @@ struct RunChoices {
 Outcome<Exit> run_statement(Invocation& invocation, std::unique_ptr<sql::Connection> connection,
                             const sql::Compiled& compiled, RunChoices choices);
 
-// Asks whether somebody wants it to end while it lives, and then requests the stop.
+// Asks whether somebody wants it to end, or nobody is there any more, while it lives, and then requests the stop.
 class InterruptWatch {
  public:
   explicit InterruptWatch(Io& io);

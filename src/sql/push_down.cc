@@ -237,6 +237,7 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, Orders 
   constexpr double all_rows = 1'000'000;
   double rows = all_rows;
   double cost = all_rows;
+  bool is_one_process = false;
   std::string detail;
   constexpr char digits[] = "0123456789abcdef";
   for (int shift = 60; shift >= 0; shift -= 4) detail += digits[(info.colUsed >> shift) & 15];
@@ -260,6 +261,8 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, Orders 
     const bool is_exact = orders != Orders::none && column.column == Column::time && is_bound(op) && !is_in;
     info.aConstraintUsage[i].omit = is_exact ? 1 : 0;
     detail += ';' + std::to_string(place) + ',' + std::to_string(constraint.op) + (is_in ? "i" : "");
+    const bool is_key = column.column == Column::event_id || column.column == Column::process_key;
+    is_one_process |= is_key && op == Operator::equal && !is_in;
     const double kept = std::min(1.0, selectivity(column.column, constraint.op) * (is_in ? 10 : 1));
     rows *= kept;
     // Time and keys let whole blocks be skipped; the rest still reads them.
@@ -272,7 +275,9 @@ int plan_scan(sqlite3_index_info& info, std::span<const Column> columns, Orders 
     info.orderByConsumed = 1;
     info.idxNum = *order;
   }
-  info.estimatedRows = static_cast<sqlite3_int64>(std::max(1.0, rows));
+  // Guesses multiplied soon come to nothing. With one row SQLite would look for its partners without an index.
+  constexpr double some_rows = 25;
+  info.estimatedRows = static_cast<sqlite3_int64>(std::max(is_one_process ? 1.0 : some_rows, rows));
   info.estimatedCost = std::max(10.0, cost);
   info.idxStr = sqlite3_mprintf("%s", detail.c_str());
   if (info.idxStr == nullptr) return SQLITE_NOMEM;

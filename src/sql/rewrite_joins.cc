@@ -271,12 +271,14 @@ bool rewrite_join(Select& select, Core& core) {
   const Source source = changed.from[static_cast<std::size_t>(built)];
   const Expr own = built == 0 ? *pair.of_first : *pair.of_second, other = built == 0 ? *pair.of_second : *pair.of_first;
 
-  Columns columns(source.printed_alias);
-  columns.of(core);
-  if (select.cores.size() == 1) columns.of(select.order);
   std::vector<Expr> of_built, rest;
   for (std::size_t i = 0; i < conditions.size(); ++i)
     (of_side[i] == built ? of_built : rest).push_back(std::move(conditions[i]));
+  // Those that only the conditions which move ask for need not be handed on.
+  Columns columns(source.printed_alias);
+  columns.of(changed);
+  for (const auto& condition : rest) columns.of(condition);
+  if (select.cores.size() == 1) columns.of(select.order);
 
   CommonTable table;
   table.printed_name = std::string(with_prefix) + '_' + source.printed_alias;

@@ -19,6 +19,7 @@
 #include <map>
 #include <sstream>
 
+#include "base/freed_memory.h"
 #include "sql/connection.h"
 #include "store/schema.h"
 #include "store/store_file.h"
@@ -361,6 +362,7 @@ std::optional<Figures> in_child(const std::function<void(Figures&)>& body) {
 }
 
 void ask_ours(const Question& question, Figures& figures) {
+  base::keep_freed_memory();  // as daemoneye-cli
   auto connection = sql::Connection::open(store_file(), "");
   if (!connection) give_up(connection.error().message);
   sql::RunOptions options;

@@ -225,6 +225,14 @@ def scenario_ctrl_c_cancels_a_query():
         check(query.returncode == 1, f"exit 1, not {query.returncode}")
         check(err.startswith("error: cancelled") and not out, f"it says so in a word: {err!r} {out!r}")
 
+        # Nor does it go on when nobody reads its answer any more.
+        query = subprocess.Popen([CLI, "--timeout", "10m", "--db", path, "query", FOR_EVER], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True, env=environment(folder))
+        wait_for("the statement at work", lambda: busy(query.pid))
+        query.stdout.close()
+        check("cancelled: nobody reads the answer" in query.stderr.read(), "it says why it ended")
+        check(query.wait(timeout=30) == 1, "exit 1")
+
         # A person is told how far it is, in a line that is gone afterwards.
         query = Terminal([CLI, "--db", path, "query", FOR_EVER], environment(folder))
         query.expect(r"\rreading[^\r]*\b0 rows so far; Ctrl-C cancels")
