@@ -184,7 +184,8 @@ class ExpressionGenerator {
                                                    "strftime('%Y %H %w', '2026-11-21 20:48:23')",
                                                    "time('20:48:23', '-1 hour')",
                                                    "unixepoch('2026-11-21')",
-                                                   "iso($i)"};
+                                                   "iso($i)",
+                                                   "casefold($t)"};
     const std::string& form = forms[dice_.below(forms.size())];
     std::string out;
     for (std::size_t i = 0; i < form.size(); ++i) {

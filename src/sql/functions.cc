@@ -22,6 +22,7 @@ constexpr auto list = std::to_array<FunctionInfo>({
     {"atan", scalar, 1, 1, Type::real, "atan(x)"},
     {"atan2", scalar, 2, 2, Type::real, "atan2(y, x)"},
     {"avg", aggregate, 1, 1, Type::real, "avg(x)"},
+    {"casefold", scalar, 1, 1, Type::text, "casefold(text)"},
     {"ceil", scalar, 1, 1, Type::real, "ceil(x)"},
     {"ceiling", scalar, 1, 1, Type::real, "ceiling(x)"},
     {"char", scalar, 0, any, Type::text, "char(code, …)"},

@@ -1,6 +1,7 @@
 // The functions that SQLite does not have, or that derived SQL alone calls.
 #include <sqlite3.h>
 
+#include "base/casefold.h"
 #include "sql/functions.h"
 #include "sql/runtime.h"
 #include "sql/time.h"
@@ -34,6 +35,11 @@ void regexp(sqlite3_context* context, int, sqlite3_value** arguments) {
   const auto result = runtime_of(context).regexps().matches(text_of(arguments[0]), text_of(arguments[1]));
   if (!result) return give_error(context, result.error());
   sqlite3_result_int(context, *result ? 1 : 0);
+}
+
+// NULL of what is no text.
+void casefold(sqlite3_context* context, int, sqlite3_value** arguments) {
+  if (sqlite3_value_type(arguments[0]) == SQLITE_TEXT) give_text(context, base::casefold(text_of(arguments[0])));
 }
 
 void to_ns(sqlite3_context* context, int, sqlite3_value** arguments) {
@@ -103,6 +109,7 @@ struct Registration {
 
 constexpr Registration registrations[] = {
     {"regexp", 2, true, regexp},
+    {"casefold", 1, true, casefold},
     {to_ns_function, 1, true, to_ns},
     {ago_function, 2, true, ago},
     {"iso", 1, true, iso},
