@@ -5,10 +5,12 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 #include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace daemoneye::sigma::testing {
@@ -29,11 +31,13 @@ inline std::u32string characters(const std::string& text) {
   return out;
 }
 
-// Unicode's simple folding of the letters that the tests use.
+// Unicode's simple folding of the letters that the tests use; ASCII's fold to ASCII's, and no other does.
 inline char32_t folded(char32_t c) {
   if (c >= U'A' && c <= U'Z') return c + 32;
   if ((c >= 0xc0 && c <= 0xde && c != 0xd7)) return c + 32;
   if (c >= 0x391 && c <= 0x3a9) return c + 32;
+  if (c == 0x386) return 0x3ac;
+  if (c >= 0x388 && c <= 0x38a) return c + 37;
   if (c == 0x3c2) return 0x3c3;
   if (c >= 0x410 && c <= 0x42f) return c + 32;
   return c;
@@ -43,6 +47,12 @@ inline bool same_character(char32_t wanted, char32_t found, bool cased) {
   if (wanted == found) return true;
   if (cased || ((wanted < 0x80) != (found < 0x80))) return false;
   return folded(wanted) == folded(found);
+}
+
+inline std::u32string as_compared(const std::string& text, bool cased) {
+  auto out = characters(text);
+  if (!cased) std::transform(out.begin(), out.end(), out.begin(), folded);
+  return out;
 }
 
 // What a text value stands for: literal characters and wildcards.
@@ -190,13 +200,21 @@ class DirectMatcher {
  public:
   explicit DirectMatcher(const YAML::Node& rule) : detection_(rule["detection"]) {}
 
+  // Whether a search holds, by its name.
+  using Truth = std::function<bool(const std::string&)>;
+
   bool matches(const Fields& row) const {
-    const auto condition = detection_["condition"];
-    if (condition.IsScalar()) return holds(condition.Scalar(), row);
-    return std::any_of(condition.begin(), condition.end(), [&](const auto& one) { return holds(one.Scalar(), row); });
+    return condition([&](const std::string& name) { return search(name, row); });
   }
 
-  // One search alone; to see that rows hit and miss each.
+  // The condition alone.
+  bool condition(const Truth& truth) const {
+    const auto condition = detection_["condition"];
+    if (condition.IsScalar()) return holds(condition.Scalar(), truth);
+    return std::any_of(condition.begin(), condition.end(), [&](const auto& one) { return holds(one.Scalar(), truth); });
+  }
+
+  // One search alone.
   bool search(const std::string& name, const Fields& row) const { return node(detection_[name], row); }
 
   static bool entry(const std::string& key, const YAML::Node& value, const Fields& row) {
@@ -262,9 +280,8 @@ class DirectMatcher {
     if (has("fieldref")) {
       const auto other = row.find(wanted);
       if (other == row.end()) return false;
-      const std::string a = has("cased") ? text : ascii_lower(text);
-      const std::string b = has("cased") ? other->second : ascii_lower(other->second);
-      if (has("contains")) return a.find(b) != std::string::npos;
+      const auto a = as_compared(text, has("cased")), b = as_compared(other->second, has("cased"));
+      if (has("contains")) return a.find(b) != std::u32string::npos;
       if (has("startswith")) return a.starts_with(b);
       if (has("endswith")) return a.ends_with(b);
       return a == b;
@@ -309,46 +326,50 @@ class DirectMatcher {
   }
 
   // not before and before or; every part is looked at.
-  bool holds(const std::string& condition, const Fields& row) const {
+  bool holds(const std::string& condition, const Truth& truth) const {
     std::vector<std::string> tokens;
-    static const std::regex token("[()]|[^\\s()]+");
-    for (std::sregex_iterator it(condition.begin(), condition.end(), token), end; it != end; ++it) {
-      tokens.push_back(it->str());
+    std::string word;
+    for (const char c : condition + " ") {
+      const bool alone = c == '(' || c == ')';
+      if ((alone || c == ' ' || c == '\t' || c == '\n') && !word.empty()) tokens.push_back(std::exchange(word, ""));
+      if (alone)
+        tokens.emplace_back(1, c);
+      else if (c != ' ' && c != '\t' && c != '\n')
+        word += c;
     }
     std::size_t at = 0;
-    return or_part(tokens, at, row);
+    return or_part(tokens, at, truth);
   }
   static bool is(const std::vector<std::string>& tokens, std::size_t at, const std::string& word) {
     return at < tokens.size() && ascii_lower(tokens[at]) == word;
   }
-  bool or_part(const std::vector<std::string>& tokens, std::size_t& at, const Fields& row) const {
-    bool value = and_part(tokens, at, row);
-    while (is(tokens, at, "or")) value = and_part(tokens, ++at, row) || value;
+  bool or_part(const std::vector<std::string>& tokens, std::size_t& at, const Truth& truth) const {
+    bool value = and_part(tokens, at, truth);
+    while (is(tokens, at, "or")) value = and_part(tokens, ++at, truth) || value;
     return value;
   }
-  bool and_part(const std::vector<std::string>& tokens, std::size_t& at, const Fields& row) const {
-    bool value = not_part(tokens, at, row);
-    while (is(tokens, at, "and")) value = not_part(tokens, ++at, row) && value;
+  bool and_part(const std::vector<std::string>& tokens, std::size_t& at, const Truth& truth) const {
+    bool value = not_part(tokens, at, truth);
+    while (is(tokens, at, "and")) value = not_part(tokens, ++at, truth) && value;
     return value;
   }
-  bool not_part(const std::vector<std::string>& tokens, std::size_t& at, const Fields& row) const {
-    if (is(tokens, at, "not")) return !not_part(tokens, ++at, row);
+  bool not_part(const std::vector<std::string>& tokens, std::size_t& at, const Truth& truth) const {
+    if (is(tokens, at, "not")) return !not_part(tokens, ++at, truth);
     if (tokens.at(at) == "(") {
-      const bool value = or_part(tokens, ++at, row);
+      const bool value = or_part(tokens, ++at, truth);
       ++at;
       return value;
     }
-    if (!is(tokens, at + 1, "of")) return node(detection_[tokens[at++]], row);
+    if (!is(tokens, at + 1, "of")) return truth(tokens[at++]);
     const bool all = is(tokens, at, "all");
-    std::string pattern;
-    for (const char c : tokens.at(at + 2)) pattern += c == '*' ? std::string(".*") : std::string(1, c);
-    if (is(tokens, at + 2, "them")) pattern = "[^_].*";
+    const bool them = is(tokens, at + 2, "them");
+    const auto pattern = elements(tokens.at(at + 2));
     at += 3;
     bool any = false, every = true;
     for (const auto& one : detection_) {
       const auto name = one.first.Scalar();
-      if (name == "condition" || !std::regex_match(name, std::regex(pattern))) continue;
-      const bool value = node(one.second, row);
+      if (name == "condition" || (them ? name.starts_with('_') : !wildcard_match(pattern, name, true))) continue;
+      const bool value = truth(name);
       any = any || value;
       every = every && value;
     }

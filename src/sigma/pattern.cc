@@ -33,8 +33,11 @@ char32_t next_character(std::string_view text, std::size_t& at) {
   return code;
 }
 
+// To Unicode an s and a K; ASCII's letters fold among themselves here.
+bool folds_to_ascii(char32_t code) { return code == 0x17f || code == 0x212a; }
+
 // Dashes and quotation marks: without case, so that LIKE compares them as well as REGEXP does.
-bool without_case(char32_t code) { return code < 0x80 || (code >= 0x2010 && code <= 0x2027); }
+bool without_case(char32_t code) { return code < 0x80 || (code >= 0x2010 && code <= 0x2027) || folds_to_ascii(code); }
 
 bool has_case_beyond_ascii(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
@@ -50,7 +53,7 @@ std::string for_regexp(std::string_view text, bool cased) {
     const char32_t code = next_character(text, at);
     const std::string_view character = text.substr(begin, at - begin);
     if (code >= 0x80)
-      out += cased ? std::string(character) : "(?i:" + std::string(character) + ")";
+      out += cased || folds_to_ascii(code) ? std::string(character) : "(?i:" + std::string(character) + ")";
     else if (is_letter(text[begin]))
       out += cased ? std::string(character) : std::string{'[', text[begin], swapped(text[begin]), ']'};
     else if (is_word(text[begin]))

@@ -1,7 +1,7 @@
 // A Sigma text value: literals and wildcards, and how SQL asks for it.
 //
-// Case: a letter A-Z is the same as its other case and nothing else; a character beyond ASCII is the same as what it
-// folds to by Unicode's simple case folding (as RE2 has it).
+// Case: a letter A-Z is the same as its other case and nothing else; a character beyond ASCII is the same as those
+// beyond ASCII with which it shares Unicode's simple case folding (as RE2 and base::casefold() have it).
 #pragma once
 
 #include <cstdint>

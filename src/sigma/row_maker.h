@@ -101,11 +101,39 @@ class RegexpSample {
 
 class RowMaker {
  public:
-  RowMaker(const YAML::Node& rule, unsigned seed) : detection_(rule["detection"]), random_(seed) {
-    for (const auto& one : detection_) {
+  RowMaker(const YAML::Node& rule, unsigned seed) : rule_(rule), random_(seed) {
+    for (const auto& one : rule_["detection"]) {
       const auto name = one.first.Scalar();
-      if (name != "condition") searches_.push_back(one.second);
+      if (name == "condition") continue;
+      names_.push_back(name);
+      searches_.push_back(one.second);
     }
+  }
+
+  // One value of one entry of a search, and two rows, with it alone of its list and without any of it (of `all`: with
+  // all of its list and without it), so that the search holds for the first only and the rule for one of the two.
+  struct Branch {
+    std::string name;
+    bool shown = false;  // there are two such rows
+    bool used = false;   // the condition asks for its search
+    Fields with, without;
+  };
+  std::vector<Branch> branches(const std::function<bool(const Fields&)>& usable) {
+    const DirectMatcher matcher(rule_);
+    std::vector<Branch> all;
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const auto sets = deciding_sets(matcher, i);
+      for (const auto& place : places(searches_[i])) {
+        all.push_back({names_[i] + ": " + place.key + " " + std::to_string(place.map) + "/" +
+                           std::to_string(place.value.value_or(0)),
+                       false,
+                       !sets.empty(),
+                       {},
+                       {}});
+        show(all.back(), matcher, usable, sets, i, place);
+      }
+    }
+    return all;
   }
 
   std::vector<Fields> make(std::size_t count) {
@@ -137,6 +165,129 @@ class RowMaker {
     bool has_whole = false, is_null = false;
   };
 
+  struct Place {
+    std::size_t map = 0;  // of a list
+    std::string key;
+    std::optional<std::size_t> value;  // of a list
+  };
+
+  static std::vector<Place> places(const YAML::Node& search) {
+    std::vector<Place> all;
+    const auto of_map = [&](const YAML::Node& map, std::size_t at) {
+      for (const auto& entry : map) {
+        if (!entry.second.IsSequence()) all.push_back({at, entry.first.Scalar(), std::nullopt});
+        for (std::size_t i = 0; entry.second.IsSequence() && i < entry.second.size(); ++i) {
+          all.push_back({at, entry.first.Scalar(), i});
+        }
+      }
+    };
+    if (search.IsMap()) of_map(search, 0);
+    for (std::size_t i = 0; search.IsSequence() && i < search.size(); ++i) {
+      if (search[i].IsMap())
+        of_map(search[i], i);
+      else
+        all.push_back({i, "", std::nullopt});
+    }
+    if (search.IsScalar()) all.push_back({});
+    return all;
+  }
+
+  // Sets of the other searches with which it is this one that decides: those of few first, then those of nearly all.
+  std::vector<std::vector<bool>> deciding_sets(const DirectMatcher& matcher, std::size_t search) const {
+    std::vector<std::vector<bool>> sets;
+    const auto consider = [&](std::vector<bool> set) {
+      const auto found = [&](bool value) {
+        set[search] = value;
+        return matcher.condition([&](const std::string& name) {
+          return set[static_cast<std::size_t>(std::ranges::find(names_, name) - names_.begin())];
+        });
+      };
+      if (sets.size() < max_sets && found(false) != found(true)) sets.push_back(set);
+    };
+    const auto n = names_.size();
+    for (const bool rest : {false, true}) {
+      const std::vector<bool> base(n, rest);
+      consider(base);
+      for (std::size_t a = 0; a < n; ++a) {
+        auto one = base;
+        one[a] = !rest;
+        consider(one);
+        for (std::size_t b = a + 1; b < n; ++b) {
+          auto two = one;
+          two[b] = !rest;
+          consider(two);
+        }
+      }
+    }
+    return sets;
+  }
+
+  void show(Branch& branch, const DirectMatcher& matcher, const std::function<bool(const Fields&)>& usable,
+            const std::vector<std::vector<bool>>& sets, std::size_t search, const Place& place) {
+    for (std::size_t tried = 0; tried < max_tries && !sets.empty(); ++tried) {
+      const auto& set = sets[tried % sets.size()];
+      const auto row = [&](bool with) {
+        parts_.clear();
+        for (std::size_t i = 0; i < set.size(); ++i) {
+          if (i == search)
+            satisfy_but(searches_[i], place, with);
+          else if (set[i])
+            satisfy(searches_[i]);
+        }
+        return joined();
+      };
+      branch.with = row(true);
+      branch.without = row(false);
+      branch.shown = usable(branch.with) && usable(branch.without) && matcher.search(names_[search], branch.with) &&
+                     !matcher.search(names_[search], branch.without) &&
+                     matcher.matches(branch.with) != matcher.matches(branch.without);
+      if (branch.shown) return;
+    }
+  }
+
+  // All of the search's entries, of the one that is meant only that value, or none (of all values all but that one).
+  void satisfy_but(const YAML::Node& search, const Place& place, bool with) {
+    const YAML::Node part = search.IsSequence() ? search[place.map] : search;
+    if (!part.IsMap()) {
+      if (with) satisfy_entry("", part);
+      return;
+    }
+    for (const auto& entry : part) {
+      const auto& key = entry.first.Scalar();
+      if (key != place.key) {
+        satisfy_entry(key, entry.second);
+        continue;
+      }
+      const auto bar = std::min(key.find('|'), key.size());
+      const std::string words = key.substr(bar) + "|";
+      const bool all = words.find("|all|") != std::string::npos;
+      for (std::size_t i = 0; all && place.value && i < entry.second.size(); ++i) {
+        if (!with && i == *place.value) continue;
+        this->place(bar == 0 ? any_field() : key.substr(0, bar), words, entry.second[i], bar == 0);
+      }
+      if (all && place.value) continue;
+      const YAML::Node value = place.value ? entry.second[*place.value] : entry.second;
+      if (with)
+        satisfy_entry(key, value);
+      else
+        refute(key.substr(0, bar), words, value);
+    }
+  }
+
+  // Something else there, or nothing.
+  void refute(const std::string& field, const std::string& words, const YAML::Node& value) {
+    if (field.empty()) return;
+    Parts& parts = parts_[field];
+    const bool number = field.ends_with("Id");
+    const bool absent = words.find("|exists|") != std::string::npos && ascii_lower(value.Scalar()) == "true";
+    if (number)
+      parts.whole = random_() % 2 == 0 ? "1" : "3999999", parts.has_whole = true;
+    else if (absent || (!value.IsNull() && random_() % 2 == 0))
+      parts.is_null = true;
+    else
+      parts.within.emplace_back("~");
+  }
+
   const YAML::Node pick(const YAML::Node& list) { return list[random_() % list.size()]; }
 
   void satisfy(const YAML::Node& search) {
@@ -152,15 +303,17 @@ class RowMaker {
       satisfy_entry("", one);
   }
 
+  std::string any_field() {
+    const char* fields[] = {"CommandLine", "Image", "User"};
+    return fields[random_() % 3];
+  }
+
   void satisfy_entry(const std::string& key, const YAML::Node& value) {
     const auto bar = std::min(key.find('|'), key.size());
     const std::string words = key.substr(bar) + "|";
     std::string field = key.substr(0, bar);
     const bool keyword = field.empty();
-    if (keyword) {
-      const char* fields[] = {"CommandLine", "Image", "User"};
-      field = fields[random_() % 3];
-    }
+    if (keyword) field = any_field();
     if (value.IsSequence() && words.find("|all|") == std::string::npos)
       return place(field, words, pick(value), keyword);
     if (!value.IsSequence()) return place(field, words, value, keyword);
@@ -182,9 +335,10 @@ class RowMaker {
       return;
     }
     if (has("fieldref")) {
-      parts_[wanted].whole = "Same";
+      const bool number = field.ends_with("Id");
+      parts_[wanted].whole = number ? "77" : "Sam\u00c9 \u0414\u03a3";
       parts_[wanted].has_whole = true;
-      sample = "sAME";
+      sample = number || has("cased") ? parts_[wanted].whole : "sAM\u00e9 \u0434\u03c3";
     } else if (has("re")) {
       sample = RegexpSample(wanted, random_).make();
     } else if (has("cidr")) {
@@ -200,6 +354,8 @@ class RowMaker {
       parts.front = sample;
     else if (has("endswith"))
       parts.end = sample;
+    else if (parts.has_whole && has("all"))  // wildcards that let the others stand before or behind
+      parts.whole = random_() % 2 == 0 ? parts.whole + sample : sample + parts.whole;
     else
       parts.whole = sample, parts.has_whole = true;
   }
@@ -235,11 +391,12 @@ class RowMaker {
     Fields row;
     for (const auto& [field, parts] : parts_) {
       if (parts.is_null && random_() % 2 == 0) continue;
-      std::string text = parts.front;
-      if (parts.has_whole) text = parts.whole;
-      for (const auto& part : parts.within) text += (random_() % 3 == 0 ? " " : "") + part;
-      if (random_() % 8 == 0 && !parts.has_whole) text += "~";
-      text += parts.end;
+      std::string text = parts.has_whole ? parts.whole : parts.front;
+      if (!parts.has_whole || random_() % 2 == 0) {  // what is wanted whole may have the rest in it already
+        for (const auto& part : parts.within) text += (random_() % 3 == 0 ? " " : "") + part;
+        if (random_() % 8 == 0 && !parts.has_whole) text += "~";
+        text += parts.end;
+      }
       if (random_() % 3 == 0) text = other_case(text);
       row[field] = text;
     }
@@ -275,9 +432,12 @@ class RowMaker {
     return row;
   }
 
-  YAML::Node detection_;
+  static constexpr std::size_t max_sets = 8, max_tries = 80;
+
+  YAML::Node rule_;
   std::mt19937 random_;
-  std::vector<YAML::Node> searches_;
+  std::vector<std::string> names_;
+  std::vector<YAML::Node> searches_;  // as the names
   std::map<std::string, Parts> parts_;
 };
 

@@ -214,8 +214,8 @@ class Entry {
       if (field.number != other.number || anchored_) throw Refused("fieldref between a number and a text");
       return field.column + " = " + other.column;
     }
-    const std::string left = cased_ ? field.column : "lower(" + field.column + ")";
-    const std::string right = cased_ ? other.column : "lower(" + other.column + ")";
+    const std::string left = cased_ ? field.column : "casefold(" + field.column + ")";
+    const std::string right = cased_ ? other.column : "casefold(" + other.column + ")";
     if (!anchored_) return left + " = " + right;
     if (open_front_ && open_back_) return "instr(" + left + ", " + right + ") > 0";
     if (open_back_) return "substr(" + left + ", 1, length(" + right + ")) = " + right;
