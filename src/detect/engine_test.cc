@@ -478,5 +478,67 @@ TEST(TestRule, GivesWhatWouldHaveMatchedAndWritesNothing) {
   EXPECT_TRUE(rig.alerts().empty());
 }
 
+// An hour of history, of which nothing is missing, under a collector that is connected now.
+struct Recorded : Rig {
+  explicit Recorded() : begin(base::wall_now().ns - 3'600'000'000'000) {
+    std::vector<event::ProcessEvent> events;
+    for (event::Pid pid = 1; pid <= 60; ++pid) {
+      events.push_back(make_exec(pid, pid % 5 == 0 ? "x" : "y"));
+      events.back().time.ns = begin + pid * 60'000'000'000 - 60'000'000'000;
+    }
+    // Ahead, for a machine that takes its time before the end of the test.
+    writer->set_collector("procmond", true, Timestamp{base::wall_now().ns + 10'000'000'000});
+    commit(std::move(events));
+  }
+  TestStats test(const std::string& text, const event::TimeRange& range = {}) const {
+    const auto rule = compile_rule("id: r\ntitle: t\nseverity: low\n" + text, "r.yaml");
+    auto connection = sql::Connection::open(options.store_path, "");
+    if (!rule) {
+      ADD_FAILURE() << to_string(rule.error().front());
+      return {};
+    }
+    if (!connection) {
+      ADD_FAILURE() << connection.error().message;
+      return {};
+    }
+    auto stats = test_rule(**connection, *rule, range, {}, [](const sql::Row&, Timestamp) { return true; });
+    if (!stats) ADD_FAILURE() << stats.error().message;
+    return stats ? *std::move(stats) : TestStats{};
+  }
+  std::int64_t begin;
+};
+const std::string stream_rule = "sql: " + exec_of("x") + " AND e.time >= ago('1s')\n";
+const std::string joining_rule =
+    "sql: SELECT e.pid FROM process_events e WHERE e.kind = 'exec' AND e.time >= ago('1s') AND EXISTS (SELECT 1 FROM "
+    "process_events f WHERE f.name = e.name AND f.pid <> e.pid)\n";
+const std::string scheduled_rule =
+    "sql: SELECT name, count(*) FROM process_events GROUP BY name\nevaluate: {every: 1m, window: 10m}\n";
+
+TEST(TestRule, IsNotIncompleteForStandingInThePast) {
+  const Recorded rig;
+  for (const auto& rule : {stream_rule, joining_rule, scheduled_rule}) {
+    const auto stats = rig.test(rule);
+    EXPECT_GT(stats.run.rows, 0U) << rule;
+    EXPECT_EQ(event::to_json(stats.run.completeness), R"({"status":"complete"})") << rule;
+  }
+}
+
+TEST(TestRule, SaysOnceThatNobodyRecordsSince) {
+  Recorded rig;
+  rig.writer->set_collector("procmond", false, Timestamp{base::wall_now().ns - 1});
+  rig.commit({});
+  rig.writer->close(Deadline::after(std::chrono::seconds(20)));
+  for (const auto& rule : {stream_rule, joining_rule, scheduled_rule}) {
+    const auto whole = rig.test(rule).run.completeness.reasons;
+    ASSERT_EQ(whole.size(), 1U) << rule;
+    EXPECT_EQ(whole.front().reason, "collector_unavailable");
+  }
+  // Its windows, too, lie within the record.
+  const event::TimeRange past{Timestamp{rig.begin + 600'000'000'000}, Timestamp{rig.begin + 1'800'000'000'000}};
+  for (const auto& rule : {stream_rule, scheduled_rule}) {
+    EXPECT_TRUE(rig.test(rule, past).run.completeness.complete()) << rule;
+  }
+}
+
 }  // namespace
 }  // namespace daemoneye::detect::testing

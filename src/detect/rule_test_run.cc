@@ -4,6 +4,7 @@
 
 #include "detect/engine.h"
 #include "detect/stored_events.h"
+#include "event/merged_reasons.h"
 
 namespace daemoneye::detect {
 namespace {
@@ -47,10 +48,7 @@ class Total {
   void ran() { ++stats_.runs; }
   void add(const sql::RunStats& run) {
     stats_.evaluating += run.elapsed;
-    for (const auto& reason : run.completeness.reasons) {
-      auto& reasons = stats_.run.completeness.reasons;
-      if (std::ranges::find(reasons, reason) == reasons.end()) reasons.push_back(reason);
-    }
+    missing_.add(run.completeness);
     stats_.run.scan.blocks_read += run.scan.blocks_read;
     stats_.run.scan.blocks_skipped += run.scan.blocks_skipped;
     stats_.run.scan.tail_batches_read += run.scan.tail_batches_read;
@@ -62,7 +60,9 @@ class Total {
     if (options_.deadline.expired()) return fail(Errc::timeout, "the rule's test ran out of time; narrow its range");
     return {};
   }
+  void lacks(const event::Completeness& completeness) { missing_.add(completeness); }
   TestStats finish() {
+    stats_.run.completeness.reasons = missing_.all();
     stats_.run.elapsed = base::SteadyClock::now() - begin_;
     return std::move(stats_);
   }
@@ -72,6 +72,7 @@ class Total {
   const std::function<bool(const sql::Row&, Timestamp)>& each_;
   const base::SteadyClock::time_point begin_;
   TestStats stats_;
+  event::MergedReasons missing_;  // each run tells of the same history
   bool ended_ = false;
 };
 
@@ -115,9 +116,7 @@ Result<void> test_stream(sql::Connection& connection, const LoadedRule& rule, co
     DE_TRY(auto events, read_events(connection.reader(), next, last, chunk_events, range));
     if (events.events.empty()) break;
     next = events.events.back().id + 1;
-    sql::RunStats damage;
-    damage.completeness.reasons = events.damage;
-    total.add(damage);
+    total.lacks({events.damage});
     std::erase_if(events.events, [&](const StoredEvent& stored) { return !concerns(*rule.compiled, stored.event); });
     if (events.events.empty()) continue;
     const auto rows = driving_rows(events.events);
@@ -173,14 +172,10 @@ Result<TestStats> test_rule(sql::Connection& connection, const LoadedRule& rule,
     DE_CHECK(test_scheduled(connection, rule, range, options, total));
   else
     DE_CHECK(test_stream(connection, rule, range, options, total));
-  auto stats = total.finish();
-  DE_TRY(auto history, connection.reader().completeness(range, base::wall_now()));
-  for (auto& reason : history.reasons) {
-    auto& reasons = stats.run.completeness.reasons;
-    if (std::ranges::find(reasons, reason) == reasons.end()) reasons.push_back(std::move(reason));
-  }
+  DE_TRY(const auto history, connection.reader().completeness(range, base::wall_now()));
+  total.lacks(history);
   connection.forget(*rule.compiled);
-  return stats;
+  return total.finish();
 }
 
 }  // namespace daemoneye::detect

@@ -76,7 +76,7 @@ struct Connection::Impl {
   Error step_error(int code, const db::Account& account);
   Result<RunStats> execute(sqlite3_stmt* statement, const Compiled& compiled, const RunOptions& options, Timestamp now,
                            const std::function<bool(Row&&)>& each);
-  Result<void> fill_completeness(RunStats& stats, Timestamp now);
+  Result<void> fill_completeness(RunStats& stats, Timestamp wall);
   Result<void> look_at_times(const std::string& sql);
   Result<void> name_steps(const std::string& sql);
   void fill_steps(RunStats& stats) const;
@@ -229,13 +229,14 @@ Result<RunStats> Connection::Impl::execute(sqlite3_stmt* statement, const Compil
   stats.peak_memory = account.peak();
   stats.temporary_written = account.temporary_written();
   if (error) return std::unexpected(*std::move(error));
-  DE_CHECK(fill_completeness(stats, now));
+  // What has been heard of until now is so by the wall's clock, also for a statement that stands in the past.
+  DE_CHECK(fill_completeness(stats, options.now ? base::wall_now() : now));
   if (stats.more) stats.completeness.reasons.push_back({"limit_reached", std::nullopt, std::nullopt, std::nullopt});
   stats.elapsed = base::SteadyClock::now() - start;
   return stats;
 }
 
-Result<void> Connection::Impl::fill_completeness(RunStats& stats, Timestamp now) {
+Result<void> Connection::Impl::fill_completeness(RunStats& stats, Timestamp wall) {
   stats.scan = runtime->scanned();
   const auto& touched = runtime->touched();
   if (touched) {
@@ -245,7 +246,7 @@ Result<void> Connection::Impl::fill_completeness(RunStats& stats, Timestamp now)
     if (streaming && known_completeness && same(known_completeness->first, *touched)) {
       stats.completeness = known_completeness->second;
     } else {
-      DE_TRY(stats.completeness, reader->completeness(*touched, now));
+      DE_TRY(stats.completeness, reader->completeness(*touched, wall));
       if (streaming) known_completeness.emplace(*touched, stats.completeness);
     }
   }
