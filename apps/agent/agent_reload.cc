@@ -21,6 +21,15 @@ constexpr std::size_t max_change_bytes = 16 * 1024;                  // of what 
 
 std::string dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
+store::StoreOptions retention_of(const config::Settings& settings) {
+  store::StoreOptions options;
+  options.retention_days = settings.database.retention_days;
+  options.max_size_mb = settings.database.max_size_mb;
+  options.delivery_retention_days = settings.alerting.delivery_retention_days;
+  options.dead_letter_retention_days = settings.alerting.dead_letter_retention_days;
+  return options;
+}
+
 detect::Engine::Tuning tuning_of(const config::Settings& settings) {
   return {.rule_paths = config::rule_folders(settings),
           .rule_timeout = std::chrono::milliseconds(settings.detection.rule_timeout_ms),
@@ -88,6 +97,11 @@ Result<void> Agent::take_up(const config::Settings& wanted) {
     routes_ = wanted.alerting.sinks;
   }
   engine_->retune(tuning_of(wanted));
+  writer_->set_retention(retention_of(wanted), [](const Result<void>& taken) {
+    if (taken) return;
+    observe::log(Level::error, "config", "the new retention counts from the next start on",
+                 {{"why", taken.error().message}});
+  });
   observe::set_log(wanted.logging.level, wanted.logging.format);
   loaded_.settings = wanted;
   return {};

@@ -38,6 +38,8 @@ Result<collector::Collector::Live> live_of(const config::Settings& settings) {
     live.exclude.push_back(std::move(predicate));
   }
   live.scan_interval = std::chrono::milliseconds(settings.app.scan_interval_ms);
+  live.checkpoint_interval = std::chrono::seconds(settings.audit.checkpoint_interval_s);
+  live.checkpoint_entries = settings.audit.checkpoint_entries;
   return live;
 }
 

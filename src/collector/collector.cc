@@ -88,6 +88,7 @@ Result<void> Collector::reconfigure(Live live) {
     }
   }
   tracker_.retune(live.mask_arguments, live.store_forks, std::move(live.exclude));
+  parts_.ledger->set_checkpoints(live.checkpoint_interval, live.checkpoint_entries);
   return {};
 }
 

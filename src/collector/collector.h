@@ -39,7 +39,8 @@ class Collector {
     Uplink::Options uplink;
     Tracker::Options tracker;
     Tasks::Options tasks;
-    std::chrono::milliseconds scan_interval{30000};
+    std::chrono::milliseconds scan_interval{30000}, checkpoint_interval{300000};
+    std::uint64_t checkpoint_entries = 10'000;
     double scan_cpu_percent = 5;  // of one core: scans that cost more come less often
     std::string source_reason;    // why this source, for health
     std::string source_limits;    // why there is no better source, for health; empty when it is the best

@@ -130,6 +130,12 @@ auto& queue(SettingsType& settings, const char* name) {
 // What a reload takes up, in the agent or in procmond. The others name what is opened, or given away, at the start:
 // paths, users, sockets, sources, sizes.
 constexpr std::array live_keys = {"app.scan_interval_ms",
+                                  "database.retention_days",
+                                  "database.max_size_mb",
+                                  "audit.checkpoint_interval_s",
+                                  "audit.checkpoint_entries",
+                                  "alerting.delivery_retention_days",
+                                  "alerting.dead_letter_retention_days",
                                   "collection.mask_arguments",
                                   "collection.exclude",
                                   "collection.store_forks",

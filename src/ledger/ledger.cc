@@ -167,6 +167,11 @@ Result<void> Ledger::checkpoint() {
   return {};
 }
 
+void Ledger::set_checkpoints(std::chrono::milliseconds interval, std::uint64_t entries) {
+  state_->options.checkpoint_interval = interval;
+  state_->options.checkpoint_entries = entries;
+}
+
 Result<void> Ledger::checkpoint_when_due() {
   const std::uint64_t since = state_->tip.tree.size() - std::min(state_->tip.tree.size(), state_->checkpointed);
   // A machine that slept wakes with entries that are older than the steady clock knows.

@@ -80,6 +80,8 @@ class Ledger {
   Result<void> checkpoint();
   // The same when it is due by time or number of entries.
   Result<void> checkpoint_when_due();
+  // Another interval and number from now on.
+  void set_checkpoints(std::chrono::milliseconds interval, std::uint64_t entries);
   // A new key, recorded, under a checkpoint that the old and the new key sign. Its public form.
   Result<std::string> rotate_key();
   // Seals and signs what is left; the end is no crash.

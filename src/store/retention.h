@@ -23,6 +23,7 @@ class Retention {
     std::uint32_t delivery_days = 0, dead_letter_days = 0;  // 0: no bound of their own
   };
   Retention(db::StatementCache& statements, Limits limits) : statements_(statements), limits_(limits) {}
+  void set_limits(Limits limits) { limits_ = limits; }
 
   // One small step; true when there may be more to do at once. A `now` that runs ahead of the time that has passed
   // since the last step, or at first ahead of the newest event, is not believed for a while: history would be gone

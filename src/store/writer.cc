@@ -11,6 +11,13 @@ namespace {
 
 constexpr auto close_at_destruction = std::chrono::seconds(10);
 
+Retention::Limits limits_of(const StoreOptions& options) {
+  return {.days = options.retention_days,
+          .max_bytes = std::uint64_t{options.max_size_mb} * 1024 * 1024,
+          .delivery_days = options.delivery_retention_days,
+          .dead_letter_days = options.dead_letter_retention_days};
+}
+
 }  // namespace
 
 Result<void> Writer::Impl::open() {
@@ -29,11 +36,7 @@ Result<void> Writer::Impl::open() {
   statements = std::make_unique<db::StatementCache>(*database);
   ingest = std::make_unique<Ingest>(*statements);
   DE_CHECK(ingest->load());
-  retention = std::make_unique<Retention>(
-      *statements, Retention::Limits{.days = options.retention_days,
-                                     .max_bytes = std::uint64_t{options.max_size_mb} * 1024 * 1024,
-                                     .delivery_days = options.delivery_retention_days,
-                                     .dead_letter_days = options.dead_letter_retention_days});
+  retention = std::make_unique<Retention>(*statements, limits_of(options));
   wal_watch = std::make_unique<WalWatch>(*database);
   // Whoever was connected to the agent before us is not connected to us.
   DE_CHECK(database->execute("UPDATE collectors SET connected=0 WHERE connected<>0"));
@@ -133,6 +136,20 @@ bool Writer::has_room() const {
   const auto capacity = impl_->options.queue_capacity;
   const std::scoped_lock held(impl_->mutex);
   return impl_->queue.size() + std::min(operators_room, capacity / 2) < capacity;
+}
+
+void Writer::set_retention(const StoreOptions& options, std::function<void(Result<void>)> done) {
+  // In the writer's thread, whose both are.
+  change_unless_full(
+      [impl = impl_.get(), options](db::StatementCache&) -> Result<void> {
+        impl->options.retention_days = options.retention_days;
+        impl->options.max_size_mb = options.max_size_mb;
+        impl->options.delivery_retention_days = options.delivery_retention_days;
+        impl->options.dead_letter_retention_days = options.dead_letter_retention_days;
+        impl->retention->set_limits(limits_of(impl->options));
+        return {};
+      },
+      std::move(done));
 }
 
 void Writer::replace_rules(std::vector<RuleRow> rules, std::function<void(Result<void>)> done) {

@@ -138,6 +138,10 @@ class Writer {
   // A small durable commit of its own, to see that it works and how long it takes.
   void probe(std::function<void(Result<void>)> done);
 
+  // Other bounds than it was opened with: days and size of the events, days of deliveries and dead letters.
+  // The error: too much waits to be written.
+  void set_retention(const StoreOptions& options, std::function<void(Result<void>)> done);
+
   // Begins what an operator asks for; done between batches. unavailable while another one runs.
   Result<std::uint64_t> start_maintenance(const MaintenanceRequest& request);
   [[nodiscard]] MaintenanceState maintenance() const;  // of the last one
