@@ -134,7 +134,7 @@ Result<void> Agent::start() {
            },
        .maintain = [this](uid_t by, const std::string& payload) -> Result<std::string> {
          return maintain_store(*writer_, by, payload, [this](const std::string& action, const std::string& details) {
-           audit(action, details);
+           return audit(action, details) && collector_->audit_durable();
          });
        },
        .maintenance_json = [this] { return maintenance_json(writer_->maintenance()); },
@@ -161,16 +161,7 @@ Result<void> Agent::start() {
         loop_, supervise::control_fd, [this](UniqueFd socket) { collector_->attach(std::move(socket)); },
         [this] { loop_.stop(); }));
   }
-  json weaker = json::array();
-  for (const auto& one : config::weaker_than_default(settings))
-    weaker.push_back({{"key", one.key}, {"what", one.what}});
-  collector_->audit("start", json{{"version", DAEMONEYE_VERSION},
-                                  {"configuration", config::digest_hex(loaded_)},
-                                  {"weaker_than_default", std::move(weaker)},
-                                  {"uid", context_.reached.uid},
-                                  {"capabilities", context_.reached.capabilities_effective},
-                                  {"no_new_privs", context_.reached.no_new_privs}}
-                                 .dump());
+  record_start();
   audit_retention(/*at_start=*/true);
   bundles_->look();
   DE_CHECK(loop_.add_timer(retention_interval, retention_interval, [this] { audit_retention(); }));

@@ -44,7 +44,11 @@ class Agent {
   void stop(std::chrono::milliseconds grace);
 
  private:
-  // agent_reload.cc. What changed, as JSON; an error: nothing did, and why.
+  // agent_reload.cc
+  void record_start();
+  [[nodiscard]] std::string kept_configuration() const;
+  void keep_configuration() const;
+  // What changed, as JSON; an error: nothing did, and why.
   Result<std::string> load_again(const std::string& asked_by, std::optional<uid_t> by);
   Result<void> check_new(const config::Settings& wanted) const;
   Result<void> take_up(const config::Settings& wanted);

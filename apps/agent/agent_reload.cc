@@ -7,6 +7,7 @@
 #include "agent/needed_paths.h"
 #include "base/text.h"
 #include "config/change.h"
+#include "config/kept.h"
 #include "observe/log.h"
 #include "observe/log_level.h"
 
@@ -21,7 +22,12 @@ constexpr std::size_t max_change_bytes = 16 * 1024;                  // of what 
 
 std::string dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
-store::StoreOptions retention_of(const config::Settings& settings) {
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+store::StoreOptions bounds_of(const config::Settings& settings) {
   store::StoreOptions options;
   options.retention_days = settings.database.retention_days;
   options.max_size_mb = settings.database.max_size_mb;
@@ -36,12 +42,6 @@ detect::Engine::Tuning tuning_of(const config::Settings& settings) {
           .dedup_window = std::chrono::milliseconds(settings.alerting.dedup_window_ms)};
 }
 
-// What procmond, too, has to take up: it reads the files itself.
-bool is_of_collector(std::string_view key) {
-  return key == "app.scan_interval_ms" || key.starts_with("collection.") || key.starts_with("audit.") ||
-         key.starts_with("logging.");
-}
-
 // What the deliverer is made with.
 bool is_of_delivery(std::string_view key) {
   return key.starts_with("alerting.") && key != "alerting.dedup_window_ms" && !key.ends_with("_retention_days");
@@ -53,7 +53,42 @@ json weakens_json(const std::vector<config::Weakening>& weakenings) {
   return list;
 }
 
+json changes_json(const std::vector<config::Difference>& differences) {
+  json list = json::array();
+  for (const auto& one : differences) list.push_back({{"key", one.key}, {"before", one.before}, {"after", one.after}});
+  return list;
+}
+
 }  // namespace
+
+// Whoever changed the files while no agent ran, and how, the ledger has it from here.
+void Agent::record_start() {
+  const auto& settings = loaded_.settings;
+  json payload = {{"version", DAEMONEYE_VERSION},
+                  {"configuration", config::digest_hex(loaded_)},
+                  {"weaker_than_default", weakens_json(config::weaker_than_default(settings))},
+                  {"uid", context_.reached.uid},
+                  {"capabilities", context_.reached.capabilities_effective},
+                  {"no_new_privs", context_.reached.no_new_privs}};
+  if (const auto before = config::read_kept(kept_configuration())) {
+    payload["changes"] = changes_json(config::differences(*before, settings));
+    if (const auto weaker = config::weakenings(*before, settings); !weaker.empty()) {
+      payload["weakens"] = weakens_json(weaker);
+    }
+  }
+  if (collector_->audit("start", dump(payload))) keep_configuration();
+}
+
+std::string Agent::kept_configuration() const {
+  return folder_of(loaded_.settings.database.path) + '/' + config::kept_file_name;
+}
+
+void Agent::keep_configuration() const {
+  if (auto kept = config::keep(kept_configuration(), loaded_); !kept) {
+    observe::log(Level::warn, "config", "what is in force could not be kept for the next start to compare with",
+                 {{"error", kept.error().message}});
+  }
+}
 
 void Agent::reload() {
   // What came of it, the log, health and the ledger tell.
@@ -83,6 +118,10 @@ Result<void> Agent::check_new(const config::Settings& wanted) const {
   if (wanted.alerting.sinks != loaded_.settings.alerting.sinks) {
     for (const auto& sink : wanted.alerting.sinks) DE_CHECK(check_sink_paths(sink, ""));
   }
+  const auto& textfile = wanted.metrics.textfile;
+  if (!textfile.empty() && textfile != loaded_.settings.metrics.textfile) {
+    DE_CHECK(sandbox::check_access_as("", {{folder_of(textfile), "metrics.textfile", sandbox::Access::write_folder}}));
+  }
   return {};
 }
 
@@ -97,11 +136,8 @@ Result<void> Agent::take_up(const config::Settings& wanted) {
     routes_ = wanted.alerting.sinks;
   }
   engine_->retune(tuning_of(wanted));
-  writer_->set_retention(retention_of(wanted), [](const Result<void>& taken) {
-    if (taken) return;
-    observe::log(Level::error, "config", "the new retention counts from the next start on",
-                 {{"why", taken.error().message}});
-  });
+  writer_->set_retention(bounds_of(wanted));
+  monitoring_->reconfigure(wanted.metrics);
   observe::set_log(wanted.logging.level, wanted.logging.format);
   loaded_.settings = wanted;
   return {};
@@ -127,12 +163,12 @@ Result<std::string> Agent::load_again(const std::string& asked_by, std::optional
     refuse_reload({taken.error().message}, asked_by, by);
     return fail(Errc::invalid_input, "nothing changed: " + taken.error().message);
   }
-  json changed = json::array(), changes = json::array();
+  json changed = json::array();
   bool of_collector = false;
-  for (const auto& one : config::differences(before, wanted)) {
+  const auto differences = config::differences(before, wanted);
+  for (const auto& one : differences) {
     changed.push_back(one.key);
-    of_collector = of_collector || is_of_collector(one.key);
-    changes.push_back({{"key", one.key}, {"before", one.before}, {"after", one.after}});
+    of_collector = of_collector || config::concerns_collector(one.key);
     loaded_.origin[one.key] = on_disk->origin.at(one.key);
   }
   if (of_collector) collector_->reload_configuration();  // a signal may reach it, too; an operator's request does not
@@ -143,16 +179,16 @@ Result<std::string> Agent::load_again(const std::string& asked_by, std::optional
   const auto weaker = config::weakenings(before, wanted);
   json payload = {{"by", asked_by}, {"configuration", config::digest_hex(loaded_)}};
   if (by) payload["by_uid"] = *by;
-  if (!changes.empty()) {
+  if (!differences.empty()) {
     payload["configuration_before"] = digest_before;
-    payload["changes"] = std::move(changes);
+    payload["changes"] = changes_json(differences);
   }
   if (!weaker.empty()) payload["weakens"] = weakens_json(weaker);
   if (!reload_.at_next_start.empty()) {
     payload["at_next_start"] = reload_.at_next_start;
     payload["configuration_at_next_start"] = config::digest_hex(*on_disk);
   }
-  collector_->audit("reload", dump(payload), by);
+  if (collector_->audit("reload", dump(payload), by) && !differences.empty()) keep_configuration();
   for (const auto& one : weaker) {
     observe::log(Level::warn, "config", "a reload weakens protection", {{"key", one.key}, {"what", one.what}});
   }

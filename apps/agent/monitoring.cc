@@ -1,5 +1,8 @@
 #include "agent/monitoring.h"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -14,8 +17,29 @@ using observe::Level;
 Monitoring::Monitoring(EventLoop& loop, const config::Settings::Metrics& settings, From from)
     : loop_(loop), settings_(settings), from_(std::move(from)) {}
 
-Monitoring::~Monitoring() {
+Monitoring::~Monitoring() { stop(); }
+
+void Monitoring::stop() {
   for (const auto timer : timers_) loop_.remove_timer(timer);
+  timers_.clear();
+}
+
+void Monitoring::reconfigure(const config::Settings::Metrics& wanted) {
+  if (wanted.listen == settings_.listen && wanted.textfile == settings_.textfile) return;
+  stop();
+  if (wanted.listen != settings_.listen) {
+    listener_.reset();
+    listen_problem_.clear();
+  }
+  if (wanted.textfile != settings_.textfile) {
+    if (!settings_.textfile.empty() && ::unlink(settings_.textfile.c_str()) != 0 && errno != ENOENT) {
+      observe::log(Level::warn, "metrics", "the text file of before stays, with what it said last",
+                   {{"file", settings_.textfile}, {"error", fail_errno("unlink", errno).error().message}});
+    }
+    textfile_problem_.clear();
+  }
+  settings_ = wanted;
+  if (auto started = start(); !started) listen_problem_ = "metrics: " + started.error().message;
 }
 
 Result<void> Monitoring::start() {

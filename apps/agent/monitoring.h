@@ -32,16 +32,19 @@ class Monitoring {
   // An address that cannot be had and a file that cannot be written are problems, and tried again: monitoring that
   // fails must not keep the agent from watching.
   Result<void> start();
+  // Other places from now on. A text file that nobody writes any more is removed: it would show old values for ever.
+  void reconfigure(const config::Settings::Metrics& wanted);
   [[nodiscard]] std::vector<std::string> problems() const;
 
  private:
+  void stop();
   void listen();
   void write_textfile();
   observe::HttpAnswer page(std::string_view path);
   observe::HttpAnswer healthz() const;
 
   EventLoop& loop_;
-  const config::Settings::Metrics settings_;
+  config::Settings::Metrics settings_;
   From from_;
   std::unique_ptr<observe::HttpListener> listener_;
   std::vector<EventLoop::TimerId> timers_;

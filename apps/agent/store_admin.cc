@@ -159,7 +159,7 @@ Result<std::unique_ptr<store::Writer>> open_store(const store::StoreOptions& opt
 }
 
 Result<std::string> maintain_store(store::Writer& writer, uid_t by, const std::string& payload,
-                                   const std::function<void(const std::string& action, const std::string&)>& audit) {
+                                   const std::function<bool(const std::string& action, const std::string&)>& audit) {
   const auto asked = json::parse(payload, nullptr, false);
   if (!asked.is_object() || !asked.contains("do") || !asked["do"].is_string()) {
     return fail(Errc::invalid_input, "maintain: not understood");
@@ -181,13 +181,14 @@ Result<std::string> maintain_store(store::Writer& writer, uid_t by, const std::s
   } else {
     return fail(Errc::invalid_input, "maintain: not understood");
   }
-  if (writer.maintenance().running) return fail(Errc::unavailable, "another maintenance of the store is running");
-  if (request.kind == store::MaintenanceRequest::Kind::purge) {
-    audit(
-        "store_purge",
-        json{{"by_uid", by}, {"before", request.before ? json(base::to_iso(*request.before)) : json(nullptr)}}.dump());
-  }
-  DE_TRY(const auto id, writer.start_maintenance(request));
+  const auto record = [&]() -> Result<void> {
+    if (request.kind != store::MaintenanceRequest::Kind::purge) return {};
+    const json purge = {{"by_uid", by},
+                        {"before", request.before ? json(base::to_iso(*request.before)) : json(nullptr)}};
+    if (audit("store_purge", purge.dump())) return {};
+    return fail(Errc::limit_exceeded, "a purge that cannot be recorded is not begun: too much waits for the collector");
+  };
+  DE_TRY(const auto id, writer.start_maintenance(request, record));
   return json{{"id", id}}.dump();
 }
 

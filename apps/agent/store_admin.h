@@ -18,9 +18,10 @@ namespace daemoneye::apps {
 Result<std::unique_ptr<store::Writer>> open_store(const store::StoreOptions& options, bool may_set_aside,
                                                   std::string& set_aside);
 
-// Begins what the request's payload asks for, after `audit` has it.
+// Begins what the request's payload asks for. A purge is told to `audit` when nothing but that is in its way; false:
+// it cannot be kept, and nothing begins.
 Result<std::string> maintain_store(store::Writer& writer, uid_t by, const std::string& payload,
-                                   const std::function<void(const std::string& action, const std::string&)>& audit);
+                                   const std::function<bool(const std::string& action, const std::string&)>& audit);
 std::string maintenance_json(const store::MaintenanceState& state);
 
 // What retention and purges have left.

@@ -8,6 +8,7 @@
 #include "collector/collector.h"
 #include "common/startup.h"
 #include "config/config.h"
+#include "config/kept.h"
 #include "observe/log.h"
 #include "procmond/confinement.h"
 #include "procmond/connector.h"
@@ -137,13 +138,17 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
     return {};
   };
   const std::string source_name = sensors->source ? std::string(sensors->source->name()) : "none";
-  auto noted = note("start", {{"version", DAEMONEYE_VERSION},
-                              {"pid", ::getpid()},
-                              {"source", source_name},
-                              {"reason", sensors->reason},
-                              {"snapshot", sensors->snapshot->name()},
-                              {"limits", sensors->limits},
-                              {"configuration", config::digest_hex(loaded)}});
+  json start = {{"version", DAEMONEYE_VERSION},
+                {"pid", ::getpid()},
+                {"source", source_name},
+                {"reason", sensors->reason},
+                {"snapshot", sensors->snapshot->name()},
+                {"limits", sensors->limits},
+                {"configuration", config::digest_hex(loaded)}};
+  const std::string kept_path = audit_folder + '/' + config::kept_file_name;
+  if (const auto before = config::read_kept(kept_path)) tell_changes(start, *before, settings);
+  auto noted = note("start", start);
+  if (noted) keep_configuration(kept_path, loaded);
   if (noted) noted = note("privileges", reached->details());
   if (noted && settings.collection.hash_executables) noted = note("hashing_helper", hashing.details);
   if (noted) noted = ledger->checkpoint();
@@ -152,7 +157,7 @@ int run(const apps::CommandLine& command_line, const config::Loaded& loaded) {
   auto options = collector_options(settings, *sensors, own_namespaces);
   if (!options) return give_up(program, options.error().message, apps::exit_invalid);
   if (reached->landlock == "no") configuration.out_of_reach.clear();
-  Reload reload(std::move(sources), loaded, std::move(configuration.out_of_reach));
+  Reload reload(std::move(sources), loaded, std::move(configuration.out_of_reach), kept_path);
   options->own_health = [&] {
     std::vector health{capability_health(*reached)};
     if (auto of_reload = reload.health()) health.push_back(std::move(*of_reload));

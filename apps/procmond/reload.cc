@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "config/change.h"
+#include "config/kept.h"
 #include "observe/log.h"
 #include "observe/log_level.h"
 #include "sandbox/sandbox.h"
@@ -40,10 +41,28 @@ Result<collector::Collector::Live> live_of(const config::Settings& settings) {
   live.scan_interval = std::chrono::milliseconds(settings.app.scan_interval_ms);
   live.checkpoint_interval = std::chrono::seconds(settings.audit.checkpoint_interval_s);
   live.checkpoint_entries = settings.audit.checkpoint_entries;
+  live.hash_cpu_percent = settings.collection.hash_cpu_percent;
   return live;
 }
 
 }  // namespace
+
+void tell_changes(json& payload, const config::Settings& before, const config::Settings& now) {
+  auto& changes = payload["changes"] = json::array();
+  for (const auto& one : config::differences(before, now)) {
+    changes.push_back({{"key", one.key}, {"before", one.before}, {"after", one.after}});
+  }
+  for (const auto& one : config::weakenings(before, now)) {
+    payload["weakens"].push_back({{"key", one.key}, {"what", one.what}});
+  }
+}
+
+void keep_configuration(const std::string& path, const config::Loaded& loaded) {
+  if (auto kept = config::keep(path, loaded); !kept) {
+    observe::log(Level::warn, "config", "what is in force could not be kept for the next start to compare with",
+                 {{"error", kept.error().message}});
+  }
+}
 
 ConfigurationFolders configuration_folders(const config::Sources& sources, const config::Settings& settings) {
   ConfigurationFolders found;
@@ -59,14 +78,8 @@ ConfigurationFolders configuration_folders(const config::Sources& sources, const
   if (!sources.config_file) {
     add(sources.etc);
   } else {
-    const auto folder = folder_of(*sources.config_file);
-    for (const auto& state :
-         {settings.database.path, settings.audit.path, settings.audit.key_path, settings.ipc.socket_path}) {
-      if (!holds(folder, state)) continue;
-      found.out_of_reach = *sources.config_file + " lies in a folder that holds state (" + state +
-                           "), which procmond is kept from; move it into a folder of its own";
-    }
-    if (found.out_of_reach.empty()) add(folder);
+    found.out_of_reach = config::out_of_collectors_reach(sources, settings);
+    if (found.out_of_reach.empty()) add(folder_of(*sources.config_file));
   }
   if (!holds(sources.etc, settings.bundle.path)) add(settings.bundle.path);
   return found;
@@ -112,24 +125,23 @@ Result<void> Reload::run(const std::string& asked_by) {
                {{"by", asked_by}, {"changes", std::uint64_t{changes.size()}}});
   if (changes.empty() && taken_up_) return {};  // the agent and the signal ask for the same
   taken_up_ = base::wall_now();
-  json told = {{"by", asked_by}, {"configuration", config::digest_hex(in_force_)}, {"changes", json::array()}};
+  json told = {{"by", asked_by}, {"configuration", config::digest_hex(in_force_)}};
+  tell_changes(told, before, wanted);
   for (const auto& one : changes) {
-    told["changes"].push_back({{"key", one.key}, {"before", one.before}, {"after", one.after}});
     observe::log(Level::info, "config", "in force now", {{"key", one.key}, {"value", one.after}});
   }
-  for (const auto& one : config::weakenings(before, wanted)) {
-    told["weakens"].push_back({{"key", one.key}, {"what", one.what}});
-  }
   collector_->record("reload", dump(told));
+  if (!changes.empty()) keep_configuration(kept_path_, in_force_);
   return {};
 }
 
 std::optional<observe::ComponentHealth> Reload::health() const {
-  if (!taken_up_ && problems_.empty()) return std::nullopt;
+  if (!taken_up_ && problems_.empty() && out_of_reach_.empty()) return std::nullopt;
   observe::ComponentHealth health{
       .component = "collector_config", .state = observe::HealthState::ok, .reason = {}, .details = {}};
   health.details["configuration"] = config::digest_hex(in_force_);
   if (taken_up_) health.details["reloaded"] = base::to_iso(*taken_up_);
+  if (!out_of_reach_.empty()) health.details["reload"] = "changes count from the next start on: " + out_of_reach_;
   if (problems_.empty()) return health;
   health.state = observe::HealthState::degraded;
   health.reason = "the last reload was refused, and nothing changed: " + problems_.front();

@@ -84,7 +84,7 @@ Failure unknown_key(const std::string& wanted) {
   if (config::is_section(wanted)) {
     std::string keys;
     for (const auto child : config::children(wanted)) {
-      keys += (keys.empty() ? "" : ", ") + wanted + '.' + std::string(child);
+      keys += (keys.empty() ? "" : ", ") + (wanted.empty() ? "" : wanted + '.') + std::string(child);
     }
     return {Exit::usage, '\'' + shown + "' holds keys: name one of them", {keys}};
   }

@@ -159,6 +159,17 @@ json told(const ChangeOptions& options, const Invocation::Attempt& before, const
   return payload;
 }
 
+// Where a reload does not reach, that is better said at once than found in health.
+void tell_of_collector(const std::string& key, const config::Sources& sources, const config::Settings& settings,
+                       Invocation& invocation) {
+  const auto* known = config::find_key(key);
+  if (known == nullptr || !known->live || !config::concerns_collector(key)) return;
+  const auto why = config::out_of_collectors_reach(sources, settings);
+  if (why.empty()) return;
+  invocation.err() << "notice: procmond takes " << base::printable(key)
+                   << " up at its next start: " << base::printable(why) << '\n';
+}
+
 void show(const ChangeOptions& options, const Invocation::Attempt& before, const Prepared& prepared, bool reloaded,
           Invocation& invocation) {
   const auto after = value_text(prepared.after, options.key);
@@ -185,7 +196,8 @@ void show(const ChangeOptions& options, const Invocation::Attempt& before, const
     out << "it counts once the configuration is loaded again: daemoneye-cli config reload\n";
 }
 
-Outcome<Exit> ask_for_reload(ipc::Client& agent, Invocation& invocation) {
+// The keys that changed.
+Outcome<std::vector<std::string>> ask_for_reload(ipc::Client& agent, Invocation& invocation) {
   CLI_TRY(const auto answer, ask_agent(agent, ipc::RequestKind::reload, json::object(), invocation.deadline()));
   const auto list = [&](const char* name) {
     std::string all;
@@ -195,14 +207,18 @@ Outcome<Exit> ask_for_reload(ipc::Client& agent, Invocation& invocation) {
     }
     return base::printable(all);
   };
+  std::vector<std::string> keys;
+  for (const auto& one : answer.value("changed", json::array())) {
+    if (one.is_string()) keys.push_back(one.get<std::string>());
+  }
   if (invocation.format() != Format::table) {
     write_record(invocation, {{"changed"}, {"at_next_start"}}, {list("changed"), list("at_next_start")});
-    return Exit::done;
+    return keys;
   }
   const auto changed = list("changed"), later = list("at_next_start");
   invocation.out() << (changed.empty() ? "loaded again; nothing in it is new" : "in force now: " + changed) << '\n';
   if (!later.empty()) invocation.out() << "from the next start on: " << later << '\n';
-  return Exit::done;
+  return keys;
 }
 
 Outcome<bool> agree(const ChangeOptions& options, const Prepared& prepared, Invocation& invocation) {
@@ -262,13 +278,20 @@ Outcome<Exit> change(const ChangeOptions& options, Invocation& invocation) {
       }
     }
     show(options, before, prepared, options.reload && agent, invocation);
-    return options.reload && agent ? ask_for_reload(*agent, invocation) : Outcome<Exit>(Exit::done);
+    tell_of_collector(options.key, before.sources, prepared.after.settings, invocation);
+    if (options.reload && agent) {
+      CLI_TRY([[maybe_unused]] const auto keys, ask_for_reload(*agent, invocation));
+    }
+    return Exit::done;
   }
 }
 
 Outcome<Exit> reload(Invocation& invocation) {
+  CLI_TRY(const auto* loaded, invocation.loaded());
   CLI_TRY(const auto agent, invocation.agent(invocation.deadline()));
-  return ask_for_reload(*agent, invocation);
+  CLI_TRY(const auto reloaded, ask_for_reload(*agent, invocation));
+  for (const auto& key : reloaded) tell_of_collector(key, invocation.sources(), loaded->settings, invocation);
+  return Exit::done;
 }
 
 void add_common(CLI::App& verb, ChangeOptions& options) {

@@ -88,6 +88,7 @@ Result<void> Collector::reconfigure(Live live) {
     }
   }
   tracker_.retune(live.mask_arguments, live.store_forks, std::move(live.exclude));
+  if (parts_.hashes) parts_.hashes->set_cpu_percent(live.hash_cpu_percent);
   parts_.ledger->set_checkpoints(live.checkpoint_interval, live.checkpoint_entries);
   return {};
 }

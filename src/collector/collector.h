@@ -39,8 +39,7 @@ class Collector {
     Uplink::Options uplink;
     Tracker::Options tracker;
     Tasks::Options tasks;
-    std::chrono::milliseconds scan_interval{30000}, checkpoint_interval{300000};
-    std::uint64_t checkpoint_entries = 10'000;
+    std::chrono::milliseconds scan_interval{30000};
     double scan_cpu_percent = 5;  // of one core: scans that cost more come less often
     std::string source_reason;    // why this source, for health
     std::string source_limits;    // why there is no better source, for health; empty when it is the best
@@ -65,7 +64,9 @@ class Collector {
   struct Live {
     bool mask_arguments = true, store_forks = false;
     std::vector<predicate::Predicate> exclude;
-    std::chrono::milliseconds scan_interval{30000};
+    std::chrono::milliseconds scan_interval{30000}, checkpoint_interval{300000};
+    std::uint64_t checkpoint_entries = 10'000;
+    unsigned hash_cpu_percent = 10;
   };
   Result<void> reconfigure(Live live);
   // In the ledger, after what waits to be there; waits itself while the ledger cannot be written. False: it waits.

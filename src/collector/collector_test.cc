@@ -76,6 +76,7 @@ class FakeHasher final : public sensor::Hasher {
   struct Heard {
     std::vector<sensor::HashRequest> requests;
     OnAnswer answer;
+    unsigned cpu_percent = 0;
   };
   explicit FakeHasher(Heard& heard) : heard_(heard) {}
   Result<void> start(EventLoop&, OnAnswer on_answer) override {
@@ -88,6 +89,7 @@ class FakeHasher final : public sensor::Hasher {
   }
   [[nodiscard]] sensor::HasherCounters counters() const override { return {}; }
   [[nodiscard]] std::string problem() const override { return {}; }
+  void set_cpu_percent(unsigned percent) override { heard_.cpu_percent = percent; }
   void stop() override {}
 
  private:
@@ -256,6 +258,14 @@ TEST_F(CollectorTest, WhatHappenedBeforeAHashCameIsHeardBeforeIt) {
   hasher_.answer(answer);
   EXPECT_TRUE(waiting_.empty());
   EXPECT_EQ(std::stoull(detail("events_emitted")), emitted + 1) << "an exec, and no change of what was left";
+}
+
+TEST_F(CollectorTest, AReloadReachesTheHasherToo) {
+  start({});
+  Collector::Live live;
+  live.hash_cpu_percent = 33;
+  ASSERT_TRUE(collector_->reconfigure(std::move(live)));
+  EXPECT_EQ(hasher_.cpu_percent, 33U);
 }
 
 TEST_F(CollectorTest, HealthSaysWhatEachPredicateLeftOut) {

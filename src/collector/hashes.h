@@ -66,6 +66,10 @@ class Hashes {
   // A file that an operator asks about. `done` is called at most once, in the loop's thread, perhaps at once.
   void hash_path(const std::string& path, std::function<void(Result<std::string>)> done);
 
+  void set_cpu_percent(unsigned percent) {
+    if (hasher_) hasher_->set_cpu_percent(percent);
+  }
+
   [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] observe::ComponentHealth health() const;
   void publish_metrics();

@@ -31,6 +31,7 @@ class PlayedHasher final : public sensor::Hasher {
   }
   sensor::HasherCounters counters() const override { return {}; }
   std::string problem() const override { return trouble; }
+  void set_cpu_percent(unsigned) override {}
   void stop() override {}
 
   std::vector<sensor::HashRequest> requests;

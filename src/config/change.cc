@@ -27,6 +27,15 @@ std::string difference_text(const Key& key, const Value& value) {
   return text;
 }
 
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash == 0 ? 1 : slash);
+}
+
+bool holds(const std::string& folder, const std::string& path) {
+  return folder == "/" || path == folder || path.starts_with(folder + '/');
+}
+
 bool is_loopback(std::string_view host) {
   return host.starts_with("127.") || host == "localhost" || host == "[::1]" || host == "::1";
 }
@@ -174,6 +183,23 @@ Settings with_live_keys(const Settings& in_force, const Settings& wanted) {
     if (key.live) key.set(merged, key.get(wanted));
   }
   return merged;
+}
+
+bool concerns_collector(std::string_view key) {
+  return key == "app.scan_interval_ms" || key.starts_with("collection.") || key.starts_with("audit.") ||
+         key.starts_with("logging.");
+}
+
+std::string out_of_collectors_reach(const Sources& sources, const Settings& settings) {
+  if (!sources.config_file) return {};
+  const auto folder = folder_of(*sources.config_file);
+  for (const auto& state :
+       {settings.database.path, settings.audit.path, settings.audit.key_path, settings.ipc.socket_path}) {
+    if (!holds(folder, state)) continue;
+    return *sources.config_file + " lies in a folder that holds state (" + state +
+           "), which procmond is kept from; move it into a folder of its own";
+  }
+  return {};
 }
 
 std::vector<Weakening> weakenings(const Settings& before, const Settings& after) {

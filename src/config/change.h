@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/config.h"
@@ -15,6 +16,12 @@ struct Difference {
 };
 inline constexpr std::size_t max_difference_bytes = 400;
 std::vector<Difference> differences(const Settings& before, const Settings& after);
+
+// Whether procmond, too, takes it up: it reads the files itself.
+bool concerns_collector(std::string_view key);
+// Why procmond cannot read the configuration's files again while it runs; empty: it can. It is kept from folders that
+// hold state.
+std::string out_of_collectors_reach(const Sources& sources, const Settings& settings);
 
 // `in_force` with the live keys of `wanted`: what runs after a reload.
 Settings with_live_keys(const Settings& in_force, const Settings& wanted);

@@ -106,5 +106,20 @@ TEST_F(Changes, WhatStandsWeakerThanTheDefaultsIsTold) {
   EXPECT_THAT(keys, ElementsAre("collection.mask_arguments", "alerting.sinks"));
 }
 
+TEST_F(Changes, OfTheCollectorReachItUnlessItsFileLiesBesideState) {
+  EXPECT_TRUE(concerns_collector("collection.exclude"));
+  EXPECT_TRUE(concerns_collector("app.scan_interval_ms"));
+  EXPECT_FALSE(concerns_collector("alerting.sinks"));
+  const auto state_in = [&](const std::string& place) {
+    const auto settings = with("app: {state_dir: " + place + "}\nipc: {socket_path: /run/x/y.sock}\n");
+    return out_of_collectors_reach(sources, settings);
+  };
+  EXPECT_EQ(state_in("/srv/elsewhere"), "");
+  EXPECT_EQ(state_in(folder.path() + "-beside"), "") << "a name that begins alike is no folder within";
+  EXPECT_THAT(state_in(folder.path() + "/state"), HasSubstr("given.yaml lies in a folder that holds state"));
+  sources.config_file.reset();
+  EXPECT_EQ(out_of_collectors_reach(sources, Settings{}), "") << "the system's files lie apart from any state";
+}
+
 }  // namespace
 }  // namespace daemoneye::config

@@ -55,6 +55,23 @@ TEST(Checkpoints, AreSignedAtTheEndAndWhenDue) {
   EXPECT_EQ(report.signed_until, 23U);
 }
 
+TEST(Checkpoints, CountByAnotherNumberFromWhenItIsSet) {
+  const TempLedger temp;
+  auto ledger = TempLedger::open_with(temp.signing_options());
+  append(*ledger, 20);
+  ASSERT_TRUE(ledger->checkpoint_when_due());
+  EXPECT_EQ(ledger->status().checkpointed, 0U);
+  ledger->set_checkpoints(std::chrono::hours(1), 10);
+  ASSERT_TRUE(ledger->checkpoint_when_due());
+  EXPECT_EQ(ledger->status().checkpointed, 21U);
+  append(*ledger, 1);
+  ASSERT_TRUE(ledger->checkpoint_when_due());
+  EXPECT_EQ(ledger->status().checkpointed, 21U);
+  ledger->set_checkpoints(std::chrono::milliseconds(0), 1000);
+  ASSERT_TRUE(ledger->checkpoint_when_due());
+  EXPECT_GT(ledger->status().checkpointed, 21U) << "by the time, too";
+}
+
 TEST(Checkpoints, AreCopiedOneAfterAnother) {
   const TempLedger temp;
   auto options = temp.signing_options();

@@ -65,6 +65,8 @@ class Hasher {
   [[nodiscard]] virtual HasherCounters counters() const = 0;
   // Why nothing is hashed now; empty when all is well.
   [[nodiscard]] virtual std::string problem() const = 0;
+  // Another share of a core than it was opened with.
+  virtual void set_cpu_percent(unsigned percent) = 0;
   virtual void stop() = 0;
 };
 

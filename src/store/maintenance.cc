@@ -63,6 +63,11 @@ Result<bool> Maintenance::compact() {
   if (!begun_) state_.total = left;
   state_.done = state_.total - std::min(state_.total, left);
   if (free_pages == 0) return false;
+  if (retention_.wal_pinned()) {
+    return fail(Errc::unavailable,
+                "a reader holds an old snapshot (health store names it): until it ends, more would only make the "
+                "write-ahead log longer, and the file no shorter");
+  }
   DE_CHECK(statements_.database().execute("PRAGMA incremental_vacuum(" + std::to_string(pages_a_step) + ")"));
   // The file becomes shorter when the WAL goes into it.
   if (++steps_ % steps_a_checkpoint == 0) {

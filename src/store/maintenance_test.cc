@@ -456,6 +456,10 @@ TEST_F(MaintenanceTest, AStoppedReaderIsNamedByItsPidAndTheWalShrinksWhenItIsGon
   EXPECT_GT(state.wal_bytes, WalWatch::normal_bytes);
   ASSERT_EQ(state.wal_pinned_by.size(), 1U);
   EXPECT_THAT(state.wal_pinned_by[0], ::testing::HasSubstr("pid " + std::to_string(child)));
+  // To give space back would make the WAL longer still, and the file no shorter.
+  EXPECT_EQ(maintain({Kind::purge, std::nullopt}).error, "");
+  EXPECT_GT(reader()->stats()->free_bytes, 0U);
+  EXPECT_THAT(maintain({Kind::compact, {}}).error, ::testing::HasSubstr("a reader holds an old snapshot"));
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
   close(pipes[0]);
@@ -466,6 +470,39 @@ TEST_F(MaintenanceTest, AStoppedReaderIsNamedByItsPidAndTheWalShrinksWhenItIsGon
   }
   EXPECT_FALSE(writer_->state().wal_pinned_s);
   EXPECT_LE(writer_->state().wal_bytes, WalWatch::normal_bytes);
+  EXPECT_EQ(maintain({Kind::compact, {}}).error, "");
+}
+
+TEST_F(MaintenanceTest, BeginsOnlyWhenWhatMustComeBeforeWentWell) {
+  open(blocks_of(100));
+  fill(10);
+  int asked = 0;
+  const auto refused = writer_->start_maintenance({Kind::purge, std::nullopt}, [&]() -> Result<void> {
+    ++asked;
+    return fail(Errc::limit_exceeded, "cannot be recorded");
+  });
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::limit_exceeded);
+  EXPECT_FALSE(writer_->maintenance().running);
+  EXPECT_EQ(ids(*reader()).size(), 100U);
+  writer_->close(Deadline::after(5s));
+  EXPECT_FALSE(writer_->start_maintenance({Kind::purge, std::nullopt}, [&]() -> Result<void> {
+    ++asked;
+    return {};
+  }));
+  EXPECT_EQ(asked, 1) << "what is refused anyway is not told as if it came";
+}
+
+TEST_F(MaintenanceTest, OtherBoundsCountWhileItRuns) {
+  open(blocks_of(1000));
+  fill(60, 1000);
+  ASSERT_EQ(writer_->state().retention_events_removed, 0U);
+  auto bounds = folder_.options();
+  bounds.max_size_mb = 1;
+  writer_->set_retention(bounds);
+  const auto deadline = Deadline::after(60s);
+  while (writer_->state().retention_events_by_size == 0 && !deadline.expired()) std::this_thread::yield();
+  EXPECT_GT(writer_->state().retention_events_by_size, 0U);
 }
 
 }  // namespace

@@ -282,6 +282,7 @@ Result<std::uint64_t> Retention::remove_from(std::span<const std::string_view> d
 }
 
 Result<bool> Retention::vacuum_step() {
+  if (wal_pinned_) return false;  // each step would make the WAL longer, and the file no shorter
   DE_TRY(const auto before, size());
   if (before.free_pages <= pages_kept) return false;
   DE_CHECK(statements_.database().execute("PRAGMA incremental_vacuum(" + std::to_string(pages_per_step) + ")"));

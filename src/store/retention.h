@@ -37,6 +37,7 @@ class Retention {
   Result<bool> vacuum_step();
   // A reader keeps the WAL from being reset: no history is given up for its sake, since that would only make it grow.
   void set_wal_pinned(bool pinned) { wal_pinned_ = pinned; }
+  [[nodiscard]] bool wal_pinned() const { return wal_pinned_; }
   // Batches of the tail up to this number cannot be removed.
   void set_left_out(std::int64_t batch) { tail_from_ = batch; }
   [[nodiscard]] bool over_size() const { return over_size_; }  // at the last step, and nothing left that may go

@@ -20,6 +20,19 @@ Retention::Limits limits_of(const StoreOptions& options) {
 
 }  // namespace
 
+void Writer::Impl::take_bounds() {
+  {
+    const std::scoped_lock held(mutex);
+    if (!bounds_wanted) return;
+    options.retention_days = bounds_wanted->retention_days;
+    options.max_size_mb = bounds_wanted->max_size_mb;
+    options.delivery_retention_days = bounds_wanted->delivery_retention_days;
+    options.dead_letter_retention_days = bounds_wanted->dead_letter_retention_days;
+    bounds_wanted.reset();
+  }
+  retention->set_limits(limits_of(options));
+}
+
 Result<void> Writer::Impl::open() {
   DE_CHECK(prepare_folder(options.path, options.reader_group));
   DE_TRY(lock, WriterLock::take(options.path, options.reader_group));
@@ -138,18 +151,13 @@ bool Writer::has_room() const {
   return impl_->queue.size() + std::min(operators_room, capacity / 2) < capacity;
 }
 
-void Writer::set_retention(const StoreOptions& options, std::function<void(Result<void>)> done) {
-  // In the writer's thread, whose both are.
-  change_unless_full(
-      [impl = impl_.get(), options](db::StatementCache&) -> Result<void> {
-        impl->options.retention_days = options.retention_days;
-        impl->options.max_size_mb = options.max_size_mb;
-        impl->options.delivery_retention_days = options.delivery_retention_days;
-        impl->options.dead_letter_retention_days = options.dead_letter_retention_days;
-        impl->retention->set_limits(limits_of(impl->options));
-        return {};
-      },
-      std::move(done));
+void Writer::set_retention(const StoreOptions& bounds) {
+  {
+    const std::scoped_lock held(impl_->mutex);
+    impl_->bounds_wanted = bounds;
+    impl_->next_housekeeping = std::min(impl_->next_housekeeping, SteadyClock::now());
+  }
+  impl_->work.notify_one();
 }
 
 void Writer::replace_rules(std::vector<RuleRow> rules, std::function<void(Result<void>)> done) {
@@ -170,12 +178,14 @@ void Writer::probe(std::function<void(Result<void>)> done) {
     std::get<ProbeOperation>(operation).done(fail(Errc::unavailable, "too much waits to be written"));
 }
 
-Result<std::uint64_t> Writer::start_maintenance(const MaintenanceRequest& request) {
+Result<std::uint64_t> Writer::start_maintenance(const MaintenanceRequest& request,
+                                                const std::function<Result<void>()>& before) {
   std::uint64_t id = 0;
   {
     const std::scoped_lock held(impl_->mutex);
     if (impl_->closing) return fail(Errc::unavailable, "the store is closing");
     if (impl_->maintenance_state.running) return fail(Errc::unavailable, "another maintenance of the store is running");
+    if (before) DE_CHECK(before());
     id = impl_->maintenance_state.id + 1;
     impl_->maintenance_state = {};
     impl_->maintenance_state.id = id;

@@ -138,12 +138,14 @@ class Writer {
   // A small durable commit of its own, to see that it works and how long it takes.
   void probe(std::function<void(Result<void>)> done);
 
-  // Other bounds than it was opened with: days and size of the events, days of deliveries and dead letters.
-  // The error: too much waits to be written.
-  void set_retention(const StoreOptions& options, std::function<void(Result<void>)> done);
+  // Other bounds than it was opened with, from the next quiet moment on: days and size of the events, days of
+  // deliveries and dead letters. Nothing else of `bounds` counts.
+  void set_retention(const StoreOptions& bounds);
 
-  // Begins what an operator asks for; done between batches. unavailable while another one runs.
-  Result<std::uint64_t> start_maintenance(const MaintenanceRequest& request);
+  // Begins what an operator asks for; done between batches. unavailable while another one runs. `before` is called when
+  // nothing is in the way any more, and its error keeps it from beginning; it must not use the writer.
+  Result<std::uint64_t> start_maintenance(const MaintenanceRequest& request,
+                                          const std::function<Result<void>()>& before = {});
   [[nodiscard]] MaintenanceState maintenance() const;  // of the last one
 
   // The state that health shows. Any thread.

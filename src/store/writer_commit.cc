@@ -98,6 +98,7 @@ Result<void> Writer::Impl::write_collectors(const std::map<std::string, Collecto
 
 // While the WAL cannot go into the file nothing is removed either: then the bound on the size holds what comes in.
 Result<void> Writer::Impl::check_room() {
+  take_bounds();
   const auto most = std::uint64_t{options.max_size_mb} * 1024 * 1024;
   if (database->checkpoint_error().empty() || most == 0) return {};
   if (file_size(options.path) + file_size(options.path + "-wal") < most) return {};

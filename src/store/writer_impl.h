@@ -104,6 +104,7 @@ struct Writer::Impl {
   std::uint64_t sealed_counted = 0;  // of ingest's blocks, those that `state` has
   MaintenanceState maintenance_state;
   std::optional<MaintenanceRequest> maintenance_wanted;
+  std::optional<StoreOptions> bounds_wanted;
   std::optional<SteadyClock::time_point> pinned_since;
   std::array<double, measured_commits> commit_ms{};
   std::size_t commits_measured = 0;
@@ -128,6 +129,7 @@ struct Writer::Impl {
   Result<void> try_group(std::vector<Operation>& group, std::size_t& failed);
   Result<void> apply(Operation& operation, Timestamp now);
   Result<void> check_room();
+  void take_bounds();  // what set_retention() left; writer's thread
   Result<void> write_collectors(const std::map<std::string, Collector>& copy);
   bool pause(const Error& error, base::Backoff& backoff);
   void resume();

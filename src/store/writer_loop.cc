@@ -206,6 +206,7 @@ Result<void> Writer::Impl::seal_for_retention(Timestamp now) {
 
 // In quiet moments; a step at a time, so that a batch that comes waits for one step at most.
 void Writer::Impl::housekeeping() {
+  take_bounds();
   const Timestamp now = base::wall_now();
   const auto before = retention->removed();
   auto more = [&]() -> Result<bool> {

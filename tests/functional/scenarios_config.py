@@ -5,7 +5,9 @@ import http.server
 import json
 import os
 import signal
+import socket
 import threading
+import urllib.request
 
 from harness import check, daemon, exact_arguments, wait_for
 
@@ -265,3 +267,87 @@ def scenario_config_set_refuses_clearly():
         shown = instance.cli("--format", "json", "config", "get", "app.batch_size").json()["rows"][0]
         check(shown["value"] == "5" and shown["origin"].startswith(instance.config + ":"), str(shown))
         check(shown["a_change_counts"] == "restart", str(shown))
+
+
+def scenario_config_bounds_and_measures_change_while_it_runs():
+    """Retention, checkpoints, hashing's share, the text file and the pages of metrics: no restart for any of them."""
+    with _site(more="  dedup_window_ms: 1000\n") as instance:
+        instance.start()
+
+        def take(key, value, *arguments):
+            done = _set(instance, key, value, "--reload", *arguments)
+            check(done.code == 0 and f"in force now: {key}" in done.out, f"{key}: {done.code} {done.out} {done.err}")
+
+        take("database.retention_days", "7", "--yes")
+        check(instance.health()["store"]["details"]["retention_days"] == "7", "retention")
+
+        signed = int(instance.health()["ledger"]["details"]["signed_until"])
+        take("audit.checkpoint_interval_s", "1")
+        wait_for("a checkpoint long before the five minutes", lambda: int(
+            instance.health()["ledger"]["details"]["signed_until"]) > signed, 30)
+        take("collection.hash_cpu_percent", "20")
+        wait_for("procmond recorded both", lambda: {"audit.checkpoint_interval_s", "collection.hash_cpu_percent"} <= set(
+            _changed(_entries(instance, "reload"))))
+
+        first, second = (os.path.join(instance.state, name) for name in ("first.prom", "second.prom"))
+        take("metrics.textfile", first)
+        wait_for("the text file", lambda: os.path.exists(first))
+        take("metrics.textfile", second)
+        wait_for("the text file at its new place", lambda: os.path.exists(second))
+        check(not os.path.exists(first), "nothing old is left to be read as if it were new")
+        refused = _set(instance, "metrics.textfile", "/no-such-folder/daemoneye.prom", "--reload")
+        check(refused.code != 0 and "nothing changed" in refused.err and "/no-such-folder" in refused.err, refused.err)
+        _set(instance, "metrics.textfile", second)
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        take("metrics.listen", address)
+
+        def page():
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+                    return answer.read().decode()
+            return ""
+        wait_for("the page", lambda: "daemoneye_build_info" in page())
+        take("metrics.listen", "off")
+        wait_for("no page any more", lambda: not page())
+        check("at_next_start" not in instance.health()["config"]["details"], str(instance.health()["config"]))
+
+
+def scenario_config_that_changed_while_nothing_ran_is_recorded():
+    """A file edited by hand between two runs: both daemons' starts tell the keys, and what got weaker."""
+    with _site(more="  dedup_window_ms: 1000\n") as instance:
+        instance.start()
+        for action in ("start", "agent.start"):
+            first = wait_for(f"the first {action}", lambda a=action: _entries(instance, a))
+            check("changes" not in first[0], f"there was nothing before: {first[0]}")
+        check(instance.stop() == 0, "stopped")
+        instance.write_text(_text(instance) + "collection: {mask_arguments: false}\napp2: {}\n")
+        check(instance.cli("config", "validate").code == 2, "wrong as it is")
+        instance.write_text(_text(instance).replace("app2: {}\n", "").replace("dedup_window_ms: 1000", "dedup_window_ms: 7"))
+        instance.start()
+        for action in ("start", "agent.start"):
+            entries = wait_for(f"the second {action}", lambda a=action: _entries(instance, a)[1:])
+            changes = {one["key"]: (one["before"], one["after"]) for one in entries[0]["changes"]}
+            check(changes == {"collection.mask_arguments": ("true", "false"),
+                              "alerting.dedup_window_ms": ("1000", "7")}, f"{action}: {changes}")
+            check([one["key"] for one in entries[0]["weakens"]] == ["collection.mask_arguments"], str(entries[0]))
+        # What a reload took up is nothing new to the next start.
+        check(_set(instance, "alerting.dedup_window_ms", "8", "--reload").code == 0, "a reload")
+        check(instance.stop() == 0, "stopped again")
+        instance.start()
+        entries = wait_for("the third start", lambda: _entries(instance, "agent.start")[2:])
+        check(entries[0]["changes"] == [] and "weakens" not in entries[0], str(entries[0]))
+
+
+def scenario_config_beside_the_state_says_what_procmond_cannot_take_up():
+    """procmond is kept from folders with state: a file there counts for it at the next start, and that is said."""
+    with daemon(rules={"marked.yaml": RULE}) as instance:
+        instance.start()
+        done = _set(instance, "app.scan_interval_ms", "15000", "--reload")
+        check(done.code == 0 and "procmond takes app.scan_interval_ms up at its next start" in done.err,
+              f"{done.code} {done.out} {done.err}")
+        check("lies in a folder that holds state" in done.err and "folder of its own" in done.err, done.err)
+        check("procmond takes" not in _set(instance, "alerting.dedup_window_ms", "5", "--reload").err, "the agent's own")
+        told = wait_for("health has it", lambda: instance.health().get("collector_config"))
+        check("folder that holds state" in told["details"].get("reload", ""), str(told))

@@ -15,6 +15,9 @@ class CpuBudget {
   // `wall` and `cpu` are readings of ever-growing clocks, the same ones in every call.
   CpuBudget(unsigned percent, ns wall, ns cpu) : percent_(std::max(percent, 1U)), wall_(wall), cpu_(cpu) {}
 
+  // Another share from now on; what was saved stays.
+  void set_percent(unsigned percent) { percent_ = std::max(percent, 1U); }
+
   // How long to rest before more may be done; zero: go on.
   ns rest(ns wall, ns cpu) {
     const auto earned = std::max(wall - wall_, ns(0)) * percent_ / 100;

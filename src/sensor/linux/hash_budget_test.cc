@@ -37,6 +37,15 @@ TEST(CpuBudget, RestsJustLongEnough) {
   EXPECT_EQ(budget.rest(rest, CpuBudget::burst + 10ms), 0ns);
 }
 
+TEST(CpuBudget, AnotherShareCountsFromThenOn) {
+  CpuBudget budget(10, 0s, 0s);
+  const auto cpu = CpuBudget::burst + 10ms;
+  EXPECT_GE(budget.rest(0s, cpu), 100ms);
+  budget.set_percent(100);
+  EXPECT_LE(budget.rest(0s, cpu), 11ms);
+  EXPECT_EQ(budget.rest(11ms, cpu), 0ns);
+}
+
 TEST(LruMap, ForgetsTheLeastRecentlyUsed) {
   LruMap<int, int> map(2);
   map.put(1, 10);

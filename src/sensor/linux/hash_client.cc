@@ -32,10 +32,12 @@ constexpr int max_attempts = 2;  // a request that outlived two workers is not g
 // Shared with the helper and, like it, as long-lived as this program needs it.
 class ProgressPage {
  public:
-  static Result<ProgressPage> create() {
+  static Result<ProgressPage> create(unsigned cpu_percent) {
     void* page = ::mmap(nullptr, sizeof(HashProgress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return fail_errno("a page to share with the hashing helper", errno);
-    return ProgressPage(new (page) HashProgress{});
+    auto* progress = new (page) HashProgress{};
+    progress->cpu_percent.store(cpu_percent, std::memory_order_relaxed);
+    return ProgressPage(progress);
   }
   ProgressPage(ProgressPage&& other) noexcept : page_(std::exchange(other.page_, nullptr)) {}
   ProgressPage& operator=(ProgressPage&&) = delete;
@@ -106,6 +108,10 @@ class HelperHasher final : public Hasher {
     if (refused_) return "the hashing helper does not serve: " + *refused_;
     if (!trouble_.empty() && base::SteadyClock::now() - trouble_time_ < trouble_shown) return trouble_;
     return {};
+  }
+
+  void set_cpu_percent(unsigned percent) override {
+    progress_.get()->cpu_percent.store(percent, std::memory_order_relaxed);
   }
 
   void stop() override {
@@ -331,7 +337,7 @@ Result<OpenedHasher> open_hasher(const HasherOptions& options, const Confinement
   UniqueFd ours(messages[0]), theirs(messages[1]);
   if (::pipe2(control.data(), O_CLOEXEC) != 0) return fail_errno("pipe", errno);
   UniqueFd control_theirs(control[0]), control_ours(control[1]);
-  DE_TRY(auto progress, ProgressPage::create());
+  DE_TRY(auto progress, ProgressPage::create(options.cpu_percent));
   const auto keeper = ::fork();
   if (keeper < 0) return fail_errno("forking the hashing helper", errno);
   if (keeper == 0) {

@@ -35,6 +35,7 @@ constexpr std::chrono::milliseconds kill_grace{1000};
 // A worker that would have to rest so long takes no more requests.
 constexpr std::chrono::seconds max_debt{1};
 constexpr std::size_t max_requests_a_round = 64;
+constexpr unsigned max_cpu_percent = 100;
 // Workers that could not even be killed, stuck in a file system that does not answer.
 constexpr int max_abandoned = 8;
 
@@ -81,6 +82,7 @@ class Worker {
   bool step() {
     const auto cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID);
     progress_.cpu_ns.store(static_cast<std::uint64_t>(cpu.count()), std::memory_order_relaxed);
+    budget_.set_percent(std::min(progress_.cpu_percent.load(std::memory_order_relaxed), max_cpu_percent));
     const auto rest = budget_.rest(read_clock(CLOCK_MONOTONIC), cpu);
     pollfd waiting{.fd = socket_, .events = POLLIN, .revents = 0};
     // Opening costs, too, and is done ahead of the budget, as a process may end at any time; but not without end: with

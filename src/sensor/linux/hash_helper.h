@@ -15,6 +15,7 @@ struct HashProgress {
   std::atomic<std::uint64_t> steps;    // grows while the worker gets on
   std::atomic<std::uint64_t> current;  // id of the request that it is at; 0: none
   std::atomic<std::uint64_t> bytes, cpu_ns;
+  std::atomic<unsigned> cpu_percent;  // procmond's word: the share of a core that the worker keeps to
 };
 
 struct HelperHandles {

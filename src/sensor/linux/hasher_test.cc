@@ -18,6 +18,7 @@
 #include <cstring>
 #include <deque>
 #include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "base/file.h"
@@ -481,6 +482,21 @@ TEST_F(HasherTest, OpeningFilesKeepsToTheBudgetToo) {
   // time.
   EXPECT_LT(hasher_->counters().cpu, 1s);
   EXPECT_GT(hasher_->counters().refused, 0U);
+}
+
+TEST_F(HasherTest, AnotherShareOfTheProcessorCountsAtOnce) {
+  open({.cpu_percent = 1});
+  const auto path = folder_ + "/large";
+  {
+    std::ofstream file(path);
+    file << "x";
+  }
+  std::filesystem::resize_file(path, std::uintmax_t{512} << 20);  // at a hundredth of a core minutes
+  ASSERT_EQ(::chmod(path.c_str(), 0755), 0);
+  const auto id = send({.path = path});
+  ASSERT_TRUE(until([&] { return hasher_->counters().bytes > 0; }));
+  hasher_->set_cpu_percent(100);
+  EXPECT_TRUE(wait(id).hash);
 }
 
 TEST_F(HasherTest, AWorkerThatHangsIsReplaced) {
