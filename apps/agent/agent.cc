@@ -145,6 +145,7 @@ Result<void> Agent::start() {
          [[maybe_unused]] const auto told = load_again("bundle", by);
          return {};
        },
+       .bundle_denied = [this](uid_t by) { bundles_->denied(by); },
        .configuration = [this](uid_t by,
                                const std::string& payload) { return record_configuration_change(by, payload); },
        .alerting = [this](uid_t by, const ipc::Request& request,

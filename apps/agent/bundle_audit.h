@@ -4,10 +4,12 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
 #include "base/result.h"
+#include "base/time.h"
 
 namespace daemoneye::apps {
 
@@ -22,11 +24,21 @@ class BundleAudit {
   void look();
   // What an operator's import asks (ipc::RequestKind::bundle). True: another bundle is in force now, and recorded.
   Result<bool> answer(uid_t by, const std::string& payload);
+  // One who may not change anything wanted to put a bundle in force.
+  void denied(uid_t by);
 
  private:
+  void refused(uid_t by, nlohmann::json payload);
+  Result<bool> taken_back(uid_t by, const nlohmann::json& asked);
+
   std::string path_;
   Audit audit_;
   std::string told_;  // digest of the bundle; empty: none
+  struct Refusals {
+    base::SteadyClock::time_point hour{};
+    unsigned in_hour = 0;
+    std::uint64_t unrecorded = 0;
+  } refusals_;
 };
 
 }  // namespace daemoneye::apps

@@ -138,6 +138,7 @@ Result<std::string> Operators::answer(const Peer& peer, const ipc::Request& requ
       if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
       return handlers_.maintain(peer.credentials.uid, request.payload);
     case ipc::RequestKind::bundle:
+      if (!peer.admin) handlers_.bundle_denied(peer.credentials.uid);
       if (!peer.admin) return fail(Errc::permission_denied, "this needs root or group " + options_.admin_group);
       DE_CHECK(handlers_.bundle(peer.credentials.uid, request.payload));
       return "{}";

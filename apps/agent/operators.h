@@ -31,6 +31,7 @@ class Operators {
     std::function<Result<std::string>(uid_t by, const std::string& payload)> maintain;
     std::function<std::string()> maintenance_json;
     std::function<Result<void>(uid_t by, const std::string& payload)> bundle;
+    std::function<void(uid_t by)> bundle_denied;  // one who may not asked for it
     std::function<Result<void>(uid_t by, const std::string& payload)> configuration;
     // Answers by itself, now or later, from any thread.
     using Reply = std::function<void(Result<std::string>)>;

@@ -24,6 +24,10 @@ namespace fs = std::filesystem;
 
 constexpr mode_t public_mode = 0644;
 constexpr std::size_t max_told = 60, max_told_bytes = 120;  // changes in one entry of the ledger
+constexpr std::size_t max_reason_bytes = 300;               // of a refusal there
+// For the agent to answer, however much of the verb's time is gone: what it has recorded is not to be undone for want
+// of a second.
+constexpr std::chrono::seconds recording_patience{10};
 
 // What a user names and what is not there is the user's slip, not a service that is away.
 Failure of_named_file(const Error& error) {
@@ -141,7 +145,14 @@ Outcome<Exit> make_key(const std::string& name, const std::string& out, Invocati
 
 // --- verify ---
 
-Outcome<bundle::Bundle> open_bundle(const std::string& file, const std::string& key_file, Invocation& invocation) {
+// What is known of a file that is to be put in force, for the record of its refusal.
+struct Attempted {
+  std::string digest;       // of the file; empty: it could not be read
+  std::string id, version;  // once the signature is believed
+};
+
+Outcome<bundle::Bundle> open_bundle(const std::string& file, const std::string& key_file, Invocation& invocation,
+                                    Attempted* attempted = nullptr) {
   std::vector<ledger::PublicKey> keys;
   std::string folder;
   if (!key_file.empty()) {
@@ -156,7 +167,12 @@ Outcome<bundle::Bundle> open_bundle(const std::string& file, const std::string& 
     keys = std::move(trusted.keys);
   }
   CLI_TRY(const auto bytes, read_named(file, bundle::max_bundle_bytes));
+  if (attempted != nullptr) attempted->digest = base::to_hex(base::sha256(bytes));
   auto opened = bundle::open(bytes, keys, base::wall_now());
+  if (opened && attempted != nullptr) {
+    attempted->id = opened->manifest.id;
+    attempted->version = opened->manifest.version.text();
+  }
   if (opened) return std::move(*opened);
   Failure failure(opened.error());
   failure.message = file + ": " + failure.message;
@@ -213,7 +229,7 @@ Outcome<bool> decide(const bundle::Change& change, const bundle::Plan& plan, con
   invocation.err() << base::printable(change.label() + ": " + change.conflict)
                    << "\n  keep this machine's, or take the bundle's? [keep/take] " << std::flush;
   std::string answer;
-  while (std::getline(invocation.in(), answer)) {
+  while (invocation.read_answer(answer)) {
     if (answer == "keep" || answer == "k") return false;
     if (answer == "take" || answer == "t") return true;
     invocation.err() << "  keep or take? " << std::flush;
@@ -333,9 +349,44 @@ Outcome<std::unique_ptr<ipc::Client>> agent_that_records(Invocation& invocation)
   return std::move(*agent);
 }
 
-Outcome<Exit> import_bundle(const ImportOptions& options, Invocation& invocation) {
+// Told on the same line when it can be, else on a new one. Why not, if not.
+std::string tell_agent(std::unique_ptr<ipc::Client>& agent, const json& what, Invocation& invocation) {
+  invocation.leave_at_least(recording_patience);
+  if (agent && ask_agent(*agent, ipc::RequestKind::bundle, what, invocation.deadline())) return {};
+  auto again = invocation.agent(invocation.deadline());
+  if (!again) return again.error().message;
+  agent = std::move(*again);
+  const auto told = ask_agent(*agent, ipc::RequestKind::bundle, what, invocation.deadline());
+  return told ? std::string() : told.error().message;
+}
+
+// In force, but not on record: back to what was before. What the agent may have recorded all the same it takes back,
+// too.
+Failure undo(Failure failure, bundle::Place& place, const bundle::InForce& bundle, std::unique_ptr<ipc::Client>& agent,
+             Invocation& invocation) {
+  if (auto undone = place.take_back(); !undone) {
+    failure.message = "the bundle is in force, but: " + failure.message;
+    failure.details.push_back(undone.error().message);
+    return failure;
+  }
+  const auto why_not = tell_agent(agent,
+                                  {{"do", "taken_back"},
+                                   {"bundle", {{"id", bundle.id}, {"version", bundle.version.text()}}},
+                                   {"why", failure.message.substr(0, max_reason_bytes)}},
+                                  invocation);
+  failure.message = "nothing was changed: " + failure.message;
+  if (!why_not.empty()) {
+    failure.details.push_back(
+        "the agent could not be told that the bundle was taken back, and records what is in force "
+        "when it next looks: " +
+        why_not);
+  }
+  return failure;
+}
+
+Outcome<Exit> put_in_force(const ImportOptions& options, Attempted& attempted, Invocation& invocation) {
   CLI_TRY(const auto* loaded, invocation.loaded());
-  CLI_TRY(const auto opened, open_bundle(options.file, "", invocation));
+  CLI_TRY(const auto opened, open_bundle(options.file, "", invocation, &attempted));
   const auto& path = loaded->settings.bundle.path;
   std::unique_ptr<ipc::Client> agent;
   std::optional<bundle::Place> place;
@@ -369,22 +420,37 @@ Outcome<Exit> import_bundle(const ImportOptions& options, Invocation& invocation
     show_changes(*plan, choices, options, false, invocation);
     return Exit::done;
   }
+  if (agent) invocation.leave_at_least(recording_patience);
   if (auto put = place->put(plan->in_force, files); !put) return std::unexpected(Failure(put.error()));
   if (agent) {
     const auto told = ask_agent(*agent, ipc::RequestKind::bundle,
                                 {{"do", "imported"}, {"bundle", told_to_the_ledger(*plan, choices, files.size())}},
                                 invocation.deadline());
-    if (!told) {
-      auto failure = told.error();
-      const auto undone = place->take_back();
-      failure.message = (undone ? "nothing was changed: " : "the bundle is in force, but: ") + failure.message;
-      if (!undone) failure.details.push_back(undone.error().message);
-      return std::unexpected(std::move(failure));
-    }
+    attempted.digest.clear();  // whatever came of it, the agent tells
+    if (!told) return std::unexpected(undo(told.error(), *place, plan->in_force, agent, invocation));
   }
   place->forget_before();
   show_changes(*plan, choices, options, true, invocation);
   return Exit::done;
+}
+
+// What is refused is recorded as well, by who runs here: it may be the first sign of an attack.
+Outcome<Exit> import_bundle(const ImportOptions& options, Invocation& invocation) {
+  Attempted attempted;
+  auto done = put_in_force(options, attempted, invocation);
+  const bool refused = !done && !options.dry_run && !attempted.digest.empty() &&
+                       done.error().exit != Exit::unavailable;  // that the agent does not listen it knows itself
+  if (!refused) return done;
+  json told = {{"file", options.file.substr(0, max_reason_bytes)},
+               {"file_digest", attempted.digest},
+               {"reason", done.error().message.substr(0, max_reason_bytes)}};
+  if (!attempted.id.empty()) told.update({{"id", attempted.id}, {"version", attempted.version}});
+  std::unique_ptr<ipc::Client> agent;
+  const auto why_not = tell_agent(agent, {{"do", "refused"}, {"bundle", std::move(told)}}, invocation);
+  if (!why_not.empty()) {
+    invocation.err() << "notice: the ledger has nothing of this refusal: " << base::printable(why_not) << '\n';
+  }
+  return done;
 }
 
 void add_create(CLI::App& bundle, Action& chosen) {

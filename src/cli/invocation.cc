@@ -72,12 +72,29 @@ void Invocation::tell(const event::Completeness& completeness, bool also_complet
   if (!completeness.complete() || also_complete) io_.err << completeness_text(completeness);
 }
 
+void Invocation::leave_at_least(std::chrono::nanoseconds span) {
+  if (deadline_.remaining() >= span) return;
+  deadline_ = Deadline::after(span);
+  io_.limit_time(span);
+}
+
+bool Invocation::read_answer(std::string& answer) {
+  // From a pipe no person answers: what hangs there is ended in time.
+  if (!io_.in_terminal || deadline_.is_never()) return static_cast<bool>(std::getline(io_.in, answer));
+  const auto left = std::max(deadline_.remaining(), std::chrono::nanoseconds(1));
+  io_.limit_time(std::chrono::nanoseconds(0));
+  const bool read = static_cast<bool>(std::getline(io_.in, answer));
+  deadline_ = Deadline::after(left);
+  io_.limit_time(left);
+  return read;
+}
+
 Outcome<bool> Invocation::confirmed(const std::string& question, bool yes) {
   if (yes) return true;
   io_.out.flush();
   io_.err << question << " [y/N] " << std::flush;
   std::string answer;
-  if (!std::getline(io_.in, answer)) {
+  if (!read_answer(answer)) {
     io_.err << '\n';
     return std::unexpected(Failure(Exit::usage, "nobody is there to ask: --yes goes on without asking"));
   }

@@ -60,6 +60,10 @@ class Invocation {
   [[nodiscard]] Format format() const { return render_.format; }
   [[nodiscard]] const RenderOptions& render() const { return render_; }
   [[nodiscard]] bool terminal() const { return io_.terminal; }
+  // So much time is left at least: for what must not be cut off once it has begun.
+  void leave_at_least(std::chrono::nanoseconds span);
+  // A line that somebody types; thinking takes none of the verb's time. False: nobody is there.
+  bool read_answer(std::string& answer);
   // Asks on stderr and reads the answer; with `yes` nothing is asked. A failure when it is anything but yes.
   Outcome<bool> confirmed(const std::string& question, bool yes);
   [[nodiscard]] const GlobalOptions& options() const { return options_; }

@@ -53,7 +53,7 @@ Failure nobody_answers() { return {Exit::usage, "the answers ended before the ru
 Outcome<std::string> ask(const std::string& what, const std::string& given, Invocation& invocation) {
   invocation.err() << what << (given.empty() ? "" : " [" + given + "]") << ": " << std::flush;
   std::string answer;
-  if (!std::getline(invocation.in(), answer)) return std::unexpected(nobody_answers());
+  if (!invocation.read_answer(answer)) return std::unexpected(nobody_answers());
   answer = std::string(base::trim(answer));
   return answer.empty() ? given : answer;
 }
@@ -62,7 +62,7 @@ Outcome<std::string> ask(const std::string& what, const std::string& given, Invo
 Outcome<std::string> ask_sql(Invocation& invocation) {
   invocation.err() << "SQL, which rows are an alert (an empty line or a ';' ends it):\n" << std::flush;
   std::string sql, line;
-  while (std::getline(invocation.in(), line)) {
+  while (invocation.read_answer(line)) {
     if (base::trim(line).empty() && !sql.empty()) return sql;
     sql += line + "\n";
     if (base::trim(line).ends_with(';')) return sql;

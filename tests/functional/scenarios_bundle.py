@@ -1,9 +1,12 @@
 """Signed bundles as their users meet them: made, verified, put in force, refused, cut off in the middle."""
 
 import contextlib
+import grp
 import gzip
+import hashlib
 import json
 import os
+import pwd
 import random
 import signal
 import struct
@@ -11,6 +14,7 @@ import subprocess
 import time
 
 from harness import BIN, ROOT, check, daemon, exact_arguments, wait_for
+from scenarios_query import Terminal
 
 
 def _rule(name, mark, severity="high"):
@@ -303,3 +307,116 @@ def scenario_bundle_killed_in_the_middle_is_old_or_new():
         print("  outcomes:", ", ".join(sorted(outcomes)))
         check(_import(instance, made["2"], "--yes").code == 0 and in_force() == "2", "the next import goes through")
         check(sorted(os.listdir(instance.settings["bundle.path"])) == ["current", "lock"], "nothing is left aside")
+
+
+def scenario_bundle_refused_imports_are_recorded():
+    """Who wanted to put what in force, and why it was not: in the ledger. Nothing of a dry run; not without end."""
+    with _site() as instance:
+        vendor = _Vendor(instance).trusted()
+        stranger = _Vendor(instance, "stranger")
+        instance.start()
+        good = vendor.make("2", {"one.yaml": _rule("one", "eins")})
+        older = vendor.make("1", {"one.yaml": _rule("one", "zero")})
+        unknown = stranger.make("7", {"one.yaml": _rule("one", "x")})
+        check(_import(instance, good).code == 0, "in force")
+        check(_import(instance, unknown, "--dry-run").code == 5, "a dry run is no import")
+        check(_import(instance, os.path.join(instance.folder, "no-such-file")).code == 2, "nor is a slip")
+        for path, code in ((unknown, 5), (older, 2)):
+            refused = _import(instance, path)
+            check(refused.code == code and "the ledger has nothing" not in refused.err, f"{refused.code} {refused.err}")
+        check(_import(instance, older, stdin="n\n").code == 1, "said no")
+        entries = wait_for("the refusals in the ledger", lambda: _entries(instance, "agent.bundle_refused")[2:] and
+                           _entries(instance, "agent.bundle_refused"))
+        check(len(entries) == 3, f"neither more: {entries}")
+        for (actor, payload), path, reason in zip(entries, (unknown, older, older), ("not trusted", "nobody", "not done")):
+            check(actor == f"uid:{os.geteuid()} (asserted by agent)" and payload["file"] == path, f"{actor} {payload}")
+            with open(path, "rb") as file:
+                check(payload["file_digest"] == hashlib.sha256(file.read()).hexdigest(), str(payload))
+            check(reason in payload["reason"], f"{reason}: {payload}")
+        check("id" not in entries[0][1] and entries[1][1]["version"] == "1", "what is signed is believed, else nothing")
+        if ROOT:
+            denied = instance.cli("bundle", "import", good, user="nobody", groups=str(grp.getgrnam("daemoneye").gr_gid))
+            check(denied.code == 4, f"readers may not: {denied.code} {denied.err}")
+            nobody = pwd.getpwnam("nobody").pw_uid
+            wait_for("the attempt of one who may not", lambda: [p for _, p in _entries(instance, "agent.bundle_refused")
+                                                              if p["by_uid"] == nobody])
+        # Nobody fills the ledger with it.
+        for _ in range(60):
+            _import(instance, unknown)
+        check(len(_entries(instance, "agent.bundle_refused")) <= 60, "bounded")
+        check(instance.cli("audit", "verify").code == 0, "the ledger is intact")
+
+
+def scenario_bundle_question_waits_for_the_answer():
+    """On a terminal conflicts are asked for; who thinks longer than the verb's time limit is not cut off."""
+    with _site(rules={"one.yaml": _rule("one", "mine", "low")}) as instance:
+        vendor = _Vendor(instance).trusted()
+        bundle = vendor.make("1", {"one.yaml": _rule("one", "theirs"), "new.yaml": _rule("new", "new")},
+                             configuration="logging: {level: error}\n")
+        instance.settings["logging.level"] = "warn"
+        instance.write_config()
+        instance.start()
+        command = [os.path.join(BIN, "daemoneye-cli"), "--config", instance.config, "--timeout", "5s", "bundle", "import",
+                   bundle]
+        terminal = Terminal(command, dict(os.environ))
+        first = terminal.expect(r"(rule one|configuration logging.level): .*\[keep/take\] ").group(1)
+        time.sleep(6.5)  # the answer comes after the limit, and after what ends a verb that does not keep to it
+        terminal.send("what?\n")
+        terminal.expect(r"keep or take\? ")
+        answers = {"rule one": "take\n", "configuration logging.level": "keep\n"}
+        terminal.send(answers.pop(first))
+        terminal.expect(r"\[keep/take\] ")
+        terminal.send(*answers.values())
+        terminal.expect("is in force")
+        check(terminal.wait() == 0, f"done: {terminal.seen}")
+        shown = instance.cli("--format", "json", "rules", "show", "one").json()["rows"][0]["sql"]
+        check("theirs" in shown, f"the rule was taken: {shown}")
+        check("warn" in instance.cli("config", "get", "logging.level").out, "the key was kept")
+        imported = wait_for("the import in the ledger", lambda: _entries(instance, "agent.bundle_import"))
+        choices = {c["what"]: c.get("on_conflict") for c in imported[0][1]["changes"]}
+        check(choices["rule one"] == "take" and choices["configuration logging.level"] == "keep", str(choices))
+
+        # The end of what is typed is no answer.
+        instance.write_rule("one.yaml", _rule("one", "mine again", "low"))
+        again = Terminal(command, dict(os.environ))
+        again.expect(r"\[keep/take\] ")
+        again.send("\x04")
+        again.expect("nothing was changed: no decision")
+        check(again.wait() == 1, f"failed: {again.seen}")
+
+
+def scenario_bundle_that_an_agent_does_not_answer_for_is_taken_back():
+    """The agent hangs while an import waits for it: what was in force stays, and the ledger tells of no other."""
+    with _site() as instance:
+        vendor = _Vendor(instance).trusted()
+        first = vendor.make("1", {"one.yaml": _rule("one", "eins")})
+        second = vendor.make("2", {"two.yaml": _rule("two", "zwei")}, bundle_id="other")
+        instance.start()
+        check(_import(instance, first).code == 0, "one is in force")
+        wait_for("the import in the ledger", lambda: _entries(instance, "agent.bundle_import"))
+        record = os.path.join(instance.settings["bundle.path"], "current", "bundle.json")
+
+        def in_force():
+            with contextlib.suppress(OSError):
+                with open(record, encoding="utf-8") as file:
+                    return json.load(file)["version"]
+            return None
+        # What is under way has ten seconds for the agent's answer, whatever the limit: this test lasts as long.
+        terminal = Terminal([os.path.join(BIN, "daemoneye-cli"), "--config", instance.config, "--timeout", "5s", "bundle",
+                             "import", second], dict(os.environ))
+        terminal.expect(r"\[y/N\] ")  # the agent has said that this user may
+        agent = instance.children()["daemoneye-agent"]
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            terminal.send("y\n")
+            wait_for("it is put in its place", lambda: in_force() == "2")
+            wait_for("it is taken back, when the agent does not answer", lambda: in_force() == "1")
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        terminal.expect("nothing was changed")
+        check(terminal.wait() == 4, f"the agent did not answer: {terminal.seen}")
+        check(instance.cli("config", "reload").code == 0, "the agent is there again")
+        told = [payload["version"] for action in ("agent.bundle_import", "agent.bundle", "agent.bundle_taken_back")
+                for _, payload in _entries(instance, action)]
+        check(told == ["1"], f"one import is on record: {told}")
+        check(_import(instance, second, "--yes").code == 0, "the next import goes through")
