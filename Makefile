@@ -43,7 +43,7 @@ crash: programs ## long crash tests
 	@scripts/build release store_test
 	@scripts/long-test crash
 
-soak: programs ## long load test
+soak: programs ## SOAK_SECONDS (600) of load, kills, outages, full disks and clock steps, then the account
 	@scripts/long-test soak
 
 package: installable ## a .deb in build/release, checked by lintian

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """`make soak`: both daemons under load for SOAK_SECONDS (default 600) while they are killed, a receiver of alerts goes
-away and comes back, rules are changed and broken, and the disk fills up; then the account is made:
+away and comes back, rules are changed and broken, the disk fills up and the clock is set; then the account is made:
 
-- processes made = stored once + inside a recorded gap;
+- starts and ends of processes made = stored once + inside a recorded gap, whose losses are counted where they can be;
 - alerts expected of what is stored = raised = delivered, or lying in the dead letters;
 - the ledger verifies, with the events;
 - resident memory over the second half, in which nothing is killed, grows by at most 2 % (not judged below 300 s: caches
   fill first).
 
-The machine's clock is stepped forth and back only where SOAK_CLOCK_STEPS=1 says so: all programs on it would see that.
-SOAK_SEED repeats the order of the disturbances."""
+The clock is one of the daemons' own (own_clock.py): the machine's stays as it is. SOAK_SEED repeats the order of the
+disturbances."""
 
 import collections
 import contextlib
@@ -17,6 +17,7 @@ import http.server
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,11 @@ os.environ.setdefault("DE_TEST_BIN", os.path.join(os.environ["DE_TEST_SOURCE"], 
 import harness  # noqa: E402  (after the environment is set)
 from disk import small_disk  # noqa: E402
 from harness import check, daemon, wait_for  # noqa: E402
+from own_clock import OwnClock  # noqa: E402
 
-RATE = 60  # processes a second, of which each 20th raises an alert
+RATE = 60  # processes a second that are accounted for, of which each 20th raises an alert
+DISK_BYTES, DISK_BYTES_A_SECOND = 256 << 20, 64 << 10  # of the state's own file system
+CLOCK_SETTLES = 15  # seconds: a gap that was begun by another clock has ended by then
 GROWTH = 0.02
 JUDGED_FROM = 300  # seconds of soak
 RULE = """
@@ -53,7 +57,7 @@ class Load:
 
     def __init__(self, marker):
         self.marker = marker
-        self.started = []  # (number, wall clock ns before, after)
+        self.started = []  # (number, wall clock ns before, after, monotonic seconds before)
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -62,15 +66,68 @@ class Load:
         begin = time.monotonic()
         number = 0
         while not self.stopping.wait(max(0.0, begin + number / RATE - time.monotonic())):
-            before = time.time_ns()
+            before, moment = time.time_ns(), time.monotonic()
             subprocess.run(["true", f"{self.marker}-{number}-{'alert' if number % 20 == 0 else 'quiet'}"],
                            executable="/bin/true", check=False)
-            self.started.append((number, before, time.time_ns()))
+            self.started.append((number, before, time.time_ns(), moment))
             number += 1
 
     def stop(self):
         self.stopping.set()
         self.thread.join()
+
+
+class Work:
+    """What else goes on at a machine that is used: shells and pipelines, bursts, programs that are new, long command
+    lines, processes that stay. Nothing of it is accounted for by itself."""
+
+    def __init__(self, folder, randomness):
+        self.folder = folder
+        self.random = randomness
+        self.staying = collections.deque()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        kinds = (self._pipeline, self._burst, self._new_program, self._long_line, self._stay)
+        while not self.stopping.wait(self.random.uniform(0.05, 0.6)):
+            self.random.choice(kinds)()
+
+    def _shell(self, script, *arguments):
+        subprocess.run(["sh", "-c", script, "sh", *arguments], check=False, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+
+    def _pipeline(self):
+        self._shell("ls /usr/bin | sort -r | head -n 20 | wc -l")
+
+    def _burst(self):
+        self._shell("i=0; while [ $i -lt 60 ]; do /bin/true $i; i=$((i + 1)); done")
+
+    def _new_program(self):
+        path = os.path.join(self.folder, f"program-{self.random.randrange(1000)}")
+        shutil.copy("/bin/true", path)
+        self._shell('echo >> "$1"; "$1"', path)
+        os.unlink(path)
+
+    def _long_line(self):
+        self._shell('/bin/true "$@"', *["x" * self.random.randrange(2000) for _ in range(self.random.randrange(30))])
+
+    def _stay(self):
+        self.staying.append(subprocess.Popen(["sleep", "600"]))
+        if len(self.staying) > 30:
+            self._end(self.staying.popleft())
+
+    @staticmethod
+    def _end(process):
+        process.kill()
+        process.wait()
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join()
+        for process in self.staying:
+            self._end(process)
 
 
 class Receiver:
@@ -142,8 +199,8 @@ def children_of(pid):
 class Disturbances:
     """What happens to the daemons. Each ends what it began."""
 
-    def __init__(self, instance, receiver, marker, disk, randomness):
-        self.instance, self.receiver, self.marker, self.disk = instance, receiver, marker, disk
+    def __init__(self, instance, receiver, marker, disk, clock, randomness):
+        self.instance, self.receiver, self.marker, self.disk, self.clock = instance, receiver, marker, disk, clock
         self.random = randomness
         self.done = collections.Counter()
 
@@ -151,7 +208,7 @@ class Disturbances:
         yield from (self.sink_outage, self.reload, self.broken_rule)
         if self.disk is not None:
             yield self.full_disk
-        if os.environ.get("SOAK_CLOCK_STEPS") == "1":
+        if self.clock is not None:
             yield self.clock_step
         if kills:
             yield from (self.kill_collector, self.kill_agent, self.kill_both)
@@ -199,16 +256,19 @@ class Disturbances:
 
     def full_disk(self):
         filler = os.path.join(self.disk, "filler")
-        with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 20))
+        with open(filler, "wb", buffering=0) as file:
+            for size in (16 << 20, 1 << 20, 4 << 10):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
         self._pause(1, 4)
         os.unlink(filler)
 
     def clock_step(self):
-        for step in (-3.0, 3.0):
-            time.clock_settime(time.CLOCK_REALTIME, time.time() + step)
-            self._pause(1, 2)
+        """Some seconds, as a service that keeps time does, or an hour, as a person does; either way, and back."""
+        self.clock.set(self.random.choice((1, -1)) * self.random.choice((self.random.uniform(1, 5), 3600)))
+        self._pause(2.5, 4)  # procmond looks every two seconds
+        self.clock.set(0)
 
     def _pause(self, low, high):
         time.sleep(self.random.uniform(low, high))  # how long the disturbance lasts
@@ -218,39 +278,62 @@ def rule(marker, extra=""):
     return RULE.format(marker=marker, extra=extra)
 
 
-def stored(instance, marker):
-    """Number of a process -> how many exec rows it has."""
-    rows = instance.query("SELECT command_line AS c, count(*) AS n FROM process_events WHERE kind = 'exec' AND "
-                          "command_line LIKE :m GROUP BY 1", "--param", f"m=true {marker}-%")
+def stored(instance, marker, kind):
+    """Number of a process -> how many rows of this kind it has."""
+    rows = ask(instance, "SELECT command_line AS c, count(*) AS n FROM process_events WHERE kind = :k AND "
+               "command_line LIKE :m GROUP BY 1", "--param", f"k={kind}", "--param", f"m=true {marker}-%")
     return {int(row["c"].split("-")[-2]): row["n"] for row in rows}
 
 
-def reconcile(instance, load, marker, receiver):
-    last = load.started[-1][0]
-    wait_for("the last process in the store", lambda: stored(instance, marker).get(last), 120)
-    rows = stored(instance, marker)
+def ask(instance, sql, *parameters):
+    """As harness.Daemon.query, with patience for hours of history."""
+    result = instance.cli("--format", "json", "--timeout", "300s", "query", sql, *parameters, timeout=310)
+    check(result.code in (0, 3), f"query: {result.code} {result.err}")
+    return result.json()["rows"]
+
+
+class Gaps:
+    def __init__(self, instance, clock):
+        self.clock = clock
+        self.all = [json.loads(row["detail"]) for row in
+                    ask(instance, "SELECT detail FROM process_events WHERE kind = 'gap'")]
+        self.counted = sum(gap.get("count") or 0 for gap in self.all)
+
+    def hold(self, begin, end, moment):
+        """A process between these true times: by any clock that the daemons may have had about then."""
+        offsets = {0}
+        if self.clock is not None:
+            offsets = self.clock.offsets_between(moment - CLOCK_SETTLES, moment + CLOCK_SETTLES)
+        return any(gap["from"] <= end + offset and gap["to"] >= begin + offset for gap in self.all for offset in offsets)
+
+
+def account(load, rows, gaps, what):
+    """How many of these events are not stored, but inside a gap. A failure: more than once, or nowhere."""
     doubled = {number: count for number, count in rows.items() if count != 1}
-    check(not doubled, f"processes stored more than once: {doubled}")
-    gaps = [json.loads(row["detail"]) for row in
-            instance.query("SELECT detail FROM process_events WHERE kind = 'gap'")]
-    inside = 0
-    unexplained = []
-    for number, begin, end in load.started:
-        if number in rows:
-            continue
-        if any(gap["from"] <= end and gap["to"] >= begin for gap in gaps):
-            inside += 1
-        else:
-            unexplained.append((number, begin, end))
-    check(not unexplained, f"{len(unexplained)} processes neither stored nor in a gap: {unexplained[:5]} gaps {gaps}")
+    check(not doubled, f"{what} stored more than once: {doubled}")
+    missing = [one for one in load.started if one[0] not in rows]
+    unexplained = [one for one in missing if not gaps.hold(*one[1:])]
+    check(not unexplained, f"{len(unexplained)} {what} neither stored nor in a gap: {unexplained[:5]} of "
+          f"{len(load.started)}; gaps {gaps.all}")
+    return len(missing)
+
+
+def reconcile(instance, load, marker, receiver, clock):
+    last = f"true {marker}-{load.started[-1][0]}-%"
+    wait_for("the end of the last process in the store", lambda: ask(
+        instance, "SELECT 1 FROM process_events WHERE kind = 'exit' AND command_line LIKE :m", "--param", f"m={last}"), 120)
+    gaps = Gaps(instance, clock)
+    rows = stored(instance, marker, "exec")
+    inside = account(load, rows, gaps, "starts")
+    ends_inside = account(load, stored(instance, marker, "exit"), gaps, "ends")
 
     expected = sum(1 for number in rows if number % 20 == 0)
 
     def raised():
-        return instance.query("SELECT count(*) AS n FROM alerts WHERE rule_id = 'soak'")[0]["n"]
+        return ask(instance, "SELECT count(*) AS n FROM alerts WHERE rule_id = 'soak'")[0]["n"]
 
     wait_for(f"{expected} alerts raised", lambda: raised() == expected, 120)
-    identities = {row["alert_id"] for row in instance.query("SELECT alert_id FROM alerts WHERE rule_id = 'soak'")}
+    identities = {row["alert_id"] for row in ask(instance, "SELECT alert_id FROM alerts WHERE rule_id = 'soak'")}
 
     def letters():
         rows = instance.cli("--format", "json", "deadletter", "list", "--limit", "100000").json()["rows"]
@@ -258,19 +341,21 @@ def reconcile(instance, load, marker, receiver):
 
     wait_for("each alert delivered or in the dead letters", lambda: identities <= set(receiver.bodies) | letters(), 180)
     check(set(receiver.bodies) <= identities, "nothing is delivered that was not raised")
-    verified = instance.cli("audit", "verify", "--events", timeout=300)
+    verified = instance.cli("--timeout", "600s", "audit", "verify", "--events", timeout=610)
     check(verified.code == 0, f"the ledger and the events verify: {verified.code} {verified.out} {verified.err}")
     twice = sum(1 for count in receiver.bodies.values() if count > 1)
-    print(f"{len(load.started)} processes: {len(rows)} stored once, {inside} inside {len(gaps)} recorded gaps, 0 lost, "
-          f"0 twice; {expected} alerts: {len(identities & set(receiver.bodies))} delivered ({twice} more than once, with "
-          f"the same id), {len(identities - set(receiver.bodies))} dead letters; ledger and events verify")
+    made = len(load.started)
+    print(f"{made} starts = {made - inside} stored once + {inside} inside {len(gaps.all)} recorded gaps; {made} ends = "
+          f"{made - ends_inside} + {ends_inside}; the gaps count {gaps.counted} events of whatever process as lost; "
+          f"{expected} alerts = {len(identities & set(receiver.bodies))} delivered ({twice} more than once, with the same "
+          f"id) + {len(identities - set(receiver.bodies))} dead letters; ledger and events verify")
 
 
 def soak(seconds, seed):
     randomness = random.Random(seed)
     marker = f"soak-{os.getpid()}"
     receiver = Receiver()
-    with small_disk(256 << 20) as disk:
+    with small_disk(DISK_BYTES + seconds * DISK_BYTES_A_SECOND) as disk:
         if disk is None:
             print("not done: full disks (no loop device can be mounted here)")
         folder = tempfile.mkdtemp(prefix="daemoneye-soak-", dir=disk.path if disk else "/var/tmp")
@@ -279,11 +364,17 @@ def soak(seconds, seed):
             "alerting.breaker.open_ms": 1000,
             "alerting.sinks": [{"type": "webhook", "name": "receiver", "url": f"http://127.0.0.1:{receiver.port}/alerts"}],
         }
-        with daemon(rules={"soak.yaml": rule(marker)}, settings=settings, folder=folder) as instance:
-            instance.start()
-            happens = Disturbances(instance, receiver, marker, disk.path if disk else None, randomness)
+        # Not on the disk that fills up.
+        with (tempfile.TemporaryDirectory(prefix="daemoneye-soak-", dir="/var/tmp") as beside,
+              daemon(rules={"soak.yaml": rule(marker)}, settings=settings, folder=folder) as instance):
+            os.chmod(beside, 0o755)
+            clock = OwnClock.make(beside)
+            if clock is None:
+                print("not done: steps of the clock (there is no C compiler)")
+            instance.start(within=clock.within if clock else ())
+            happens = Disturbances(instance, receiver, marker, disk.path if disk else None, clock, randomness)
             memory = Memory(instance)
-            load = Load(marker)
+            load, work = Load(marker), Work(beside, random.Random(seed))
             try:
                 begin = time.monotonic()
                 while (passed := time.monotonic() - begin) < seconds:
@@ -292,9 +383,12 @@ def soak(seconds, seed):
                         memory.sample()
                     time.sleep(randomness.uniform(0.2, 2))  # the calm between two disturbances
             finally:
+                work.stop()
                 load.stop()
             print(f"{seconds} s, seed {seed}: {dict(happens.done)}")
-            reconcile(instance, load, marker, receiver)
+            reconcile(instance, load, marker, receiver, clock)
+            if happens.done["clock_step"]:
+                check(ask(instance, "SELECT 1 FROM audit_ledger WHERE action = 'clock_step'"), "the ledger has the clock")
             grown, size = memory.growth()
             print(f"resident memory of both at the end {size / 1024:.0f} MiB, {grown:+.1%} over the second half")
             if seconds >= JUDGED_FROM:
