@@ -155,8 +155,13 @@ class Receiver:
             def log_message(self, *_):
                 pass
 
-        http.server.ThreadingHTTPServer.daemon_threads = True
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request, client_address):
+                """An agent that is killed resets its connections."""
+
+        self.server = Server(("127.0.0.1", self.port), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -170,23 +175,35 @@ class Memory:
 
     def __init__(self, instance):
         self.instance = instance
-        self.samples = []
+        self.samples = []  # part of a daemon -> KiB
 
     def sample(self):
-        pids = list(self.instance.children().values())
-        total = 0
-        for pid in pids:
+        daemons = self.instance.children()
+        parts = collections.Counter()
+        for name, pid in daemons.items():
             for member in (pid, *children_of(pid)):
-                with contextlib.suppress(OSError, StopIteration):
-                    with open(f"/proc/{member}/status", encoding="utf-8") as file:
-                        total += int(next(line for line in file if line.startswith("VmRSS")).split()[1])
-        if len(pids) == 2:
-            self.samples.append(total)
+                with contextlib.suppress(OSError), open(f"/proc/{member}/status", encoding="utf-8") as file:
+                    for line in file:
+                        if line.startswith("Rss"):  # RssAnon, RssFile, RssShmem
+                            parts[f"{name} {line[3:line.index(':')].lower()}"] += int(line.split()[1])
+        if len(daemons) == 2:
+            self.samples.append(parts)
 
     def growth(self):
+        """Of all, and in words, from the median of the first fifth to that of the last."""
         part = max(1, len(self.samples) // 5)
-        first, last = (sorted(of)[len(of) // 2] for of in (self.samples[:part], self.samples[-part:]))
-        return last / first - 1, last
+
+        def median(of, size):
+            return sorted(size(one) for one in of)[len(of) // 2]
+
+        def both(size):
+            return median(self.samples[:part], size), median(self.samples[-part:], size)
+        first, last = both(lambda one: one.total())
+        told = []
+        for name in sorted(self.samples[-1]):
+            was, now = both(lambda one, name=name: one[name])
+            told.append(f"{name} {was / 1024:.1f} -> {now / 1024:.1f}")
+        return last / first - 1, f"{first / 1024:.1f} -> {last / 1024:.1f} MiB ({', '.join(told)})"
 
 
 def children_of(pid):
@@ -298,6 +315,7 @@ class Gaps:
         self.all = [json.loads(row["detail"]) for row in
                     ask(instance, "SELECT detail FROM process_events WHERE kind = 'gap'")]
         self.counted = sum(gap.get("count") or 0 for gap in self.all)
+        self.widest = max(((gap["to"] - gap["from"]) / 1e9 for gap in self.all), default=0)
 
     def hold(self, begin, end, moment):
         """A process between these true times: by any clock that the daemons may have had about then."""
@@ -345,8 +363,8 @@ def reconcile(instance, load, marker, receiver, clock):
     check(verified.code == 0, f"the ledger and the events verify: {verified.code} {verified.out} {verified.err}")
     twice = sum(1 for count in receiver.bodies.values() if count > 1)
     made = len(load.started)
-    print(f"{made} starts = {made - inside} stored once + {inside} inside {len(gaps.all)} recorded gaps; {made} ends = "
-          f"{made - ends_inside} + {ends_inside}; the gaps count {gaps.counted} events of whatever process as lost; "
+    print(f"{made} starts = {made - inside} stored once + {inside} inside {len(gaps.all)} recorded gaps (the "
+          f"widest {gaps.widest:.1f} s); {made} ends = {made - ends_inside} + {ends_inside}; the gaps count {gaps.counted} events of whatever process as lost; "
           f"{expected} alerts = {len(identities & set(receiver.bodies))} delivered ({twice} more than once, with the same "
           f"id) + {len(identities - set(receiver.bodies))} dead letters; ledger and events verify")
 
@@ -389,8 +407,8 @@ def soak(seconds, seed):
             reconcile(instance, load, marker, receiver, clock)
             if happens.done["clock_step"]:
                 check(ask(instance, "SELECT 1 FROM audit_ledger WHERE action = 'clock_step'"), "the ledger has the clock")
-            grown, size = memory.growth()
-            print(f"resident memory of both at the end {size / 1024:.0f} MiB, {grown:+.1%} over the second half")
+            grown, told = memory.growth()
+            print(f"resident memory of both over the second half {grown:+.1%}: {told}")
             if seconds >= JUDGED_FROM:
                 check(grown <= GROWTH, f"resident memory grew by {grown:.1%}, allowed are {GROWTH:.0%}")
             check(instance.stop(60) == 0, "a clean stop ends with 0")

@@ -491,7 +491,7 @@ TEST_F(HasherTest, AnotherShareOfTheProcessorCountsAtOnce) {
     std::ofstream file(path);
     file << "x";
   }
-  std::filesystem::resize_file(path, std::uintmax_t{512} << 20);  // at a hundredth of a core minutes
+  std::filesystem::resize_file(path, std::uintmax_t{256} << 20);  // at a hundredth of a core half a minute and more
   ASSERT_EQ(::chmod(path.c_str(), 0755), 0);
   const auto id = send({.path = path});
   ASSERT_TRUE(until([&] { return hasher_->counters().bytes > 0; }));
