@@ -9,7 +9,7 @@ namespace daemoneye::collector {
 // The budget is of both daemons; about half is this program's. At the default of 100 MB:
 //
 //   what            share    bound                      resident
-//   ring            1/12     8 MiB, a power of two      16 MiB: it is mapped twice
+//   ring            1/12     8 MiB, a power of two      8 MiB, from the start
 //   process table   1/4      25 MiB, 34,133 processes   8 MB for 10,000; what ended and is owed or hashed included
 //   held batches    1/8      12.5 MiB, compressed       as much as the agent is behind
 //   hash cache      3/100    9,830 files, as many paths 3 MB each

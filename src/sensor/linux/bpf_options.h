@@ -7,8 +7,6 @@
 
 #include "sensor/source.h"
 
-struct ring_buffer;
-
 namespace daemoneye::sensor {
 
 struct BpfOptions {
@@ -19,8 +17,8 @@ struct BpfOptions {
   bool sleepable = true;
   // Whether a fork is handed over at once, or with what comes next, a second later at most.
   bool forks_wake = true;
-  // Reads the ring in place of ring_buffer__consume.
-  std::function<int(ring_buffer*)> consume;
+  // Asked before the ring is read: 0, or an errno that is taken for the outcome.
+  std::function<int()> read_error;
 };
 
 Result<std::unique_ptr<Source>> open_bpf_source(BpfOptions options);

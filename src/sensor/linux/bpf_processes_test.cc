@@ -388,7 +388,7 @@ class Failing : public KernelTest {
  protected:
   Failing() {
     failing_ = true;
-    options_.consume = [this](ring_buffer*) { return ++reads_ < 3 ? 0 : -EIO; };
+    options_.read_error = [this] { return ++reads_ < 3 ? 0 : EIO; };
   }
   int reads_ = 0;
 };
@@ -419,7 +419,7 @@ TEST_F(Failing, IsKnownAtOnceToHaveFailed) {
 
 TEST_F(Failing, MayBeDestroyedInAnswer) {
   source_.reset();
-  auto source = open_bpf_source(BpfOptions{.ring_bytes = 4096, .consume = [](ring_buffer*) { return -EIO; }});
+  auto source = open_bpf_source(BpfOptions{.ring_bytes = 4096, .read_error = [] { return EIO; }});
   ASSERT_TRUE(source);
   source_ = std::move(*source);
   ASSERT_TRUE(source_->start(

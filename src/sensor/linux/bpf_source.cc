@@ -14,6 +14,7 @@
 #include "sensor/linux/bpf_options.h"
 #include "sensor/linux/clocks.h"
 #include "sensor/linux/record.h"
+#include "sensor/linux/ring.h"
 #include "sensor/source.h"
 
 namespace daemoneye::sensor {
@@ -21,7 +22,7 @@ namespace {
 
 // After each find the ring is looked at again so much later, and until then the programs wake nobody (wake_flags() in
 // collect.bpf.c): events that are told in batches cost one wake-up a batch. A look that finds nothing ends that.
-constexpr std::chrono::milliseconds kLook{25};
+constexpr std::chrono::milliseconds kLook{40};
 // So often the ring must be found empty before the looks end: the second one is for a program that was interrupted
 // between choosing no wake-up and publishing its record.
 constexpr int kEmptyLooks = 2;
@@ -36,28 +37,22 @@ constexpr std::size_t kMaxRecordsAtOnce = 4096;
 constexpr std::size_t kMaxRecordsByPoll = 1 << 20;
 constexpr std::size_t kMinRing = 4096;
 constexpr std::size_t kMaxRing = std::size_t{1} << 30;
-// What the ring's callback answers to make libbpf stop after this record.
-constexpr int kEnough = -ECANCELED;
 
 struct CloseSkeleton {
   void operator()(collect_bpf* skeleton) const { collect_bpf__destroy(skeleton); }
 };
 using Skeleton = std::unique_ptr<collect_bpf, CloseSkeleton>;
-struct CloseRing {
-  void operator()(ring_buffer* ring) const { ::ring_buffer__free(ring); }
-};
 
 class BpfSource final : public Source {
  public:
   BpfSource(Skeleton skeleton, std::size_t cpus, BpfOptions options)
       : skeleton_(std::move(skeleton)),
         cpus_(std::min(cpus, std::size(skeleton_->bss->losses))),
-        consume_(options.consume ? std::move(options.consume) : ::ring_buffer__consume) {}
+        read_error_(std::move(options.read_error)) {}
   ~BpfSource() override { stop(); }
 
-  Result<void> open_ring() {
-    ring_.reset(::ring_buffer__new(bpf_map__fd(skeleton_->maps.events), &BpfSource::on_record, this, nullptr));
-    if (!ring_) return fail_errno("mapping the eBPF ring buffer", errno);
+  Result<void> open_ring(std::size_t bytes) {
+    DE_TRY(ring_, Ring::open(bpf_map__fd(skeleton_->maps.events), bytes));
     return {};
   }
 
@@ -69,7 +64,8 @@ class BpfSource final : public Source {
     if (loop_ != nullptr) return fail(Errc::internal, "the eBPF source was started twice");
     on_event_ = std::move(on_event);
     on_failure_ = std::move(on_failure);
-    DE_CHECK(loop.add(::ring_buffer__epoll_fd(ring_.get()), EPOLLIN, [this](std::uint32_t) { on_wakeup(); }));
+    // By the edge: what the programs woke us for, and not whatever they have written since, which a look finds.
+    DE_CHECK(loop.add(ring_->fd(), EPOLLIN | EPOLLET, [this](std::uint32_t) { on_wakeup(); }));
     loop_ = &loop;
     look_again_after(kLook);  // for what happened since the programs were attached
     return {};
@@ -89,7 +85,7 @@ class BpfSource final : public Source {
 
   void stop() override {
     if (loop_ == nullptr) return;
-    loop_->remove(::ring_buffer__epoll_fd(ring_.get()));
+    loop_->remove(ring_->fd());
     if (next_look_) loop_->remove_timer(*next_look_);
     next_look_.reset();
     loop_ = nullptr;
@@ -111,11 +107,8 @@ class BpfSource final : public Source {
     return misses_;
   }
 
-  static int on_record(void* self, void* data, std::size_t size) {
-    return static_cast<BpfSource*>(self)->take({static_cast<const char*>(data), size});
-  }
-
-  int take(std::string_view bytes) {
+  // Whether more is wanted.
+  bool take(std::string_view bytes) {
     // Two, so that executed programs find the buffers of their like.
     auto& event = bytes.size() > sizeof(daemoneye_record) ? executed_ : other_;
     if (const auto info = decode_record(bytes, event.process)) {
@@ -131,7 +124,7 @@ class BpfSource final : public Source {
     } else {
       ++counters_.lost;  // the ring's two sides are built together: only memory corruption leads here
     }
-    return ++taken_ >= limit_ ? kEnough : 0;
+    return ++taken_ < limit_;
   }
 
   std::size_t drain(std::size_t limit) {
@@ -139,9 +132,10 @@ class BpfSource final : public Source {
     wall_offset_ns_ = wall_minus_boot_ns();
     taken_ = 0;
     limit_ = limit;
-    const int outcome = consume_(ring_.get());
-    if (outcome < 0 && outcome != kEnough)
-      give_up(fail_errno("reading the eBPF ring buffer", -outcome).error());
+    int outcome = read_error_ ? read_error_() : 0;
+    if (outcome == 0) outcome = ring_->consume([this](std::string_view bytes) { return take(bytes); });
+    if (outcome != 0)
+      give_up(fail_errno("reading the eBPF ring buffer", outcome).error());
     else if (taken_ > 0)
       come_again();
     return taken_;
@@ -192,8 +186,8 @@ class BpfSource final : public Source {
 
   Skeleton skeleton_;
   std::size_t cpus_;
-  std::function<int(ring_buffer*)> consume_;
-  std::unique_ptr<ring_buffer, CloseRing> ring_;
+  std::function<int()> read_error_;
+  std::unique_ptr<Ring> ring_;
   EventLoop* loop_ = nullptr;
   std::optional<EventLoop::TimerId> next_look_;
   int empty_looks_ = 0;
@@ -236,12 +230,12 @@ Result<std::unique_ptr<Source>> open_bpf_source(BpfOptions options) {
   if (cpus < 1) return fail_errno("counting CPUs", -cpus);
   DE_TRY(auto skeleton, load_with_fallback(options.casts, [&](bool casts) { return load(options, cpus, casts); }));
   auto source = std::make_unique<BpfSource>(std::move(skeleton), static_cast<std::size_t>(cpus), std::move(options));
-  DE_CHECK(source->open_ring());
+  DE_CHECK(source->open_ring(bytes));
   return source;
 }
 
 Result<std::unique_ptr<Source>> open_bpf_source(std::size_t ring_bytes, bool forks_at_once) {
-  return open_bpf_source(BpfOptions{.ring_bytes = ring_bytes, .forks_wake = forks_at_once, .consume = {}});
+  return open_bpf_source(BpfOptions{.ring_bytes = ring_bytes, .forks_wake = forks_at_once, .read_error = {}});
 }
 
 }  // namespace daemoneye::sensor

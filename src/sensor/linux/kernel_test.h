@@ -206,7 +206,7 @@ class KernelTest : public ::testing::Test {
   }
 
   // Room for what the rest of the machine does while a test does not read.
-  BpfOptions options_{.ring_bytes = 16 << 20, .consume = {}};
+  BpfOptions options_{.ring_bytes = 16 << 20, .read_error = {}};
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Source> source_;
   std::vector<RawEvent> events_;
