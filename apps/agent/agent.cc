@@ -6,6 +6,7 @@
 
 #include "agent/rules_audit.h"
 #include "agent/store_admin.h"
+#include "base/memory.h"
 #include "common/startup.h"
 #include "config/change.h"
 #include "observe/log.h"
@@ -168,7 +169,12 @@ Result<void> Agent::start() {
   DE_CHECK(loop_.add_timer(retention_interval, retention_interval, [this] { audit_retention(); }));
   if (!set_aside_.empty()) collector_->audit("store_set_aside", json{{"kept_as", set_aside_}}.dump());
   resources_ = std::make_unique<Resources>(settings.app.memory_budget_mb, context_.supervised);
-  DE_CHECK(loop_.add_timer(Resources::interval, Resources::interval, [this] { resources_->sample(); }));
+  DE_CHECK(loop_.add_timer(Resources::interval, Resources::interval, [this, first = true]() mutable {
+    resources_->sample();
+    // What a storm took for a moment; the allocator would keep it. And once what the start read.
+    base::release_free_memory();
+    if (std::exchange(first, false)) base::release_read_pages();
+  }));
   // So that a rate over them is right from the first one on.
   for (const auto* severity : {"low", "medium", "high", "critical"}) observe::alerts_generated(severity).add(0);
   monitoring_ = std::make_unique<Monitoring>(loop_, settings.metrics,

@@ -18,7 +18,7 @@ constexpr std::size_t max_unanswered_audit = 32;
 constexpr std::chrono::milliseconds audit_pause{1000};
 constexpr std::chrono::milliseconds room_pause{50};  // until the store is asked again whether it has room
 // An acknowledgement waits so long for others, unless this part of what the collector may have on the way waits for it.
-constexpr std::chrono::milliseconds acknowledge_after{100};
+constexpr std::chrono::milliseconds acknowledge_after{200};
 constexpr std::size_t window_share = 8;
 // What only a collector can tell (the contract's components that are its own).
 constexpr std::array collector_components = {"collector", "ledger", "capabilities"};

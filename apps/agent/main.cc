@@ -10,6 +10,7 @@
 #include "agent/agent.h"
 #include "agent/needed_paths.h"
 #include "alert/sink.h"
+#include "base/memory.h"
 #include "common/find_procmond.h"
 #include "common/startup.h"
 #include "observe/log.h"
@@ -48,6 +49,9 @@ int supervise_both(const apps::CommandLine& command_line) {
   std::error_code error;
   options.first = child("procmond", *procmond);
   options.second = child("agent", std::filesystem::read_symlink("/proc/self/exe", error).string());
+  // From here on it only waits.
+  base::release_free_memory();
+  base::release_read_pages();
   return supervise::run(options);
 }
 

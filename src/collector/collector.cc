@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/memory.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
 
@@ -53,6 +54,12 @@ Collector::Collector(EventLoop& loop, Options options, Parts parts, Tasks::Capab
                    [this] {
                      tracker_.tell_owed();  // there is room
                      finish_stop();
+                   },
+               // Otherwise the source, which looks for itself as often as batches leave, could do so for ever half of
+               // that time before one leaves: each event would wait the longer, for a wake-up more.
+               .on_leave =
+                   [this] {
+                     if (parts_.source) parts_.source->poll();
                    }}),
       tasks_(loop, tracker_, *parts_.ledger, options_.tasks, std::move(capabilities), hash_path()) {
   if (parts_.hashes) tracker_.use_hashes(*parts_.hashes);
@@ -378,9 +385,20 @@ void Collector::beat() {
   if (parts_.hashes) parts_.hashes->publish_metrics();
   measure_use();
   publish_metrics();
+  tidy_up();
   tracker_.tell_owed();
   if (const auto owed = tracker_.owed_since()) until = std::min(until, *owed);
   uplink_.heartbeat(until, observe::to_json(health()), observe::metrics_text());
+}
+
+// What a look at everything took for a moment is given back once the agent has it; after the first one the code of the
+// start as well.
+void Collector::tidy_up() {
+  const auto scans = scans_.full + scans_.counters;
+  if (tidied_after_ == scans || uplink_.agent_is_behind()) return;
+  base::release_free_memory();
+  if (tidied_after_ == 0) base::release_read_pages();
+  tidied_after_ = scans;
 }
 
 void Collector::stop(std::chrono::milliseconds grace, std::function<void()> done) {

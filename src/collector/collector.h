@@ -104,6 +104,7 @@ class Collector {
   void finish_stop();  // when all is acknowledged, or nobody is there to do so
   void end_stop();
   void measure_use();
+  void tidy_up();
   void publish_metrics();
   void count(const std::string& name, const char* help, std::uint64_t total,
              const std::map<std::string, std::string>& labels = {});
@@ -132,6 +133,7 @@ class Collector {
   ScanCounters scans_;
   std::string snapshot_problem_;  // why the spare one is in use; empty while it is not
   int scans_since_full_ = 0;
+  std::uint64_t tidied_after_ = 0;    // scans, when memory was last given back
   std::uint64_t losses_at_full_ = 0;  // losses() when the last full scan began
   base::SteadyClock::time_point next_scan_allowed_{};
   std::optional<event::Gap> recent_loss_;

@@ -170,6 +170,8 @@ void Uplink::on_flush_timer() {
       return;
     }
   }
+  flush_posted_ = true;  // what comes now needs nothing else to leave
+  if (handlers_.on_leave) handlers_.on_leave();
   flush();
 }
 

@@ -28,7 +28,7 @@ class Uplink {
     event::EventSource gap_source = event::EventSource::scan;
     // The longest an event waits for others to share its batch; max_deferrals times that while more batches wait to be
     // acknowledged than the agent does at once: one that is behind would not store it sooner.
-    std::chrono::milliseconds flush_interval{25};
+    std::chrono::milliseconds flush_interval{40};
   };
   struct Handlers {
     std::function<void(ipc::Request)> on_request;
@@ -38,6 +38,7 @@ class Uplink {
     std::function<void(const event::Gap&)> on_gap;
     std::function<void()> on_connected;  // welcomed by an agent, or a hole it had was told: time for a heartbeat
     std::function<void()> on_acknowledged;
+    std::function<void()> on_leave;  // what waited for others leaves: whatever else has happened by now may come along
   };
   struct Counters {
     std::uint64_t batches = 0, events = 0, shed = 0, scans_shed = 0, connections = 0, ledger_failures = 0;
@@ -75,6 +76,8 @@ class Uplink {
   [[nodiscard]] std::uint64_t acknowledged() const { return sender_.acknowledged_sequence(); }
   [[nodiscard]] std::size_t held_bytes() const { return sender_.held_bytes(); }
   [[nodiscard]] std::size_t held_batches() const { return sender_.held_batches(); }
+  // It owes more than what it acknowledges together.
+  [[nodiscard]] bool agent_is_behind() const { return sender_.held_batches() > ipc::acknowledged_together; }
   // Why the ledger does not take digests at the moment, so that nothing is sent; empty when it does.
   [[nodiscard]] const std::string& ledger_problem() const { return ledger_problem_; }
   [[nodiscard]] const event::Epoch& epoch() const { return epoch_; }
@@ -82,7 +85,6 @@ class Uplink {
  private:
   void schedule_flush();
   void on_flush_timer();
-  [[nodiscard]] bool agent_is_behind() const { return sender_.held_batches() > ipc::acknowledged_together; }
   void make_batch();
   void record_and_queue();
   void pump();

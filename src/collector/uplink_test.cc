@@ -122,7 +122,11 @@ class UplinkTest : public testing::Test {
                                                            if (on_gap_) on_gap_(gap);
                                                          },
                                                      .on_connected = {},
-                                                     .on_acknowledged = {}});
+                                                     .on_acknowledged = {},
+                                                     .on_leave =
+                                                         [this] {
+                                                           if (on_leave_) on_leave_();
+                                                         }});
   }
   void connect(Uplink& uplink, std::optional<Timestamp> covered_until = std::nullopt, std::uint64_t committed = 0) {
     int ends[2];
@@ -157,6 +161,7 @@ class UplinkTest : public testing::Test {
   std::unique_ptr<FakeAgent> agent_;
   std::vector<event::Gap> gaps_;
   std::function<void(const event::Gap&)> on_gap_;
+  std::function<void()> on_leave_;
 };
 
 TEST_F(UplinkTest, WhatWasCollectedBeforeTheAgentCameArrivesInOrderOnce) {
@@ -170,6 +175,28 @@ TEST_F(UplinkTest, WhatWasCollectedBeforeTheAgentCameArrivesInOrderOnce) {
     for (const auto& event : events_of(batch)) EXPECT_EQ(event, make_event(expected++));
   }
   EXPECT_EQ(expected, 95U);
+}
+
+TEST_F(UplinkTest, WhatIsFoundWhenABatchLeavesComesAlong) {
+  auto uplink = make(16 * 1024 * 1024, 1000);
+  connect(*uplink);
+  constexpr std::uint64_t found = 1'000'000;
+  on_leave_ = [&] {
+    on_leave_ = nullptr;
+    ASSERT_TRUE(uplink->add(make_event(found)));
+  };
+  // A stream, so that some batch waits for others.
+  std::uint64_t next = 0;
+  std::vector<event::ProcessEvent> with_it;
+  run_until([&] {
+    EXPECT_TRUE(uplink->add(make_event(next++)));
+    for (const auto& batch : agent_->batches) {
+      if (auto events = events_of(batch); events.back() == make_event(found)) with_it = std::move(events);
+    }
+    return !with_it.empty();
+  });
+  EXPECT_GE(with_it.size(), 2U);
+  EXPECT_EQ(on_leave_, nullptr);
 }
 
 TEST_F(UplinkTest, ABatchWaitsForMoreWhileTheAgentIsBehind) {

@@ -1,7 +1,5 @@
 #include "detect/engine.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -11,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/memory.h"
 #include "detect/evaluator.h"
 #include "detect/prefilter.h"
 #include "detect/rule_board.h"
@@ -355,7 +354,9 @@ struct Engine::Impl {
     tell_refused(*set);
     rules = set;
     auto prefilter = Prefilter::build(*set);
-    ::malloc_trim(0);  // compiling takes 12 MB for a moment, which the allocator would keep
+    // Compiling takes 12 MB for a moment, and the search's compiler is never needed again.
+    base::release_free_memory();
+    base::release_read_pages();
     board.replace(*set, base::wall_now(), fresh);
     schedule->use(set);
     std::lock_guard lock(mutex);

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/backoff.h"
+#include "base/memory.h"
 #include "base/time.h"
 #include "sensor/hash_cache.h"
 #include "sensor/hash_protocol.h"
@@ -231,7 +232,10 @@ void die_with_parent(pid_t parent) {
   hello.pid = static_cast<std::uint32_t>(::getpid());
   hello.previous = previous;
   hello.details = std::move(details);
-  if (send_message(socket, encode_hash_hello(hello))) worker.run();
+  if (!send_message(socket, encode_hash_hello(hello))) ::_exit(0);
+  base::release_free_memory();
+  base::release_read_pages();
+  worker.run();
   ::_exit(0);
 }
 
@@ -307,6 +311,7 @@ void run_hash_keeper(const HasherOptions& options, const Confinement& confinemen
       handles.control.reset();
       run_worker(options, confinement, handles, details);
     }
+    base::release_read_pages();  // it only waits
     if (worker > 0) {
       const UniqueFd watched(static_cast<int>(::syscall(SYS_pidfd_open, worker, 0)));
       if (!watched) ::waitpid(worker, nullptr, 0);  // before Linux 5.3: one that hangs is not replaced
