@@ -186,6 +186,14 @@ class Rig {
     ASSERT_TRUE(result) << result.error().message;
     if (deliverer) deliverer->wake();
   }
+  void change(std::function<Result<void>(db::StatementCache&)> write) {
+    std::promise<void> done;
+    writer->change(std::move(write), [&](const Result<void>& result) {
+      EXPECT_TRUE(result) << result.error().message;
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
   void retry_dead_letters(const std::string& sink) {
     std::int64_t after = 0;
     for (bool more = true; more;) {

@@ -77,7 +77,8 @@ struct Deliverer::Impl {
   void run_dispatcher();
   void record(std::unique_lock<std::mutex>& lock);
   void fetch(std::unique_lock<std::mutex>& lock);
-  void fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock);
+  void fetch_lane(std::size_t index, std::unique_lock<std::mutex>& lock);
+  void refuse_unreadable(std::size_t index, std::vector<store::Delivery>& read, Timestamp at);
   void summarize(std::unique_lock<std::mutex>& lock);
   void summarize_lane(std::size_t index, std::unique_lock<std::mutex>& lock);
   void expire_waiting(std::size_t index, Timestamp at);

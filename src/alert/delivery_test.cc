@@ -76,6 +76,20 @@ TEST(Deliverer, APermanentRefusalIsADeadLetterAtOnceAndDoesNotOpenTheBreaker) {
   EXPECT_EQ(rig.state("a").breaker, "closed");
 }
 
+TEST(Deliverer, AnAlertThatCannotBeReadIsADeadLetterAndTheOthersPass) {
+  Rig rig;
+  auto& sink = rig.add("a");
+  rig.raise({"x", "y", "z"});
+  rig.change([](db::StatementCache& statements) {
+    return statements.database().execute("UPDATE alerts SET completeness='?' WHERE alert_id='y'");
+  });
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return rig.waiting("a") == 0; }));
+  EXPECT_EQ(sink.attempts(), (std::vector<std::string>{"x", "z"}));
+  EXPECT_EQ(rig.state("a").dead_letters, 1U);
+  ASSERT_TRUE(eventually([&] { return rig.deliveries("a").size() == 3; }));
+}
+
 TEST(Deliverer, AnOpenBreakerKeepsAlertsWaitingWithoutUsingUpRetries) {
   Rig rig;
   rig.settings.breaker = {2, 30'000};

@@ -141,12 +141,13 @@ void Deliverer::Impl::fetch(std::unique_lock<std::mutex>& lock) {
     if (lane.store_retry && at < *lane.store_retry) continue;
     const bool retries = lane.next_retry && at >= *lane.next_retry && lane.fetched.size() < 2 * window_entries;
     const bool firsts = lane.look && lane.fetched.size() <= refill_below;
-    if ((retries || firsts) && lane.held.size() < max_held) fetch_lane(lane, lock);
+    if ((retries || firsts) && lane.held.size() < max_held) fetch_lane(i, lock);
   }
 }
 
 // Reads without the lock: only this thread adds to `fetched` and moves the cursor.
-void Deliverer::Impl::fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock) {
+void Deliverer::Impl::fetch_lane(std::size_t index, std::unique_lock<std::mutex>& lock) {
+  Lane& lane = core->lanes[index];
   const Timestamp at = now();
   const bool firsts_wanted = lane.look && lane.fetched.size() <= refill_below;
   const bool retries_wanted = lane.next_retry && at >= *lane.next_retry;
@@ -186,6 +187,7 @@ void Deliverer::Impl::fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock)
   std::erase_if(retries, [&](const store::Delivery& retry) {
     return settled.contains(retry.outbox_id) || !lane.held.insert(retry.outbox_id).second;
   });
+  refuse_unreadable(index, retries, at);
   const bool new_ones = !retries.empty();
   lane.add_retries(std::move(retries));
   if (retries_wanted) {
@@ -197,10 +199,25 @@ void Deliverer::Impl::fetch_lane(Lane& lane, std::unique_lock<std::mutex>& lock)
     lane.look = true;
     lane.cursor = firsts.back().outbox_id;
   }
+  refuse_unreadable(index, firsts, at);
   for (auto& delivery : firsts) {
     lane.held.insert(delivery.outbox_id);
     lane.fetched.push_back(std::move(delivery));
   }
+}
+
+// No attempt can be made of these, and no other alert waits for them.
+void Deliverer::Impl::refuse_unreadable(std::size_t index, std::vector<store::Delivery>& read, Timestamp at) {
+  Lane& lane = core->lanes[index];
+  std::erase_if(read, [&](const store::Delivery& delivery) {
+    if (delivery.unreadable.empty()) return false;
+    observe::log(Level::error, "alert", "an alert cannot be read: it goes to the dead letters",
+                 {{"sink", std::string_view(lane.name)}, {"error", std::string_view(delivery.unreadable)}});
+    lane.held.insert(delivery.outbox_id);
+    core->finished.push_back({index, lane.refuse(delivery, at)});
+    core->poke();
+    return true;
+  });
 }
 
 // What has waited too long for a sink that is down, as far as it is in memory.

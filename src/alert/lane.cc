@@ -129,6 +129,18 @@ std::optional<store::DeliveryRecord> Lane::expire(const store::Delivery& deliver
   return give_up(std::move(record));
 }
 
+store::DeliveryRecord Lane::refuse(const store::Delivery& unreadable, Timestamp now) {
+  store::DeliveryRecord record;
+  record.outbox_id = unreadable.outbox_id;
+  record.alert_id = unreadable.alert.alert_id;
+  record.sink = name;
+  record.attempt = std::max(unreadable.attempts, 1U);
+  record.time = now;
+  record.error = ("the alert cannot be read from the store: " + unreadable.unreadable).substr(0, max_error_bytes);
+  last_error = record.error;
+  return give_up(std::move(record));
+}
+
 std::optional<Timestamp> Lane::closed_until(Timestamp now, const RetryPolicy& policy) {
   bound(not_before, later(now, policy.max_delay));
   if (breaker.state(now) == Breaker::State::open) return std::max(breaker.open_until(), not_before.value_or(now));

@@ -40,6 +40,8 @@ struct Lane {
   // Set when a waiting alert has waited longer than allowed for a sink that is down.
   [[nodiscard]] std::optional<store::DeliveryRecord> expire(const store::Delivery& delivery, Timestamp now,
                                                             const RetryPolicy& policy);
+  // Of one whose row cannot be read: no attempt can be made.
+  [[nodiscard]] store::DeliveryRecord refuse(const store::Delivery& unreadable, Timestamp now);
   // Nothing is sent before then: an open breaker, or the sink asked for it. Nothing: now.
   [[nodiscard]] std::optional<Timestamp> closed_until(Timestamp now, const RetryPolicy& policy);
   // The next of `fetched`. A probe takes a first attempt and a retry in turn, so that an alert which the sink cannot

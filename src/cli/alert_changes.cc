@@ -82,7 +82,11 @@ Outcome<Place> end_of(store::Reader& reader) {
   if (last == 0) return place;
   place.row = last - 1;
   CLI_TRY(const auto there, reader.alerts_after(place.row, {1, at_once.bytes}));
-  if (there.empty()) return Place{};
+  if (there.empty()) {  // gone, or it cannot be read: what is newer than now counts
+    place = Place{0, {}, base::wall_now(), {}};
+    place.after = place.newest;
+    return place;
+  }
   place.alert_id = there[0].alert_id;
   place.newest = there[0].time;
   return place;
@@ -93,7 +97,11 @@ Outcome<bool> print_after(store::Reader& reader, Place& place, const Filter& fil
                           const std::optional<Timestamp>& since, Invocation& invocation) {
   CLI_TRY([[maybe_unused]] const bool there, find_again(reader, place));
   while (true) {
-    CLI_TRY(const auto alerts, reader.alerts_after(place.row, at_once));
+    std::uint64_t passed = 0;
+    CLI_TRY(const auto alerts, reader.alerts_after(place.row, at_once, &passed));
+    if (passed > 0) {
+      invocation.err() << "daemoneye-cli: " << passed << " alerts cannot be read and are left out (see `db check`)\n";
+    }
     if (alerts.empty()) {
       place.after.reset();
       return true;

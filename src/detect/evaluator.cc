@@ -216,6 +216,7 @@ void Evaluator::raise_all(const LoadedRule& rule, const std::vector<Match>& matc
       continue;
     }
     raises.push_back(raise(rule, builder_.build(rule, match.row, match.driving, completeness, raised)));
+    raises.back().repeats_closed_since = match.happened;
   }
   if (held.empty()) return;
   std::vector<event::EventId> evidence;
@@ -246,10 +247,11 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const std::string
   run.row_limit = max_scheduled_rows;
   run.memory_limit = options_.rule_memory;
   // What lies on the border of two windows is in one of them.
-  run.history = {Timestamp{asked.now.ns - rule.rule.evaluate->window.count() + 1}, asked.now};
+  const Timestamp from{asked.now.ns - rule.rule.evaluate->window.count() + 1};
+  run.history = {from, asked.now};
   const auto begin = base::SteadyClock::now();
   auto stats = connection_->run(*rule.compiled, run, [&](const sql::Row& row) {
-    matches.push_back({row, nullptr});
+    matches.push_back({row, nullptr, std::nullopt});
     return true;
   });
   const auto elapsed = since(begin);
@@ -259,12 +261,35 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const std::string
     board_.failed(rule.rule.id, elapsed, stats.error());
     return raises;
   }
+  for (auto& match : matches) {
+    DE_TRY(match.happened, newest_in(rule, match.row, {from, asked.now}));
+  }
   board_.ran(rule.rule.id, elapsed, 0, matches.size());
   add_what_is_missing(asked, *stats);
   board_.saw(rule.rule.id, stats->completeness);
   builder_.next_batch();
   raise_all(rule, matches, stats->completeness, base::wall_now(), raises);
   return raises;
+}
+
+// When the newest of what a row tells happened, as far as the row says: at the beginning of the window at least.
+Result<Timestamp> Evaluator::newest_in(const LoadedRule& rule, const sql::Row& row, const event::TimeRange& window) {
+  Timestamp newest = *window.from;
+  const auto& columns = rule.compiled->columns();
+  bool tells = false;
+  std::optional<std::int64_t> id;
+  for (std::size_t i = 0; i < columns.size() && i < row.size(); ++i) {
+    const auto* const number = std::get_if<std::int64_t>(&row[i]);
+    if (number == nullptr) continue;
+    if (columns[i].name == "event_id") id = *number;
+    if (!columns[i].is_time || *number > window.to->ns) continue;
+    newest = std::max(newest, Timestamp{*number});
+    tells = tells || columns[i].name == "time";
+  }
+  if (tells || !id) return newest;
+  DE_TRY(const auto events, read_events(connection_->reader(), *id, *id, 1));
+  if (!events.events.empty()) newest = std::max(newest, events.events.front().event.time);
+  return newest;
 }
 
 }  // namespace daemoneye::detect

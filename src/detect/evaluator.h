@@ -80,6 +80,7 @@ class Evaluator : public ScheduledRunner {
   struct Match {
     sql::Row row;
     const StoredEvent* driving = nullptr;
+    std::optional<Timestamp> happened = {};  // of a scheduled rule: the newest of it
   };
   struct Moment {
     Timestamp now, raised;
@@ -99,6 +100,7 @@ class Evaluator : public ScheduledRunner {
                  Timestamp raised, std::vector<store::Writer::Raise>& raises);
   [[nodiscard]] store::Writer::Raise raise(const LoadedRule& rule, store::Alert alert) const;
   [[nodiscard]] std::chrono::milliseconds dedup_window(const LoadedRule& rule) const;
+  Result<Timestamp> newest_in(const LoadedRule& rule, const sql::Row& row, const event::TimeRange& window);
 
   std::unique_ptr<sql::Connection> connection_;
   const EngineOptions& options_;

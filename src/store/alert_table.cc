@@ -95,15 +95,18 @@ Result<void> write_held(db::StatementCache& statements, const Alert& alert, cons
   return write_delivery(statements, record);
 }
 
-// The open alert this one only repeats.
+// The alert this one only repeats: an open one, or one that was closed when all that this one tells was there already.
 Result<std::optional<std::string>> find_repeated(db::StatementCache& statements, const Writer::Raise& raise) {
   if (raise.alert.dedup_key.empty() || raise.dedup_window.count() <= 0) return std::nullopt;
   DE_TRY(auto* select, statements.get("SELECT s.alert_id FROM alert_state s JOIN alerts a ON a.alert_id=s.alert_id "
-                                      "WHERE s.dedup_key=? AND s.last_seen BETWEEN ? AND ? AND a.status<>'closed' "
-                                      "ORDER BY s.last_seen DESC LIMIT 1"));
+                                      "WHERE s.dedup_key=?1 AND s.last_seen BETWEEN ?2 AND ?3 AND (a.status<>'closed' "
+                                      "OR EXISTS(SELECT 1 FROM alert_changes c WHERE c.alert_id=a.alert_id AND "
+                                      "c.to_status='closed' AND c.time>=?4)) "
+                                      "ORDER BY a.status='closed', s.last_seen DESC LIMIT 1"));
   const db::StatementReset reset(*select);
   const auto window = std::chrono::nanoseconds(raise.dedup_window).count();
   select->bind_text(1, raise.alert.dedup_key).bind(2, raise.alert.time.ns - window);
+  if (raise.repeats_closed_since) select->bind(4, raise.repeats_closed_since->ns);  // else NULL: no closed one
   // What was seen last in the far future was seen before the clock was set back.
   DE_TRY(const bool found, select->bind(3, raise.alert.time.ns + window).step());
   if (!found) return std::nullopt;

@@ -107,6 +107,61 @@ TEST_F(AlertTest, RepetitionsWithinTheWindowAreCountedNotDelivered) {
   EXPECT_EQ(reader_->alerts(2)->size(), 2U);
 }
 
+TEST_F(AlertTest, WhatWasThereWhenAnAlertWasClosedIsNoNewOne) {
+  const std::int64_t minute = 60'000'000'000;
+  const auto again = [&](const std::string& id, std::int64_t time, std::optional<std::int64_t> since) {
+    Writer::Raise one{make_alert(id, time), 5min, {"stdout"}};
+    if (since) one.repeats_closed_since = Timestamp{*since};
+    return raise(*writer_, {one})->front();
+  };
+  ASSERT_TRUE(raise(*writer_, {{make_alert("a", minute), 5min, {"stdout"}}}));
+  ASSERT_TRUE(change([&](auto& statements) -> Result<void> {
+    DE_TRY([[maybe_unused]] const auto before,
+           change_status(statements, {"a", "closed", "", "uid:0", Timestamp{2 * minute}}));
+    return {};
+  }));
+  EXPECT_EQ(again("b", 3 * minute, 2 * minute).alert_id, "a");
+  EXPECT_EQ((*reader_->alert("a"))->count, 2U);
+  EXPECT_EQ((*reader_->alert("a"))->status, "closed");
+  EXPECT_EQ(again("c", 4 * minute, 2 * minute + 1).alert_id, "c");
+  // There is an open one now.
+  EXPECT_EQ(again("d", 5 * minute, 2 * minute).alert_id, "c");
+  EXPECT_EQ(*reader_->outbox_depth("stdout"), 2U);
+}
+
+TEST_F(AlertTest, AClosedAlertIsNotRepeatedByWhatTellsNoTime) {
+  ASSERT_TRUE(raise(*writer_, {{make_alert("a", 1000), 5min, {"stdout"}}}));
+  ASSERT_TRUE(change([&](auto& statements) -> Result<void> {
+    DE_TRY([[maybe_unused]] const auto before,
+           change_status(statements, {"a", "closed", "", "uid:0", Timestamp{INT64_MAX}}));
+    return {};
+  }));
+  EXPECT_FALSE(raise(*writer_, {{make_alert("b", 2000), 5min, {"stdout"}}})->front().merged);
+}
+
+TEST_F(AlertTest, OneThatCannotBeReadKeepsNoOtherFromBeingRead) {
+  ASSERT_TRUE(raise(*writer_, {{make_alert("a", 1000, ""), 0ms, {"stdout"}},
+                               {make_alert("b", 1001, ""), 0ms, {"stdout"}},
+                               {make_alert("c", 1002, ""), 0ms, {"stdout"}}}));
+  ASSERT_TRUE(change([](auto& statements) {
+    return statements.database().execute("UPDATE alerts SET severity='frightful' WHERE alert_id='b'");
+  }));
+  const auto due = reader_->first_deliveries("stdout", 0, window);
+  ASSERT_TRUE(due) << due.error().message;
+  ASSERT_EQ(due->size(), 3U);
+  EXPECT_EQ(due->at(0).unreadable, "");
+  EXPECT_EQ(due->at(1).unreadable, "alert b: unknown severity");
+  EXPECT_EQ(due->at(1).alert.alert_id, "b");
+  EXPECT_EQ(due->at(2).alert.alert_id, "c");
+  std::int64_t row = 0;
+  std::uint64_t passed = 0;
+  const auto all = reader_->alerts_after(row, window, &passed);
+  ASSERT_TRUE(all) << all.error().message;
+  EXPECT_EQ(all->size(), 2U);
+  EXPECT_EQ(passed, 1U);
+  EXPECT_EQ(row, 3);
+}
+
 TEST_F(AlertTest, ChangesOfARuleThatWereAskedForAtOnceAreAllKept) {
   OverrideChange off, high;
   off.status = "disabled";

@@ -181,8 +181,8 @@ class Reader {
   Result<std::vector<AlertChange>> alert_changes(const std::string& alert_id);
   // A place in the order in which alerts are raised; 0: before all.
   Result<std::int64_t> last_alert_row();
-  // Those after `row`, in order, and where to go on.
-  Result<std::vector<Alert>> alerts_after(std::int64_t& row, Window window);
+  // Those after `row`, in order, and where to go on. What cannot be read is passed and counted on `passed`.
+  Result<std::vector<Alert>> alerts_after(std::int64_t& row, Window window, std::uint64_t* passed = nullptr);
 
   struct BatchRow {
     event::BatchId id;

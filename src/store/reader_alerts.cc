@@ -1,5 +1,6 @@
 // Alerts, what waits for delivery, and what became of it.
 #include <algorithm>
+#include <utility>
 
 #include "store/alert_table.h"
 #include "store/reader_impl.h"
@@ -24,10 +25,17 @@ Result<std::vector<Delivery>> read_deliveries(db::Statement& select, const std::
   while (true) {
     DE_TRY(const bool row, select.step());
     if (!row) return due;
-    DE_TRY(auto alert, read_alert(select, 3));
-    bytes += size_of(alert);
-    due.push_back({select.integer(0), sink, static_cast<std::uint32_t>(select.integer(1)), Timestamp{select.integer(2)},
-                   std::move(alert)});
+    Delivery delivery{
+        select.integer(0), sink, static_cast<std::uint32_t>(select.integer(1)), Timestamp{select.integer(2)}, {}};
+    if (auto alert = read_alert(select, 3)) {
+      delivery.alert = *std::move(alert);
+    } else {
+      // The others must not wait for it.
+      delivery.alert.alert_id = select.text(3);
+      delivery.unreadable = alert.error().message;
+    }
+    bytes += size_of(delivery.alert);
+    due.push_back(std::move(delivery));
     if (bytes >= window.bytes || due.size() >= window.entries) return due;
   }
 }
@@ -217,7 +225,7 @@ Result<std::int64_t> Reader::last_alert_row() {
   return select->integer(0);
 }
 
-Result<std::vector<Alert>> Reader::alerts_after(std::int64_t& row, Window window) {
+Result<std::vector<Alert>> Reader::alerts_after(std::int64_t& row, Window window, std::uint64_t* passed) {
   static const std::string sql = std::string("SELECT a.rowid, ") + alert_columns +
                                  " FROM alerts a CROSS JOIN alert_state s ON s.alert_id=a.alert_id WHERE a.rowid>? "
                                  "ORDER BY a.rowid";
@@ -226,13 +234,20 @@ Result<std::vector<Alert>> Reader::alerts_after(std::int64_t& row, Window window
   select->bind(1, row);
   std::vector<Alert> found;
   std::size_t bytes = 0;
+  std::uint64_t unreadable = 0;
   while (found.size() < window.entries && bytes < window.bytes) {
     DE_TRY(const bool more, select->step());
     if (!more) break;
-    DE_TRY(auto alert, read_alert(*select, 1));
+    auto alert = read_alert(*select, 1);
+    if (!alert) {
+      ++unreadable;
+      continue;
+    }
+    // Passed for good with the next one that can be read: the place is always that of an alert which was given.
+    if (passed != nullptr) *passed += std::exchange(unreadable, 0);
     row = select->integer(0);
-    bytes += size_of(alert);
-    found.push_back(std::move(alert));
+    bytes += size_of(*alert);
+    found.push_back(*std::move(alert));
   }
   return found;
 }

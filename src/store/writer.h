@@ -55,6 +55,7 @@ struct Delivery {
   std::uint32_t attempts = 0;  // made so far
   Timestamp since;             // when it began to wait
   Alert alert;
+  std::string unreadable = {};  // why the alert's row cannot be read: then of `alert` only the id counts
 };
 struct DeliveryRecord {
   std::int64_t outbox_id = 0;           // 0: a test of the sink, of which only the attempt is kept
@@ -116,6 +117,9 @@ class Writer {
     Alert alert;
     std::chrono::milliseconds dedup_window{0};
     std::vector<Route> sinks;
+    // It repeats a closed alert as well when that was closed at this time or later: what it tells was there already.
+    // None: it never does.
+    std::optional<Timestamp> repeats_closed_since = std::nullopt;
   };
   // A watermark alone rides on the next commit, or is written within a second.
   void raise(std::vector<Raise> alerts, std::optional<event::EventId> watermark,
