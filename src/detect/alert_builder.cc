@@ -202,7 +202,7 @@ store::Alert AlertBuilder::build(const LoadedRule& rule, const sql::Row& row, co
   alert.host = host_;
   alert.agent_version = agent_version_;
   alert.dedup_key = dedup_key(rule, row);
-  if (driving != nullptr)
+  if (driving != nullptr && driving->id > 0)
     alert.evidence.push_back(driving->id);
   else if (const auto id = values.integer("event_id"))
     alert.evidence.push_back(*id);

@@ -20,7 +20,8 @@ class AlertBuilder {
   AlertBuilder(sql::Connection& connection, std::string host, std::string agent_version)
       : connection_(connection), host_(std::move(host)), agent_version_(std::move(agent_version)) {}
 
-  // `driving` is the event that was shown to the rule; null for a scheduled rule. `now` is when the alert is raised.
+  // `driving` is the event that was shown to the rule (its id is 0 when there is none in the store for the process that
+  // was shown); null for a scheduled rule. `now` is when the alert is raised.
   // A lineage that cannot be read is a reason in the alert's completeness, not an error.
   store::Alert build(const LoadedRule& rule, const sql::Row& row, const StoredEvent* driving,
                      const event::Completeness& completeness, Timestamp now);

@@ -122,7 +122,7 @@ class Rig {
   }
 
   // Commits one batch; tells the engine when there is one.
-  store::Commit commit(std::vector<event::ProcessEvent> events) {
+  store::Commit commit(std::vector<event::ProcessEvent> events, std::vector<event::LiveUpdate> scanned = {}) {
     event::Batch batch;
     batch.id.source = "test";
     batch.id.epoch.fill(9);
@@ -135,10 +135,21 @@ class Rig {
     }
     std::promise<Result<store::Commit>> done;
     const auto digest = event::batch_digest(*bytes);
-    writer->commit_batch(batch.id, *std::move(bytes), digest, {}, [&](const Result<store::Commit>& result) {
-      if (result && engine) engine->on_commit(*result);
-      done.set_value(result);
-    });
+    std::string scan;
+    if (!scanned.empty()) {
+      event::ScanSummary summary;
+      summary.scan_id = sequence_;
+      summary.time.ns = test_epoch_ns + static_cast<std::int64_t>(sequence_) * 1'000'000'000;
+      summary.source = "procfs";
+      summary.updates = std::move(scanned);
+      scan = event::encode_scan(summary);
+      ++scans;
+    }
+    writer->commit_batch(batch.id, *std::move(bytes), digest, std::move(scan),
+                         [&](const Result<store::Commit>& result) {
+                           if (result && engine) engine->on_commit(*result);
+                           done.set_value(result);
+                         });
     auto result = done.get_future().get();
     if (!result) {
       ADD_FAILURE() << result.error().message;
@@ -185,6 +196,7 @@ class Rig {
   std::unique_ptr<store::Writer> writer;
   std::unique_ptr<Engine> engine;
   event::EventId last_event = 0;
+  std::uint64_t scans = 0;  // committed
 
  private:
   std::uint64_t sequence_ = 0;

@@ -67,6 +67,12 @@ struct Raised {
   }
 };
 
+std::vector<std::string> severities_of(const std::vector<store::Writer::Raise>& raises) {
+  std::vector<std::string> severities;
+  for (const auto& raise : raises) severities.emplace_back(store::to_string(raise.alert.severity));
+  return severities;
+}
+
 bool same_rules(const RuleSet& a, const RuleSet& b) {
   const auto same_rule = [](const LoadedRule& x, const LoadedRule& y) {
     return x.rule.id == y.rule.id && x.rule.version == y.rule.version && x.rule.file == y.rule.file;
@@ -114,10 +120,15 @@ struct Engine::Impl {
         evaluator->use(std::move(next.rules), std::move(next.prefilter));
         publish_rules();
         lock.lock();
+        look_for_counters();
         continue;
       }
       if (behind || !commits.empty()) {
         step(lock);
+        continue;
+      }
+      if (scan_told && !draining) {
+        look_at_scan(lock);
         continue;
       }
       if (draining) break;
@@ -130,7 +141,7 @@ struct Engine::Impl {
       const bool unsaved = evaluated_to != saved_to;
       const bool unpublished = rule_rows_due;
       const auto something = [&] {
-        return cancel.stop_requested() || draining || behind || board_due || !commits.empty() ||
+        return cancel.stop_requested() || draining || behind || board_due || !commits.empty() || scan_told ||
                next_rules.rules != nullptr || (!unsaved && evaluated_to != saved_to);
       };
       const Resting rest(resting);
@@ -200,6 +211,87 @@ struct Engine::Impl {
       return;
     }
     changed.wait_for(lock, store_retry, [&] { return cancel.stop_requested() || draining; });
+  }
+
+  // --- counters, which scans tell without an event ---------------------------------------------------------------
+
+  // With the mutex held, after other rules are in force.
+  void look_for_counters() {
+    const bool before = std::exchange(counters_wanted, evaluator->counters() != 0);
+    if (!counters_wanted) {
+      scan_told.reset();
+      live_changes.forget();
+      just_started = false;
+    } else if (!before) {
+      scan_told = base::wall_now();
+      counters_begin = true;
+    }
+  }
+
+  void look_at_scan(std::unique_lock<std::mutex>& lock) {
+    const auto told = *std::exchange(scan_told, std::nullopt);
+    const bool begin = std::exchange(counters_begin, false);
+    lock.unlock();
+    const auto result = evaluate_counters(told, begin);
+    if (result) just_started = false;
+    publish_changes();
+    lock.lock();
+    if (result) ++scans_evaluated;
+    problem = result ? "" : result.error().message;
+    if (result || cancel.stop_requested()) return;
+    observe::log(Level::error, "detect", "what a scan told could not be evaluated; it will be",
+                 {{"error", std::string_view(result.error().message)}});
+    if (!scan_told) scan_told = told;
+    counters_begin = counters_begin || begin;
+    changed.wait_for(lock, store_retry, [&] { return cancel.stop_requested() || draining; });
+  }
+
+  class Snapshot {
+   public:
+    explicit Snapshot(store::Reader& reader) : reader_(reader) {}
+    Snapshot(const Snapshot&) = delete;
+    Snapshot& operator=(const Snapshot&) = delete;
+    ~Snapshot() { reader_.end_snapshot(); }
+
+   private:
+    store::Reader& reader_;
+  };
+
+  // When rules begin to ask for counters, what is there counts as known, but for what was told before the agent ended
+  // and was not evaluated then.
+  Result<void> evaluate_counters(Timestamp now, bool begin) {
+    auto& reader = evaluator->reader();
+    DE_CHECK(reader.begin_snapshot());
+    const Snapshot snapshot(reader);
+    DE_TRY(auto mark, reader.last_scan());
+    if (begin) {
+      live_changes.forget();
+      DE_TRY(const auto evaluated, read_counters_mark(reader));
+      const bool missed = just_started && !evaluated.empty() && evaluated != mark;
+      if (!missed) {
+        DE_CHECK(live_changes.begin(reader));
+        write_counters({}, std::move(mark));
+        return {};
+      }
+    }
+    live_changes.begin_look();
+    for (bool last = false; !last;) {
+      DE_TRY(auto chunk, live_changes.next(reader, evaluator->counters(), options.chunk_events));
+      DE_TRY(auto raises, evaluator->changed(chunk, now, cancel.get_token()));
+      last = chunk.last;
+      write_counters(std::move(raises), last ? mark : "");
+      live_changes.take(std::move(chunk));
+    }
+    return {};
+  }
+
+  // `mark`: of a scan that is done with.
+  void write_counters(std::vector<store::Writer::Raise> raises, std::string mark) {
+    if (raises.empty() && mark.empty()) return;
+    auto severities = severities_of(raises);
+    write_counters_mark(writer, std::move(raises), std::move(mark),
+                        [raised = raised, severities = std::move(severities)](
+                            const Result<std::vector<store::RaiseResult>>& r) { raised->done(r, severities); });
   }
 
   // As it was sent, without a look at the store, when nothing of before is missing.
@@ -272,8 +364,7 @@ struct Engine::Impl {
   }
 
   void send(std::vector<store::Writer::Raise> raises, std::optional<event::EventId> watermark) {
-    std::vector<std::string> severities;
-    for (const auto& raise : raises) severities.emplace_back(store::to_string(raise.alert.severity));
+    auto severities = severities_of(raises);
     if (watermark) {
       saved_to = *watermark;
       last_saved = base::SteadyClock::now();
@@ -405,7 +496,12 @@ struct Engine::Impl {
   InForce next_rules;  // to be taken between two batches; none when there are no others
   bool behind = true;  // there may be events that no queued commit names
   bool draining = false, stream_ended = false;
-  observe::Latencies latencies;     // of the last commits
+  observe::Latencies latencies;  // of the last commits
+  // Rules ask for what scans tell without an event; when the last one that is to be evaluated was committed; and
+  // whether what is known of before is to be read first.
+  bool counters_wanted = false, counters_begin = false;
+  std::optional<Timestamp> scan_told;
+  std::uint64_t scans_evaluated = 0;
   bool board_due = false;           // scheduled rules have run: their states may be others
   event::EventId evaluated_to = 0;  // written by the stream thread, and while that rests by the writer's
   bool resting = false;
@@ -421,6 +517,8 @@ struct Engine::Impl {
   // The stream thread's own.
   event::BatchView sent;  // kept for its memory
   event::EventId saved_to = 0;
+  LiveChanges live_changes;
+  bool just_started = true;  // counters that were told before may not have been evaluated
   bool rule_rows_due = false;
   base::SteadyClock::time_point last_saved, last_published;
 
@@ -443,8 +541,7 @@ Result<std::unique_ptr<Engine>> Engine::start(EngineOptions options, store::Writ
   self.schedule = std::make_unique<Schedule>(
       std::move(workers), std::move(marks), self.board,
       [&self, &writer](std::vector<store::Writer::Raise> raises, std::vector<RunMark> marks_) {
-        std::vector<std::string> severities;
-        for (const auto& raise : raises) severities.emplace_back(store::to_string(raise.alert.severity));
+        auto severities = severities_of(raises);
         write_runs(writer, std::move(raises), std::move(marks_),
                    [raised = self.raised, severities](const Result<std::vector<store::RaiseResult>>& results) {
                      raised->done(results, severities);
@@ -480,10 +577,15 @@ Engine::~Engine() {
 }
 
 void Engine::on_commit(const store::Commit& commit) {
-  if (commit.duplicate || commit.last_event < commit.first_event) return;
+  if (commit.duplicate) return;
   Impl& self = *impl_;
   std::lock_guard lock(self.mutex);
   if (self.draining) return;  // found from the watermark at the next start
+  if (commit.scan && self.counters_wanted) {
+    self.scan_told = commit.time;
+    self.changed.notify_all();
+  }
+  if (commit.last_event < commit.first_event) return;
   if (self.holds_nothing(commit)) {
     // The first one that is not saved starts the clock for it.
     if (std::exchange(self.evaluated_to, commit.last_event) == self.saved_to) self.changed.notify_all();
@@ -544,6 +646,7 @@ Engine::State Engine::state() const {
     state.problem = !impl_->problem.empty() ? impl_->problem : impl_->watch_problem;
     state.slower = impl_->search_problem;
     state.unfiltered = impl_->unfiltered;
+    state.scans_evaluated = impl_->scans_evaluated;
     state.queued = impl_->commits.size();
     state.queue_capacity = impl_->options.queue_capacity;
     state.p50_ms = impl_->latencies.quantile_ms(0.5);

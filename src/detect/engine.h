@@ -88,6 +88,7 @@ class Engine {
     std::string problem;         // detection as a whole stands still or may miss rule changes, and why; empty when well
     std::string slower;          // why detection costs more than it need; empty when it does not
     std::size_t unfiltered = 0;  // active stream rules that are shown every row
+    std::uint64_t scans_evaluated = 0;  // of which rules asked for counters, the look at the start included
     std::uint64_t alerts = 0, merged = 0;
     std::size_t queued = 0, queue_capacity = 0;  // committed batches that wait for the stream's thread
     double p50_ms = 0, p99_ms = 0;               // from the commit of a batch to the end of its evaluation

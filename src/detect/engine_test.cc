@@ -247,20 +247,24 @@ TEST(Engine, ARuleThatRunsOutOfTimeIsNamedAndTheOthersGoOn) {
   EXPECT_TRUE(eventually([&] { return rig.rule_state("endless").state == "healthy"; }));
 }
 
-TEST(Engine, AnInstanceIsShownToARuleOverProcessesWhenItStartsAndWhenANamedColumnChanges) {
+TEST(Engine, AnInstanceIsShownToARuleOverProcessesWhenItStartsAndWhenAColumnOfItsConditionsChanges) {
   Rig rig;
-  rig.write_rule("r", "SELECT p.pid, p.executable_state FROM processes p WHERE p.name = 'x'");
+  rig.write_rule("r", "SELECT p.pid FROM processes p WHERE p.name = 'x' AND p.executable_state IS NOT 'memfd'");
+  rig.write_rule("selected", "SELECT p.pid, p.executable_state, p.user FROM processes p WHERE p.name = 'x'");
+  rig.write_rule("follows", "SELECT p.pid FROM processes p WHERE p.user IS NOT 'daemon'");
   rig.start();
   auto exec = make_exec(1, "x");
   auto named = exec, other = exec, exit = exec;
   named.kind = other.kind = event::EventKind::change;
   named.detail = R"({"executable_state":{"new":"deleted"}})";
-  other.detail = R"({"executable_hash":{"new":"00"}})";
+  auto user = named;
+  user.detail = R"({"uid":{"new":0,"old":33}})";  // and with it the user's name
   exit.kind = event::EventKind::exit;
-  rig.commit(
-      {exec, named, other, exit, event::make_gap_event({"events_lost", {1}, {2}, 1}, event::EventSource::ebpf, {3})});
+  other.detail = R"({"cwd":{"new":"/"}})";
+  rig.commit({exec, named, other, user, exit,
+              event::make_gap_event({"events_lost", {1}, {2}, 1}, event::EventSource::ebpf, {3})});
   ASSERT_TRUE(rig.settled());
-  EXPECT_EQ(rig.matches(), (Matches{"r:1", "r:2"}));
+  EXPECT_EQ(rig.matches(), (Matches{"follows:1", "follows:4", "r:1", "r:2", "selected:1"}));
 }
 
 TEST(Engine, AProcessThatAnotherScanFindsAgainIsNotNew) {

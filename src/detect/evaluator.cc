@@ -68,8 +68,14 @@ void Evaluator::use(std::shared_ptr<const RuleSet> rules, std::shared_ptr<const 
   }
   rules_ = std::move(rules);
   stream_rules_.clear();
+  counter_rules_.clear();
+  counters_ = 0;
   for (std::uint32_t place = 0; place < rules_->rules.size(); ++place) {
-    if (is_active_stream_rule(rules_->rules[place])) stream_rules_.push_back(place);
+    if (!is_active_stream_rule(rules_->rules[place])) continue;
+    stream_rules_.push_back(place);
+    const auto counters = counters_of(*rules_->rules[place].compiled);
+    if (counters != 0) counter_rules_.push_back({place, counters});
+    counters_ |= counters;
   }
   work_ = prefilter ? std::make_unique<Prefilter::Work>(*prefilter) : nullptr;
   prefilter_ = std::move(prefilter);
@@ -157,6 +163,36 @@ Result<std::vector<store::Writer::Raise>> Evaluator::show(const StoredEvents& ev
   return raises;
 }
 
+Result<std::vector<store::Writer::Raise>> Evaluator::changed(const LiveChanges::Chunk& chunk, Timestamp now,
+                                                             std::stop_token stop) {
+  std::vector<store::Writer::Raise> raises;
+  const auto& events = chunk.events.events;
+  if (events.empty()) return raises;
+  const auto& see_all =
+      look_for_candidates([&](const Prefilter& prefilter) { return prefilter.find(events, *work_, candidates_); });
+  const Moment moment{now, now, std::move(stop), true};
+  const auto rows = driving_rows(events);
+  DE_CHECK(connection_->begin_stream(rows, now));
+  const StreamScope scope(*connection_);
+  builder_.next_batch();
+  std::vector<std::uint32_t> shown;
+  for (const auto& rule : counter_rules_) {
+    shown.clear();
+    const auto show = [&](std::uint32_t row) {
+      if ((chunk.changed[row] & rule.counters) != 0) shown.push_back(row);
+    };
+    if (std::ranges::binary_search(see_all, rule.place)) {
+      for (std::uint32_t row = 0; row < events.size(); ++row) show(row);
+    } else if (const auto found =
+                   std::ranges::lower_bound(candidates_.rules, rule.place, {}, &Candidates::OfRule::rule);
+               found != candidates_.rules.end() && found->rule == rule.place) {
+      std::ranges::for_each(found->rows, show);
+    }
+    if (!shown.empty()) DE_CHECK(stream_rule(rules_->rules[rule.place], chunk.events, &shown, moment, raises));
+  }
+  return raises;
+}
+
 Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& events,
                                     const std::vector<std::uint32_t>* rows, const Moment& moment,
                                     std::vector<store::Writer::Raise>& raises) {
@@ -173,11 +209,13 @@ Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& 
   auto stats = connection_->run_stream(*rule.compiled, run, [&](const sql::Row& row, event::EventId driving) {
     const auto stored = std::ranges::lower_bound(events.events, driving, {}, &StoredEvent::id);
     const bool known = stored != events.events.end() && stored->id == driving;
-    if (!known || concerns(*rule.compiled, stored->event)) matches.push_back({row, known ? &*stored : nullptr});
+    const bool concerned = !known || moment.counters || concerns(*rule.compiled, stored->event);
+    if (concerned) matches.push_back({row, known ? &*stored : nullptr});
     return true;
   });
   const auto elapsed = since(begin);
-  if (stats) DE_CHECK(drop_known(rule, matches));
+  std::deque<StoredEvent> evidence;
+  if (stats) DE_CHECK(moment.counters ? find_evidence(matches, evidence) : drop_known(rule, matches));
   if (!stats) {
     if (moment.stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
     // The store's failure is not the rule's: the events are shown again.
@@ -206,6 +244,23 @@ Result<void> Evaluator::drop_known(const LoadedRule& rule, std::vector<Match>& m
   return {};
 }
 
+Result<void> Evaluator::find_evidence(std::vector<Match>& matches, std::deque<StoredEvent>& found) {
+  constexpr std::size_t max_looked_for = 100, max_kept = 4096;
+  std::size_t looked_for = 0;
+  for (auto& match : matches) {
+    if (match.driving == nullptr) continue;
+    const auto& process = match.driving->event.process;
+    auto known = evidence_.find(process.key);
+    if (known == evidence_.end() && ++looked_for <= max_looked_for) {
+      DE_TRY(const auto id, last_event_of(connection_->reader(), process));
+      if (evidence_.size() >= max_kept) evidence_.clear();
+      known = evidence_.emplace(process.key, id.value_or(0)).first;
+    }
+    match.driving = &found.emplace_back(known == evidence_.end() ? 0 : known->second, match.driving->event);
+  }
+  return {};
+}
+
 void Evaluator::raise_all(const LoadedRule& rule, const std::vector<Match>& matches,
                           const event::Completeness& completeness, Timestamp raised,
                           std::vector<store::Writer::Raise>& raises) {
@@ -221,7 +276,8 @@ void Evaluator::raise_all(const LoadedRule& rule, const std::vector<Match>& matc
   if (held.empty()) return;
   std::vector<event::EventId> evidence;
   for (const auto* const match : held) {
-    if (match->driving != nullptr && evidence.size() < max_evidence) evidence.push_back(match->driving->id);
+    const bool told = match->driving != nullptr && match->driving->id > 0;
+    if (told && evidence.size() < max_evidence) evidence.push_back(match->driving->id);
   }
   board_.held_back(rule.rule.id, held.size());
   auto summary = raise(rule, builder_.summary(rule, held.size(), std::move(evidence), completeness, raised, limits_));

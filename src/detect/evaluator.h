@@ -3,13 +3,16 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <stop_token>
+#include <unordered_map>
 #include <vector>
 
 #include "detect/alert_builder.h"
 #include "detect/engine.h"
+#include "detect/live_changes.h"
 #include "detect/prefilter.h"
 #include "detect/rule_board.h"
 #include "detect/rule_limits.h"
@@ -65,6 +68,12 @@ class Evaluator : public ScheduledRunner {
   Result<std::vector<store::Writer::Raise>> stream(const event::BatchView& batch, event::EventId first, Timestamp now,
                                                    Timestamp raised, std::stop_token stop);
 
+  // What rules in use ask of scans; 0: nothing, and nobody need look for it.
+  [[nodiscard]] CounterSet counters() const { return counters_; }
+  // Each of those rules over the processes of which something that it asks for has changed. As stream() otherwise.
+  Result<std::vector<store::Writer::Raise>> changed(const LiveChanges::Chunk& chunk, Timestamp now,
+                                                    std::stop_token stop);
+
   // Of one stream rule over one chunk of events: a join that multiplies must not fill the memory.
   static constexpr std::uint64_t max_stream_rows = 10'000;
   static constexpr std::uint64_t max_scheduled_rows = 1000;  // more: the alerts say limit_reached
@@ -85,6 +94,7 @@ class Evaluator : public ScheduledRunner {
   struct Moment {
     Timestamp now, raised;
     std::stop_token stop;
+    bool counters = false;  // the rows are processes with other counters, not events
   };
   // Which rules see all rows; of the others candidates_ has the rows.
   template <class Find>
@@ -95,6 +105,8 @@ class Evaluator : public ScheduledRunner {
   Result<void> stream_rule(const LoadedRule& rule, const StoredEvents& events, const std::vector<std::uint32_t>* rows,
                            const Moment& moment, std::vector<store::Writer::Raise>& raises);
   Result<void> drop_known(const LoadedRule& rule, std::vector<Match>& matches);
+  // Matches of processes with other counters point to the last event of these.
+  Result<void> find_evidence(std::vector<Match>& matches, std::deque<StoredEvent>& found);
   // Alerts for what a rule matched, within its limit; what is beyond it in one.
   void raise_all(const LoadedRule& rule, const std::vector<Match>& matches, const event::Completeness& completeness,
                  Timestamp raised, std::vector<store::Writer::Raise>& raises);
@@ -113,6 +125,13 @@ class Evaluator : public ScheduledRunner {
   std::unique_ptr<Prefilter::Work> work_;
   Candidates candidates_;
   std::vector<std::uint32_t> stream_rules_;  // places in rules_ of those that are active
+  struct CounterRule {
+    std::uint32_t place = 0;
+    CounterSet counters = 0;
+  };
+  std::vector<CounterRule> counter_rules_;                          // of the stream rules, those that ask for counters
+  CounterSet counters_ = 0;                                         // that they ask for
+  std::unordered_map<event::ProcessKey, event::EventId> evidence_;  // looked for before; 0: there is none
 };
 
 }  // namespace daemoneye::detect

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "base/text.h"
+#include "detect/write_alerts.h"
 #include "observe/log.h"
-#include "store/alert_table.h"
 
 namespace daemoneye::detect {
 
@@ -71,23 +71,13 @@ Result<std::vector<RunMark>> read_marks(store::Reader& reader) {
 
 void write_runs(store::Writer& writer, std::vector<store::Writer::Raise> raises, std::vector<RunMark> marks,
                 std::function<void(Result<std::vector<store::RaiseResult>>)> done) {
-  auto results = std::make_shared<std::vector<store::RaiseResult>>();  // of the writer's thread, given to `done`
-  writer.change(
-      [raises = std::move(raises), marks = std::move(marks), results](db::StatementCache& statements) -> Result<void> {
-        results->clear();  // the transaction may be tried again
-        for (const auto& raise : raises) {
-          DE_TRY(auto result, store::write_alert(statements, raise));
-          results->push_back(std::move(result));
-        }
+  write_alerts(
+      writer, std::move(raises),
+      [marks = std::move(marks)](db::StatementCache& statements) -> Result<void> {
         for (const auto& mark : marks) DE_CHECK(write_mark(statements, mark));
         return {};
       },
-      [results, done = std::move(done)](const Result<void>& outcome) {
-        if (outcome)
-          done(std::move(*results));
-        else
-          done(std::unexpected(outcome.error()));
-      });
+      std::move(done));
 }
 
 Moments Moments::of(const LoadedRule& rule) {

@@ -1,6 +1,7 @@
 // Events as they lie in the store, read back for evaluation.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "event/process_event.h"
@@ -24,11 +25,15 @@ Result<StoredEvents> read_events(store::Reader& reader, event::EventId first, ev
                                  const event::TimeRange& time = {});
 
 // Whether an event is one for this statement: every event is for one that is driven by `process_events`; one driven by
-// `processes` sees an instance when it starts or is first found, and again when a column that it names has changed.
+// `processes` sees an instance when it starts or is first found, and again when a column of its conditions has changed.
+// What scans tell of without an event is LiveChanges' to find.
 bool concerns(const sql::Compiled& statement, const event::ProcessEvent& event);
 
 // Whether this is the sight of a process that the store knew before: a scan finds what an earlier one found.
 Result<bool> was_known(store::Reader& reader, const StoredEvent& event);
+
+// The newest event that tells of this process as it is; none when there is none (any more).
+Result<std::optional<event::EventId>> last_event_of(store::Reader& reader, const event::ProcessInfo& process);
 
 // As the SQL connection wants them; points into `events`.
 std::vector<sql::DrivingRow> driving_rows(const std::vector<StoredEvent>& events);

@@ -36,8 +36,6 @@ class Binder {
 
   [[nodiscard]] const std::set<std::string>& tables() const { return tables_; }
   [[nodiscard]] const std::set<std::string>& parameters() const { return parameters_; }
-  // Columns read of each source (by its printed alias).
-  [[nodiscard]] const std::set<std::pair<std::string, std::string>>& used_columns() const { return used_columns_; }
 
  private:
   struct VisibleColumn {
@@ -130,7 +128,6 @@ class Binder {
   std::vector<std::vector<Cte>> ctes_;  // innermost last
   std::set<std::string> names_;         // printed aliases and CTEs, lower case
   std::set<std::string> tables_, parameters_;
-  std::set<std::pair<std::string, std::string>> used_columns_;
   std::vector<AggregateArguments> aggregates_;
   std::vector<VisibleSource> outermost_;  // FROM of the outermost SELECT
   std::size_t expanded_ = 0, cloned_ = 0;

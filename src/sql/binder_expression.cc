@@ -181,7 +181,6 @@ bool Binder::resolve(Expr& node, Scope& scope) {
   node.qualifier = found_in->printed_alias;
   node.text = found->name;
   node.type = found->type;
-  used_columns_.insert({node.qualifier, node.text});
   for (auto& aggregate : aggregates_) {
     if (aggregate.scope == &scope) {
       aggregate.local = true;

@@ -22,7 +22,10 @@ std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const st
   auto state = std::make_unique<Compiled::State>();
   const auto streaming = find_driving(select);
   state->hints = find_hints(select, streaming.driving);  // of what was written, not of how it is done
-  if (streaming.driving != nullptr) state->necessary = find_necessary(select, *streaming.driving);
+  if (streaming.driving != nullptr) {
+    state->necessary = find_necessary(select, *streaming.driving);
+    state->driving_conditions = find_condition_columns(select, *streaming.driving);
+  }
   rewrite(select);
   unsigned parser_depth = 0;
   state->sql = print(select, {}, &parser_depth);
@@ -48,9 +51,6 @@ std::unique_ptr<Compiled::State> finish(Binder& binder, Select& select, const st
     state->streaming_sql = print(select, {.driving = &source,
                                           .driving_table = events ? driving_events_table : driving_processes_table,
                                           .driving_id = driving_id_column});
-    for (const auto& [alias, column] : binder.used_columns()) {
-      if (alias == source.printed_alias) state->driving_columns.insert(column);
-    }
   }
   return state;
 }
@@ -173,6 +173,6 @@ const std::vector<ResultColumn>& Compiled::columns() const { return state_->colu
 const std::set<std::string>& Compiled::tables() const { return state_->tables; }
 const std::vector<NecessaryClause>& Compiled::necessary() const { return state_->necessary; }
 const std::set<std::string>& Compiled::parameters() const { return state_->parameters; }
-const std::set<std::string>& Compiled::driving_columns() const { return state_->driving_columns; }
+const std::set<std::string>& Compiled::driving_conditions() const { return state_->driving_conditions; }
 
 }  // namespace daemoneye::sql

@@ -302,7 +302,27 @@ TEST(Compile, PrintsTheStreamingFormWithTheDrivingEventLast) {
       compiled->streaming_sql(),
       R"(SELECT "e"."pid" AS "pid", "e"."_driving_event_id" FROM "_driving_events" AS "e" JOIN "processes" AS "p" )"
       R"(ON ("p"."process_key" = "e"."parent_key") WHERE ("e"."uid" = 0))");
-  EXPECT_EQ(compiled->driving_columns(), (std::set<std::string>{"pid", "parent_key", "uid"}));
+  EXPECT_EQ(compiled->driving_conditions(), (std::set<std::string>{"parent_key", "uid"}));
+}
+
+TEST(Compile, KnowsWhichColumnsOfTheDrivingRowDecide) {
+  const auto decide = [](const std::string& text, const std::vector<std::string>& except = {}) {
+    const auto compiled = compile_with_exceptions(text, except);
+    EXPECT_TRUE(compiled) << compiled.error().message;
+    return compiled ? compiled->driving_conditions() : std::set<std::string>();
+  };
+  using Columns = std::set<std::string>;
+  EXPECT_EQ(decide("SELECT p.pid, p.cwd FROM processes p ORDER BY p.uid"), Columns{});
+  EXPECT_EQ(decide("SELECT p.pid FROM processes p WHERE p.cpu_usage > 90 AND NOT (lower(p.user) IS 'x' OR p.uid)"),
+            (Columns{"cpu_usage", "user", "uid"}));
+  EXPECT_EQ(decide("SELECT p.pid FROM processes p JOIN ancestors(p.process_key) a ON a.name = p.tty WHERE a.uid = 0"),
+            (Columns{"process_key", "tty"}));
+  EXPECT_EQ(decide("SELECT p.pid FROM processes p WHERE EXISTS (SELECT 1 FROM alerts a WHERE a.pid = p.pid AND "
+                   "a.count > (SELECT s.errors + p.memory_usage FROM scans s LIMIT 1))"),
+            (Columns{"pid", "memory_usage"}));
+  EXPECT_EQ(decide("SELECT p.pid, p.status AS state FROM processes p WHERE CASE p.name WHEN 'a' THEN p.gid END = 1",
+                   {"state = 'zombie'", "p.cgroup LIKE '%x'"}),
+            (Columns{"name", "gid", "status", "cgroup"}));
 }
 
 TEST(Exceptions, TakeRowsAwayAndKeepAStreamAStream) {

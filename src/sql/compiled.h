@@ -23,7 +23,7 @@ struct Compiled::State {
   std::optional<DrivingReference> driving;
   std::vector<ResultColumn> columns;
   std::vector<NecessaryClause> necessary;
-  std::set<std::string> tables, parameters, driving_columns;
+  std::set<std::string> tables, parameters, driving_conditions;
 };
 
 // Where the rows of a stream rule come from, or why there is no such place.
@@ -32,6 +32,8 @@ struct Streaming {
   std::string reason;
 };
 Streaming find_driving(const Select& select);
+// The columns of the source that a condition of the outermost SELECT names, at whatever depth.
+std::set<std::string> find_condition_columns(const Select& select, const Source& driving);
 std::vector<KeptHint> find_hints(const Select& select, const Source* driving);
 
 }  // namespace daemoneye::sql

@@ -58,8 +58,9 @@ class Compiled {
   [[nodiscard]] const std::string& not_streamable() const;
   [[nodiscard]] const std::vector<ResultColumn>& columns() const;
   [[nodiscard]] const std::set<std::string>& tables() const;
-  // Columns of the driving reference that the statement names anywhere: a change of another cannot change its result.
-  [[nodiscard]] const std::set<std::string>& driving_columns() const;
+  // Columns of the driving reference that the statement's conditions name: a change of another cannot change for which
+  // rows it gives something.
+  [[nodiscard]] const std::set<std::string>& driving_conditions() const;
   // What a driving row must hold for streaming_sql() to give anything for it, the rarest first; empty: any may matter.
   [[nodiscard]] const std::vector<NecessaryClause>& necessary() const;
   [[nodiscard]] const std::set<std::string>& parameters() const;  // names without the colon; "?N" for positional

@@ -122,6 +122,7 @@ Result<Commit> Ingest::write(const IncomingBatch& batch, Timestamp now) {
     insert->bind(7, static_cast<std::int64_t>(scan.lost_events));
     DE_CHECK(insert->run());
     DE_CHECK(live_.apply(scan, batch.id.source, epoch_state->id));
+    commit.scan = true;
   }
   epoch_state->last_sequence = batch.id.sequence;
   next_event_ = id;

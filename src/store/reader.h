@@ -126,6 +126,23 @@ class Reader {
   // parent columns count.
   Result<void> live(const std::optional<std::string>& process_key, const std::optional<std::int64_t>& pid,
                     const std::function<bool(const event::ProcessEvent&)>& each);
+  // What scans tell of the living without an event.
+  struct Counters {
+    std::optional<double> cpu_usage;
+    std::optional<std::uint64_t> memory_usage;
+    event::ProcessStatus status = event::ProcessStatus::running;
+    bool operator==(const Counters&) const = default;
+  };
+  struct Live {
+    event::ProcessEvent event;  // as it is now
+    Counters told;              // as the last event of it said
+  };
+  // Live processes by their key, those after `after`; until `each` returns false. `whole` reads the rest of the row.
+  Result<void> live_counters(const std::optional<event::ProcessKey>& after,
+                             const std::function<Result<bool>(const event::ProcessKey& key, const Counters& now,
+                                                              const std::function<Result<Live>()>& whole)>& each);
+  // Which scan that told of the living is the last one; empty: none.
+  Result<std::string> last_scan();
   // One instance: live, or else ended (its newest exit event in `range`). Places where it was looked for and that are
   // damaged count in `stats`.
   struct Instance {

@@ -15,20 +15,34 @@ using event::ProcessKey;
 constexpr const char* live_select =
     "SELECT event, live.cpu_usage, memory_usage, status, last_scan_id, last_scan_time FROM live LEFT JOIN epochs "
     "USING(epoch_id) ";
+constexpr const char* live_counters_select =
+    "SELECT event, live.cpu_usage, memory_usage, status, last_scan_id, last_scan_time, pid, start_ticks, boot FROM "
+    "live "
+    "LEFT JOIN epochs USING(epoch_id) WHERE (pid, start_ticks, boot)>(?1, ?2, ?3) ORDER BY pid, start_ticks, boot";
 
-Result<ProcessEvent> read_live(const db::Statement& row) {
-  ProcessEvent event;
+Reader::Counters read_counters(const db::Statement& row) {
+  Reader::Counters counters;
+  if (!row.is_null(1)) counters.cpu_usage = row.real(1);
+  if (!row.is_null(2)) counters.memory_usage = static_cast<std::uint64_t>(row.integer(2));
+  counters.status = static_cast<event::ProcessStatus>(std::clamp<std::int64_t>(row.integer(3), 1, 5));
+  return counters;
+}
+
+Result<Reader::Live> read_live(const db::Statement& row) {
+  Reader::Live live;
   base::ByteReader in(row.blob(0));
-  DE_CHECK(event::decode_event(in, event));
-  auto& process = event.process;
-  process.cpu_usage = row.is_null(1) ? std::nullopt : std::optional(row.real(1));
-  process.memory_usage = row.is_null(2) ? std::nullopt : std::optional(static_cast<std::uint64_t>(row.integer(2)));
-  process.status = static_cast<event::ProcessStatus>(std::clamp<std::int64_t>(row.integer(3), 1, 5));
+  DE_CHECK(event::decode_event(in, live.event));
+  auto& process = live.event.process;
+  live.told = {process.cpu_usage, process.memory_usage, process.status};
+  const auto now = read_counters(row);
+  process.cpu_usage = now.cpu_usage;
+  process.memory_usage = now.memory_usage;
+  process.status = now.status;
   if (!row.is_null(5) && row.integer(5) > process.collection_time.ns) {
     process.collection_time = Timestamp{row.integer(5)};
     process.scan_id = static_cast<std::uint64_t>(row.integer(4));
   }
-  return event;
+  return live;
 }
 
 bool holds_hash(std::string_view hashes, std::uint64_t wanted) {
@@ -74,9 +88,38 @@ Result<void> Reader::live(const std::optional<std::string>& process_key, const s
   while (true) {
     DE_TRY(const bool row, select.step());
     if (!row) return {};
-    DE_TRY(const auto event, read_live(select));
-    if (!each(event)) return {};
+    DE_TRY(const auto live, read_live(select));
+    if (!each(live.event)) return {};
   }
+}
+
+Result<void> Reader::live_counters(
+    const std::optional<ProcessKey>& after,
+    const std::function<Result<bool>(const ProcessKey& key, const Counters& now,
+                                     const std::function<Result<Live>()>& whole)>& each) {
+  DE_TRY(auto select, impl_->database->prepare(live_counters_select));
+  select.bind(1, after ? std::int64_t{after->pid} : -1);
+  select.bind(2, after ? static_cast<std::int64_t>(after->start_ticks) : 0);
+  select.bind_blob(3, after ? bytes_of(after->boot) : std::string_view());
+  const std::function<Result<Live>()> whole = [&] { return read_live(select); };
+  while (true) {
+    DE_TRY(const bool row, select.step());
+    if (!row) return {};
+    ProcessKey key;
+    key.pid = static_cast<event::Pid>(select.integer(6));
+    key.start_ticks = static_cast<std::uint64_t>(select.integer(7));
+    const auto boot = select.blob(8);
+    std::copy_n(boot.begin(), std::min(boot.size(), key.boot.size()), key.boot.begin());
+    DE_TRY(const bool more, each(key, read_counters(select), whole));
+    if (!more) return {};
+  }
+}
+
+Result<std::string> Reader::last_scan() {
+  DE_TRY(auto select, impl_->database->prepare("SELECT epoch_id || '/' || last_scan_id FROM epochs WHERE last_scan_id "
+                                               "IS NOT NULL ORDER BY epoch_id DESC LIMIT 1"));
+  DE_TRY(const bool found, select.step());
+  return found ? std::string(select.text(0)) : std::string();
 }
 
 Result<std::vector<ProcessKey>> Reader::live_children(const ProcessKey& key) {
@@ -112,8 +155,8 @@ Result<std::optional<Reader::Instance>> Reader::find_instance(const ProcessKey& 
     select->bind(1, std::int64_t{key.pid}).bind(2, static_cast<std::int64_t>(key.start_ticks));
     DE_TRY(const bool found, select->bind_blob(3, bytes_of(key.boot)).step());
     if (found) {
-      DE_TRY(auto event, read_live(*select));
-      return Instance{std::move(event), std::nullopt};
+      DE_TRY(auto live, read_live(*select));
+      return Instance{std::move(live.event), std::nullopt};
     }
   }
   return impl_->find_ended(key, range, stats);

@@ -38,6 +38,7 @@ struct Commit {
   event::EventId first_event = 0, last_event = -1;  // empty range: a batch without events
   Timestamp time;                                   // of the commit: `now` of its rules
   bool duplicate = false;                           // was there already; nothing changed
+  bool scan = false;                                // it told the counters of the living
   // What was committed, so that who looks at each batch need not read it back. Shared: whoever is told of a commit may
   // keep it. None with a duplicate.
   std::shared_ptr<const std::string> canonical;

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 from harness import check, daemon, exact_arguments, wait_for
 
@@ -97,6 +99,39 @@ def scenario_rules_are_excused_by_a_file_of_their_own():
         check(health["state"] == "degraded" and "exceptions[0].except[0]" in health["reason"], f"{health}")
         pid = exact_arguments("true", f"{marker}-quiet-again", executable="/bin/true")
         wait_for("an alert again", lambda: alert_of(instance, pid, "marked"))
+
+
+GROWS = """import sys
+sys.stdin.readline()
+held = bytearray(80_000_000)
+held[::4096] = b'x' * len(held[::4096])
+sys.stdin.readline()
+"""
+
+
+def scenario_rules_over_memory_fire_when_a_process_grows():
+    """A stream rule over `processes` whose condition asks for memory_usage: no event tells of it, the next scan does."""
+    marker = f"grows-{os.getpid()}"
+    rule = (f"id: grown\ntitle: \"{{{{name}}}} has grown\"\nseverity: low\nsql: |\n  SELECT p.process_key, p.pid, p.name, "
+            f"p.memory_usage FROM processes p WHERE p.memory_usage > 60000000 AND p.command_line LIKE '%{marker}%'\n")
+    with daemon(rules={"grown.yaml": rule}, settings={"app.scan_interval_ms": 300}) as instance:
+        instance.start()
+        process = subprocess.Popen([sys.executable, "-c", GROWS, marker], stdin=subprocess.PIPE)
+        try:
+            wait_for("a scan that knows it", lambda: instance.query(
+                f"SELECT 1 FROM processes WHERE pid = {process.pid} AND memory_usage > 0"))
+            check(not alert_of(instance, process.pid, "grown"), "it is small yet")
+            process.stdin.write(b"grow\n")
+            process.stdin.flush()
+            wait_for("its alert", lambda: alert_of(instance, process.pid, "grown"))
+            alert = instance.query(f"SELECT evidence, count FROM alerts WHERE pid = {process.pid}")[0]
+            (event,) = json.loads(alert["evidence"])
+            row = instance.query(f"SELECT pid, kind FROM process_events WHERE event_id = {event}")[0]
+            check(row["pid"] == process.pid and row["kind"] in ("exec", "seen", "change"), f"evidence tells of it: {row}")
+        finally:
+            process.kill()
+            process.wait()
+        check(instance.stop() == 0, "a clean stop ends with 0")
 
 
 SIGMA = """title: Marked by Sigma
