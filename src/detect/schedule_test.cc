@@ -1,11 +1,14 @@
 #include "detect/schedule.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <random>
 #include <set>
 
+#include "db/statement_cache.h"
 #include "detect/detect_test_util.h"
+#include "store/alert_changes.h"
 
 namespace daemoneye::detect::testing {
 namespace {
@@ -203,6 +206,77 @@ TEST(Schedule, ARunHasALimitOfRows) {
   ASSERT_TRUE(eventually([&] { return !rig.alerts().empty(); }));
   EXPECT_EQ(rig.alerts().size(), Evaluator::max_scheduled_rows);
   EXPECT_NE(event::to_json(rig.alerts().front().completeness).find("limit_reached"), std::string::npos);
+}
+
+// A rule finds a row in each run whose window still holds it.
+TEST(Schedule, WhatWasThereWhenItsAlertWasClosedIsOnlyCounted) {
+  Rig rig;
+  rig.write_rule("each", each_event, "evaluate: {every: 60s, window: 10m}\ndedup: {by: [pid]}\n");
+  const auto set = std::make_shared<const RuleSet>(load_rules(rig.options.rule_paths));
+  auto connection = sql::Connection::open(rig.options.store_path, "");
+  ASSERT_TRUE(connection) << connection.error().message;
+  RuleBoard board;
+  board.replace(*set, {}, true);
+  RuleLimits limits(0, {});
+  const LiveLimits live(rig.options);
+  Evaluator evaluator(*std::move(connection), rig.options, live, board, limits);
+  evaluator.use(set);
+  const auto happened = [&](event::Pid pid, Timestamp time) {
+    auto event = make_exec(pid, "x");
+    event.time = time;
+    rig.commit({event});
+  };
+  const auto run = [&](Timestamp now) {
+    std::vector<std::string> results;  // "pid new" or "pid counted"
+    auto raises = evaluator.scheduled("each", {now, false, {}}, {});
+    EXPECT_TRUE(raises) << raises.error().message;
+    std::vector<std::string> pids;
+    for (const auto& raise : *raises) pids.push_back(std::to_string(*raise.alert.pid));
+    std::promise<void> done;
+    rig.writer->raise(*std::move(raises), std::nullopt, [&](const Result<std::vector<store::RaiseResult>>& made) {
+      for (std::size_t i = 0; made && i < made->size(); ++i) {
+        results.push_back(pids[i] + ((*made)[i].merged ? " counted" : " new"));
+      }
+      done.set_value();
+    });
+    done.get_future().wait();
+    std::ranges::sort(results);
+    return results;
+  };
+  using Results = std::vector<std::string>;
+  const auto now = base::wall_now();
+  const auto in = [&](std::chrono::seconds later) {
+    return Timestamp{now.ns + std::chrono::nanoseconds(later).count()};
+  };
+  happened(1, in(-60s));
+  EXPECT_EQ(run(now), Results{"1 new"});
+  const auto id = rig.alerts().front().alert_id;
+  std::promise<void> closed;
+  rig.writer->change(
+      [&](db::StatementCache& statements) -> Result<void> {
+        DE_TRY([[maybe_unused]] const auto before,
+               store::change_status(statements, {id, "closed", "", "uid:0", in(1s)}));
+        return {};
+      },
+      [&](const Result<void>& done) {
+        EXPECT_TRUE(done) << done.error().message;
+        closed.set_value();
+      });
+  closed.get_future().wait();
+  happened(2, in(10s));
+  EXPECT_EQ(run(in(60s)), (Results{"1 counted", "2 new"}));
+  EXPECT_EQ(rig.alerts().size(), 2U);
+  for (const auto& alert : rig.alerts()) {
+    if (alert.alert_id == id) {
+      EXPECT_EQ(alert.status, "closed");
+      EXPECT_EQ(alert.count, 2U);
+    }
+  }
+  // The same process again, after the closing.
+  auto again = make_exec(1, "x");
+  again.time = in(70s);
+  rig.commit({again});
+  EXPECT_EQ(run(in(120s)), (Results{"1 counted", "1 new", "2 counted"}));
 }
 
 // What a schedule asks for, without a store: runs as they come, answered as the test says.
