@@ -72,7 +72,7 @@ Result<void> Agent::start() {
     alert_admin_->on_raised();
   };
   // From its rules thread, and the first time before there is a collector to tell.
-  detect.on_rules = [this](const detect::RuleSet& before, const detect::RuleSet& now) {
+  detect.on_rules = [this](const detect::RuleSet* before, const detect::RuleSet& now) {
     loop_.post([this, payload = rules_audit(before, now)] {
       collector_->audit("rules", payload);
       bundles_->look();

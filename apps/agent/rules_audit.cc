@@ -1,5 +1,6 @@
 #include "agent/rules_audit.h"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -30,10 +31,16 @@ std::string change_of(const Rule& before, const Rule& now) {
   return before.version != now.version ? "changed" : "";
 }
 
+bool is_known(const detect::UnhealthyRule& broken, const detect::RuleSet& before) {
+  return std::ranges::any_of(before.unhealthy, [&](const detect::UnhealthyRule& one) {
+    return one.file == broken.file && one.digest == broken.digest;
+  });
+}
+
 }  // namespace
 
-std::string rules_audit(const detect::RuleSet& before, const detect::RuleSet& now) {
-  const ById old_rules = by_id(before), new_rules = by_id(now);
+std::string rules_audit(const detect::RuleSet* before, const detect::RuleSet& now) {
+  const ById old_rules = before != nullptr ? by_id(*before) : ById(), new_rules = by_id(now);
   std::string digested;
   std::size_t active = 0, more = 0;
   json changes = json::array();
@@ -50,13 +57,24 @@ std::string rules_audit(const detect::RuleSet& before, const detect::RuleSet& no
   for (const auto& [id, rule] : new_rules) {
     active += rule->status == RuleStatus::active ? 1 : 0;
     digested += id + '\n' + rule->version + '\n' + rule->file + '\n';
-    if (old_rules.empty()) continue;  // at the start all of them come
+    if (before == nullptr) continue;  // at the start all of them come
     const auto known = old_rules.find(id);
     const auto change = known == old_rules.end() ? "added" : change_of(*known->second, *rule);
     if (!change.empty()) tell(*rule, change);
   }
   for (const auto& [id, rule] : old_rules) {
     if (!new_rules.contains(id)) tell(*rule, "removed");
+  }
+  for (const auto& broken : now.unhealthy) {
+    if (before == nullptr || is_known(broken, *before)) continue;
+    if (changes.size() >= max_changes) {
+      ++more;
+      continue;
+    }
+    changes.push_back({{"change", "broken"},
+                       {"file", broken.file.substr(0, max_text)},
+                       {"id", broken.id.substr(0, max_text)},
+                       {"last_good_kept", broken.last_good_kept}});
   }
   json payload = {{"active", active},
                   {"broken_files", now.unhealthy.size()},

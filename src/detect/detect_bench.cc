@@ -274,7 +274,7 @@ void reload_thousand_rules_under_load(benchmark::State& state) {
   options.store_path = store.path();
   options.rule_paths = {folder};
   std::atomic<int> in_force{0};
-  options.on_rules = [&](const RuleSet&, const RuleSet& now) {
+  options.on_rules = [&](const RuleSet*, const RuleSet& now) {
     int least = INT_MAX;
     for (const auto& rule : now.rules) least = std::min(least, rule.rule.author.back() - '0');
     in_force = least;

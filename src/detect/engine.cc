@@ -441,7 +441,7 @@ struct Engine::Impl {
 
   void use(std::shared_ptr<const RuleSet> set, bool fresh) {
     log_rules(*set);
-    if (options.on_rules) options.on_rules(rules ? *rules : RuleSet(), *set);
+    if (options.on_rules) options.on_rules(rules.get(), *set);
     tell_refused(*set);
     rules = set;
     auto prefilter = Prefilter::build(*set);

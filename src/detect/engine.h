@@ -35,9 +35,9 @@ struct EngineOptions {
   std::function<std::vector<store::Route>(const store::Alert&)> route;
   // Called after an alert and its outbox entries are committed.
   std::function<void()> on_raised;
-  // Other rules are in force than before; `before` has none at the start. Called when the engine starts and from its
+  // Other rules are in force than before; `before` is null at the start. Called when the engine starts and from its
   // rules thread.
-  std::function<void(const RuleSet& before, const RuleSet& now)> on_rules;
+  std::function<void(const RuleSet* before, const RuleSet& now)> on_rules;
   // A file whose SQL the front door refused, once for each content of it. From the rules' thread, or within start().
   std::function<void(const UnhealthyRule& refused, const RuleProblem& why)> on_refused;
   // A rule was over its time or memory when it ran: the first time in a row, and when it is suspended for it. From the

@@ -365,7 +365,7 @@ TEST(Engine, AThousandRulesAreReplacedUnderLoadWithoutMissingOrRepeatingAnEvent)
   };
   write_all(0);
   std::atomic<int> in_force{-1};
-  rig.options.on_rules = [&](const RuleSet&, const RuleSet& now) {
+  rig.options.on_rules = [&](const RuleSet*, const RuleSet& now) {
     const auto all = std::ranges::find(now.rules, "all", [](const LoadedRule& rule) { return rule.rule.id; });
     if (all != now.rules.end()) in_force = all->rule.sql.at(all->rule.sql.find(" AS version") - 1) - '0';
   };

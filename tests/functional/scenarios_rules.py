@@ -101,6 +101,41 @@ def scenario_rules_are_excused_by_a_file_of_their_own():
         wait_for("an alert again", lambda: alert_of(instance, pid, "marked"))
 
 
+def scenario_rules_that_come_change_break_and_go_are_in_the_ledger():
+    """The first rule of an empty folder, a change of its file, a broken one, its end: each named in the audit ledger."""
+    marker = f"audited-{os.getpid()}"
+    with daemon(rules={}) as instance:
+        instance.start()
+
+        def told(change, **wanted):
+            rows = instance.query("SELECT payload FROM audit_ledger WHERE action = 'agent.rules' ORDER BY seq")
+            for payload in (json.loads(row["payload"]) for row in rows):
+                for one in payload.get("changes", []):
+                    if one["change"] == change and all(one.get(key) == value for key, value in wanted.items()):
+                        return payload, one
+            return None
+
+        rows = wait_for("what is in force at the start", lambda: instance.query(
+            "SELECT payload FROM audit_ledger WHERE action = 'agent.rules'"))
+        check(json.loads(rows[0]["payload"])["rules"] == 0, f"none at the start: {rows}")
+        instance.write_rule("marked.yaml", RULE.format(id="marked", title="A", marker=marker))
+        payload, added = wait_for("the first rule by name", lambda: told("added", id="marked"))
+        check(payload["rules"] == 1 and payload["active"] == 1 and added["file"].endswith("/marked.yaml"), f"{payload}")
+        instance.write_rule("marked.yaml", RULE.format(id="marked", title="B", marker=marker))
+        _, changed = wait_for("its change", lambda: told("changed", id="marked"))
+        check(changed["version"] != added["version"], f"{added} {changed}")
+        instance.write_rule("marked.yaml", "id: marked\ntitle: [\n")
+        payload, broken = wait_for("that it is broken", lambda: told("broken", id="marked"))
+        check(broken["last_good_kept"] is True and payload["rules"] == 1, f"its last good version runs: {payload}")
+        pid = exact_arguments("true", marker, executable="/bin/true")
+        alert = wait_for("an alert of the last good version", lambda: alert_of(instance, pid, "marked"))
+        check(alert[0]["title"] == "B", f"{alert}")
+        os.unlink(os.path.join(instance.rules, "marked.yaml"))
+        payload, _ = wait_for("its end", lambda: told("removed", id="marked"))
+        check(payload["rules"] == 0, f"{payload}")
+        check(instance.cli("audit", "verify").code == 0, "the ledger holds")
+
+
 GROWS = """import sys
 sys.stdin.readline()
 held = bytearray(80_000_000)
