@@ -1,5 +1,7 @@
 #include "detect/rule_board.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/text.h"
@@ -98,7 +100,24 @@ void RuleBoard::replace(const RuleSet& set, Timestamp now, bool fresh) {
     entry.row.state = "unhealthy";
     entry.row.reason = entry.file_problem;
   }
+  for (const auto& [id, entry] : entries_) {
+    tell_state(entry);
+    before.erase(id);
+  }
+  for (auto& [id, gone] : before) {
+    gone.active = false;
+    tell_state(gone);
+  }
   changed_ = true;
+}
+
+void RuleBoard::tell_state(const Entry& entry) {
+  if (!entry.labelled) return;
+  constexpr double not_evaluated = -1;
+  constexpr std::string_view states[] = {"healthy", "slow", "unhealthy", "suspended"};
+  const auto place = std::ranges::find(states, entry.row.state) - std::begin(states);
+  const bool known = entry.active || entry.row.state == "unhealthy";  // a broken file's rule
+  entry.state.set(known ? static_cast<double>(place) : not_evaluated);
 }
 
 void RuleBoard::label(Entry& entry) {
@@ -110,6 +129,11 @@ void RuleBoard::label(Entry& entry) {
       labelled_.emplace(name, true);
   }
   const observe::Labels labels{{"rule", name}};
+  entry.labelled = name == entry.row.rule_id;
+  if (entry.labelled) {
+    entry.state = observe::gauge("daemoneye_rule_state",
+                                 "0 healthy, 1 slow, 2 unhealthy, 3 suspended, -1 not evaluated or gone.", labels);
+  }
   entry.latency = observe::histogram("daemoneye_rule_evaluation_seconds", "Time of one evaluation of a rule.", labels);
   entry.shown = observe::counter("daemoneye_rule_candidates_total", "Rows that a stream rule was shown.", labels);
   entry.timed_out = observe::counter("daemoneye_rule_timeouts_total",
@@ -133,6 +157,7 @@ void RuleBoard::set_state(Entry& entry, std::string state, std::string reason) {
   }
   entry.row.state = std::move(state);
   entry.row.reason = std::move(reason);
+  tell_state(entry);
 }
 
 void RuleBoard::ran(const std::string& id, std::chrono::nanoseconds elapsed, std::uint64_t candidates,
@@ -202,6 +227,7 @@ std::string RuleBoard::note_failure(const std::string& id, std::chrono::nanoseco
     entry.row.state = "suspended";
     entry.row.reason = what + "; not evaluated; " + entry.file_problem;
     changed_ = true;
+    tell_state(entry);
   }
   return reason;
 }

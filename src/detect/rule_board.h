@@ -68,14 +68,16 @@ class RuleBoard {
     std::string missing;           // what the last one could not see; empty: nothing
     std::optional<std::pair<std::string, std::string>> before_held_up;  // state and reason
     unsigned clean_runs = 0, excesses_in_a_row = 0;
-    bool scheduled = false;
+    bool scheduled = false, labelled = false;
     observe::Histogram latency;
+    observe::Gauge state;  // when labelled
     observe::Counter shown, matched, failing, timed_out, held, partial;
   };
   // What on_over_budget_ is told; empty: nothing.
   std::string note_failure(const std::string& id, std::chrono::nanoseconds elapsed, const Error& error);
   void set_state(Entry& entry, std::string state, std::string reason);
   void label(Entry& entry);
+  static void tell_state(const Entry& entry);
 
   mutable std::mutex mutex_;
   std::map<std::string, Entry> entries_;
