@@ -111,6 +111,18 @@ std::string pattern(Random& random, char any, char one) {
   return out;
 }
 
+// With classes of characters, those that hold ] - ^ and *, and one that never ends.
+std::string glob_pattern(Random& random) {
+  static const std::vector<std::string> classes = {
+      "[a-z]", "[^a-z]", "[]x]", "[^]]", "[*]", "[?k]", "[x-]", "[SHk]", "[[]", "[", "[\xc3\xbc-\xe2\x84\xaa]"};
+  std::string out;
+  for (std::size_t i = 0; i < 1 + random.below(3); ++i) {
+    if (random.one_in(2)) out += random.pick(classes);
+    out += pattern(random, '*', '?');
+  }
+  return out;
+}
+
 std::string collate(Random& random) {
   static const std::vector<std::string> collations = {"BINARY", "NOCASE", "RTRIM"};
   return " COLLATE " + random.pick(collations);
@@ -135,7 +147,12 @@ std::string atom(Random& random, const std::string& table) {
   } while (table == "processes" && (column == "kind" || column == "source" || column.starts_with("parent_")));
   const std::string of = "e." + column;
   const auto literal = [&] { return quoted(utf8_word(random)) + (random.one_in(3) ? collate(random) : ""); };
-  switch (random.below(18)) {
+  switch (random.below(23)) {
+    case 18: return of + " GLOB " + quoted(glob_pattern(random));
+    case 19: return "glob(" + quoted(glob_pattern(random)) + ", " + wrapped(random, of) + ")";
+    case 20: return "like(" + quoted(pattern(random, '%', '_')) + ", " + wrapped(random, of) + ")";
+    case 21: return "like(" + quoted(pattern(random, '%', '!')) + ", " + of + ", '!')";
+    case 22: return wrapped(random, of) + " REGEXP " + quoted(regexp(random));
     case 14: return wrapped(random, of) + (random.one_in(2) ? " = " : " IS ") + literal();
     case 15: return literal() + (random.one_in(2) ? " = " : " IS ") + wrapped(random, of);
     case 16: return wrapped(random, of) + " IN (" + literal() + ", 'sh', 'SH')";
@@ -259,7 +276,7 @@ TEST(Prefilter, GivesExactlyTheAlertsOfShowingEveryRowToEveryRule) {
     Random random(seed);
     Rig rig;
     RuleSet set;
-    for (int i = 0; set.rules.size() < 40; ++i) {
+    for (int i = 0; set.rules.size() < 48; ++i) {
       const auto sql = statement(random);
       Rule rule;
       rule.id = std::string(i < 100 ? (i < 10 ? "r00" : "r0") : "r") + std::to_string(i);
