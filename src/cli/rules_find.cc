@@ -14,6 +14,11 @@ std::vector<std::string> problem_lines(const std::vector<detect::RuleProblem>& p
   return lines;
 }
 
+// Without a store nobody has overridden anything.
+std::vector<store::RuleOverride> overrides_in(const std::string& store_path) {
+  return store::read_rule_overrides(store_path).value_or(std::vector<store::RuleOverride>());
+}
+
 }  // namespace
 
 bool is_folder(const std::string& path) {
@@ -34,9 +39,7 @@ Outcome<std::vector<std::string>> rule_folders(Invocation& invocation) {
 Outcome<detect::RuleSet> load_rules(Invocation& invocation) {
   CLI_TRY(const auto folders, rule_folders(invocation));
   CLI_TRY(const auto path, invocation.store_path());
-  // Without a store nobody has overridden anything.
-  return detect::load_rules(folders, nullptr,
-                            store::read_rule_overrides(path).value_or(std::vector<store::RuleOverride>()));
+  return detect::load_rules(folders, nullptr, overrides_in(path));
 }
 
 std::string joined(const std::vector<std::string>& words) {
@@ -59,6 +62,10 @@ Outcome<detect::LoadedRule> find_rule(const std::string& name, Invocation& invoc
     return std::move(*rule);
   }
   CLI_TRY(const auto folders, rule_folders(invocation));
+  CLI_TRY(const auto path, invocation.store_path());
+  auto alone = detect::load_rule(name, folders, overrides_in(path));
+  if (!alone.rules.empty()) return std::move(alone.rules.front());
+  // What is there, so that it can be said what was meant.
   CLI_TRY(auto set, load_rules(invocation));
   for (auto& rule : set.rules) {
     if (rule.rule.id == name) return std::move(rule);

@@ -1,7 +1,11 @@
 // rules show: a rule as it is in force, how it is looked for, and how it has fared.
 #include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "cli/alerts.h"
@@ -80,7 +84,20 @@ void ask_store(const detect::LoadedRule& rule, Invocation& invocation, Fortune& 
   });
 }
 
-// The agent's metrics of the rule since its start, as JSON: {"evaluation_seconds_count": 12, …}.
+// Of a histogram as it is exposed: how many were at most so much, ascending.
+using Buckets = std::vector<std::pair<double, double>>;
+
+// The upper bound of the bucket that holds the quantile; nothing when that is the last, which has none.
+json quantile_ms(const Buckets& buckets, double quantile) {
+  if (buckets.empty()) return nullptr;
+  const double wanted = quantile * buckets.back().second;
+  for (const auto& [bound, count] : buckets) {
+    if (count >= wanted && std::isfinite(bound)) return bound * 1000;
+  }
+  return nullptr;
+}
+
+// The agent's metrics of the rule since its start, as JSON: {"evaluation_seconds_count": 12, "p99_ms": 0.5, …}.
 std::string ask_agent_for(const std::string& id, Invocation& invocation) {
   const auto deadline = Deadline::after(agent_patience);
   const auto agent = invocation.agent(deadline);
@@ -91,6 +108,7 @@ std::string ask_agent_for(const std::string& id, Invocation& invocation) {
   constexpr std::string_view prefix = "daemoneye_rule_";
   const std::string label = "rule=\"" + id + "\"";
   json found = json::object();
+  Buckets buckets;
   for (std::size_t at = 0; at < metrics.size();) {
     const auto end = std::min(metrics.find('\n', at), metrics.size());
     const auto line = std::string_view(metrics).substr(at, end - at);
@@ -100,9 +118,21 @@ std::string ask_agent_for(const std::string& id, Invocation& invocation) {
       continue;
     }
     const auto name = line.substr(prefix.size(), brace - prefix.size());
-    if (name.ends_with("_bucket")) continue;
     const auto value = json::parse(line.substr(line.rfind(' ') + 1), nullptr, false);
-    if (value.is_number()) found[std::string(name)] = value;
+    if (!value.is_number()) continue;
+    if (!name.ends_with("_bucket")) {
+      found[std::string(name)] = value;
+      continue;
+    }
+    constexpr std::string_view bound_label = "le=\"";
+    const auto bound = line.find(bound_label);
+    if (name != "evaluation_seconds_bucket" || bound == std::string_view::npos) continue;
+    const std::string text(line.substr(bound + bound_label.size()));  // "+Inf" is one that strtod knows
+    buckets.emplace_back(std::strtod(text.c_str(), nullptr), value.get<double>());
+  }
+  if (!buckets.empty() && buckets.back().second > 0) {
+    found["p50_ms"] = quantile_ms(buckets, 0.5);
+    found["p99_ms"] = quantile_ms(buckets, 0.99);
   }
   return found.empty() ? "" : found.dump();
 }

@@ -107,4 +107,9 @@ struct RuleSet {
 RuleSet load_rules(const std::vector<std::string>& folders, const RuleSet* previous = nullptr,
                    const std::vector<store::RuleOverride>& overrides = {});
 
+// The same of one rule alone, which costs no more than its own files: what is broken of others is not told, and neither
+// is it compiled.
+RuleSet load_rule(const std::string& id, const std::vector<std::string>& folders,
+                  const std::vector<store::RuleOverride>& overrides = {});
+
 }  // namespace daemoneye::detect

@@ -28,9 +28,16 @@ LoadedRule as_packaged(LoadedRule loaded) {
   return loaded;
 }
 
+// Whether a rule of this id may be in the text: YAML can write a character otherwise only by such an escape.
+bool may_name(std::string_view text, std::string_view id) {
+  const auto has = [&](std::string_view part) { return text.find(part) != std::string_view::npos; };
+  return has(id) || has("\\x") || has("\\u") || has("\\U") || has("\\\n") || has("\\\r");
+}
+
 class Loader {
  public:
-  explicit Loader(const RuleSet* previous) {
+  // `only`: files that cannot be about that rule are passed over.
+  explicit Loader(const RuleSet* previous, std::string only = {}) : only_(std::move(only)) {
     if (previous == nullptr) return;
     for (const auto& rule : previous->rules) previous_.emplace(rule.rule.file, as_packaged(rule));
     for (const auto& file : previous->exceptions) previous_exceptions_.emplace(file.file, &file);
@@ -89,6 +96,7 @@ class Loader {
       broken(file, {{file, 0, "", text.error().message}});
       return;
     }
+    if (!only_.empty() && fs::path(file).stem() != only_ && !may_name(*text, only_)) return;
     // An unchanged file keeps its compiled statement, and with it what was prepared from it.
     if (const auto* before = previous_of(file);
         before != nullptr && base::to_hex(base::sha256(*text)) == before->digest) {
@@ -145,6 +153,7 @@ class Loader {
     return found == previous_.end() ? nullptr : &found->second;
   }
 
+  const std::string only_;
   std::map<std::string, LoadedRule> previous_;  // by file
   std::map<std::string, const ExceptionFile*> previous_exceptions_;
   std::map<std::string, std::string> in_this_folder_;  // id -> file
@@ -162,6 +171,21 @@ RuleSet load_rules(const std::vector<std::string>& folders, const RuleSet* previ
   auto set = loader.take();
   set.overrides = overrides;
   adjust_rules(set, previous);
+  return set;
+}
+
+RuleSet load_rule(const std::string& id, const std::vector<std::string>& folders,
+                  const std::vector<store::RuleOverride>& overrides) {
+  Loader loader(nullptr, id);
+  for (const auto& folder : folders) loader.load_folder(folder);
+  auto set = loader.take();
+  std::erase_if(set.rules, [&](const LoadedRule& loaded) { return loaded.rule.id != id; });
+  std::erase_if(set.unhealthy, [&](const UnhealthyRule& broken) { return broken.id != id; });
+  for (auto& file : set.exceptions) {
+    std::erase_if(file.entries, [&](const ExceptionFile::Entry& entry) { return entry.rule != id; });
+  }
+  set.overrides = overrides;
+  adjust_rules(set, nullptr);
   return set;
 }
 

@@ -399,6 +399,35 @@ TEST_F(LoadRules, OverridesWinOverFilesAndSurviveTheirUpdates) {
   EXPECT_NE(again.rules[0].rule.version, updated.rules[0].rule.version);
 }
 
+TEST_F(LoadRules, OneRuleAloneIsAsAmongTheOthers) {
+  write("a/x.yaml", rule("x"));
+  write("a/other.yaml", rule("y", "packaged"));
+  write("b/renamed.yaml", rule("y", "local"));
+  write("a/escaped.yaml", rule("\"\\x7a\"", "escaped"));  // z
+  write("a/broken.yaml", "id: broken\ntitle: [\n");
+  write("b/local.exceptions.yaml", excused);
+  store::RuleOverride off;
+  off.rule_id = "y";
+  off.status = "disabled";
+  const std::vector<std::string> folders = {root_ + "/a", root_ + "/b"};
+  const auto all = load_rules(folders, nullptr, {off});
+  ASSERT_EQ(all.rules.size(), 3U);
+  for (const auto& loaded : all.rules) {
+    const auto alone = load_rule(loaded.rule.id, folders, {off});
+    ASSERT_EQ(alone.rules.size(), 1U) << loaded.rule.id;
+    const auto& one = alone.rules.front();
+    EXPECT_EQ(one.rule.version, loaded.rule.version) << loaded.rule.id;
+    EXPECT_EQ(one.rule.status, loaded.rule.status);
+    EXPECT_EQ(one.rule.file, loaded.rule.file);
+    EXPECT_EQ(one.rule.local_except, loaded.rule.local_except);
+    EXPECT_EQ(one.compiled->sql(), loaded.compiled->sql());
+  }
+  const auto broken = load_rule("broken", folders);
+  EXPECT_TRUE(broken.rules.empty());
+  EXPECT_EQ(broken.unhealthy.size(), 1U);
+  EXPECT_TRUE(load_rule("nobody", folders).rules.empty());
+}
+
 TEST_F(LoadRules, TheBundledRulesAreAllGood) {
   const auto set = load_rules({std::string(DAEMONEYE_SOURCE_DIR) + "/rules"});
   for (const auto& broken : set.unhealthy) {
