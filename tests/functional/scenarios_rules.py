@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
-from harness import check, daemon, exact_arguments, wait_for
+from harness import BIN, check, daemon, exact_arguments, wait_for
+from scenarios_query import Terminal, environment
 
 RULE = """
 id: {id}
@@ -324,3 +327,33 @@ def scenario_rules_are_created_moved_and_tried_on_history():
         summary = instance.cli("--format", "json", "--db", database, "rules", "test", file, "--summary").json()["rows"][0]
         check(json.loads(summary["days"]) == {"2026-01-01": 2, "2026-01-02": 1}, f"{summary}")
         check(before and content() == before, f"a test writes nothing: {before} {content()}")
+
+
+def scenario_a_rule_is_created_at_a_terminal():
+    """`rules create` without flags asks, says what is wrong with an answer, asks that again, and writes when it may."""
+    folder = tempfile.mkdtemp(prefix="daemoneye-test-", dir="/var/tmp")
+    try:
+        create = Terminal([os.path.join(BIN, "daemoneye-cli"), "rules", "create", "--into", folder], environment(folder))
+        for question, answer in ((r"id \(", "Bad Id"), (r"title", "{{name}} ran"), (r"severity", "loud"),
+                                 (r"description", ""), (r"SQL", "SELECT e.nam FROM process_events e;")):
+            create.expect(question + r".*:")
+            create.send(answer + "\n")
+        create.expect(r"'Bad Id'.*'loud'.*did you mean name\?")
+        for question, answer in ((r"id \(", "made-here"), (r"severity", ""),
+                                 (r"SQL", "SELECT e.pid, e.name\nFROM process_events e\nWHERE e.name = 'zzz'\n")):
+            create.expect(question + r".*:")
+            create.send(answer + "\n")
+        create.expect(r"Write this to .*made-here\.yaml\?")
+        create.send("y\n")
+        check(create.wait() == 0, f"written: {create.seen}")
+        with open(os.path.join(folder, "made-here.yaml"), encoding="utf-8") as file:
+            text = file.read()
+        check("severity: medium" in text and "WHERE e.name = 'zzz'" in text, text)
+        declined = Terminal([os.path.join(BIN, "daemoneye-cli"), "rules", "create", "--into", folder, "--interactive",
+                             "--id", "declined", "--title", "x", "--severity", "low", "--description", "x", "--sql",
+                             "SELECT e.pid FROM process_events e"], environment(folder))
+        declined.expect(r"Write this to .*declined\.yaml\?")
+        declined.send("n\n")
+        check(declined.wait() == 1 and os.listdir(folder) == ["made-here.yaml"], f"not written: {declined.seen}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
