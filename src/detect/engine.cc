@@ -69,6 +69,7 @@ struct Raised {
 
 std::vector<std::string> severities_of(const std::vector<store::Writer::Raise>& raises) {
   std::vector<std::string> severities;
+  severities.reserve(raises.size());
   for (const auto& raise : raises) severities.emplace_back(store::to_string(raise.alert.severity));
   return severities;
 }

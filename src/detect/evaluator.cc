@@ -42,7 +42,7 @@ void add_what_is_missing(const ScheduledRun& asked, sql::RunStats& stats) {
       const bool away = one.reason == "collector_unavailable" || one.reason == "late";
       return away && (!one.to || *one.to >= asked.now);
     });
-    if (!told) reasons.push_back({"late", std::nullopt, *asked.covered, asked.now});
+    if (!told) reasons.push_back({"late", std::nullopt, asked.covered, asked.now});
   }
   if (asked.late) reasons.push_back({"late", std::nullopt, asked.now, base::wall_now()});
 }

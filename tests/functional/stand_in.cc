@@ -66,6 +66,7 @@ int in_memory(const std::string& name) {
   else
     ::setenv("STAND_IN", plan.c_str(), 1);
   std::vector<char*> list;
+  list.reserve(arguments.size() + 1);
   for (const auto& argument : arguments) list.push_back(const_cast<char*>(argument.c_str()));
   list.push_back(nullptr);
   constexpr std::string_view memory = "memfd:";
@@ -90,7 +91,7 @@ int follow(const std::string& plan_path) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 120) return 120;
     at += 4 + count;
   }
-  return plan.empty() ? 0 : std::atoi(plan[0].c_str());
+  return plan.empty() ? 0 : static_cast<int>(std::strtol(plan[0].c_str(), nullptr, 10));
 }
 
 void make_root(const char* folder) {
