@@ -71,6 +71,8 @@ Result<LiveChanges::Chunk> LiveChanges::next(store::Reader& reader, CounterSet w
         }
         if (!is_known) changed = changes(live->told, now);
         if ((changed & wanted) == 0) return true;
+        // It is this scan that tells of it: what was lost when its last event came is no matter.
+        live->event.time = live->event.process.collection_time;
         chunk.events.events.push_back(
             {static_cast<event::EventId>(chunk.events.events.size()) + 1, std::move(live->event)});
         chunk.changed.push_back(changed);

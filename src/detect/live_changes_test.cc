@@ -126,6 +126,22 @@ TEST_F(CounterRules, AScanOfManyIsEvaluatedInParts) {
   EXPECT_EQ(alerts(), Found{});
 }
 
+TEST_F(CounterRules, WhatWasLostWhenAProcessStartedIsNotLostOfTheScan) {
+  rig_.write_rule("big", big);
+  rig_.write_rule("each", "SELECT e.pid FROM process_events e WHERE e.name = 'x'");
+  start();
+  rig_.commit(
+      {make_exec(1, "x"), event::make_gap_event({"events_lost", {test_epoch_ns}, {test_epoch_ns + 5'000'000}, 3},
+                                                event::EventSource::ebpf, {test_epoch_ns + 5'000'000})});
+  ASSERT_TRUE(rig_.settled());
+  scan({scanned(1, 2000)});
+  for (const auto& alert : rig_.alerts()) {
+    const auto told = event::to_json(alert.completeness);
+    EXPECT_EQ(told.find("events_lost") != std::string::npos, alert.rule_id == "each") << alert.rule_id << told;
+  }
+  EXPECT_EQ(alerts(), (Found{"big 1", "each 1"}));
+}
+
 TEST_F(CounterRules, ADamagedRowIsSaidAndTheOthersAreSeen) {
   rig_.write_rule("big", big);
   start();
