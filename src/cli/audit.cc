@@ -506,12 +506,10 @@ void add_audit(CLI::App& app, Action& chosen) {
   add_verify(*audit, chosen);
   auto* show = add_verb(*audit, "show", "Print entries, the last ones unless told");
   const auto options = std::make_shared<ShowOptions>();
-  show->add_option("--from", options->from, "From this sequence number on")
-      ->type_name("SEQ")
-      ->check(CLI::NonNegativeNumber);
+  show->add_option("--from", options->from, "From this sequence number on")->type_name("SEQ")->check(whole_number(0));
   show->add_option("--limit", options->limit, "So many entries")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->capture_default_str();
   show->callback(
       [options, &chosen] { chosen = [options](Invocation& invocation) { return show_ledger(*options, invocation); }; });

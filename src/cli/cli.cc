@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <ostream>
 
 #include "base/text.h"
@@ -19,15 +20,22 @@ int say(std::ostream& err, const Failure& failure) {
 }
 
 void add_global_options(CLI::App& app, GlobalOptions& options) {
-  app.add_option("--config", options.config_file, "Read this file and no other")->type_name("FILE");
+  // Given twice, in an alias and by hand, the last one counts.
+  app.add_option("--config", options.config_file, "Read this file and no other")->type_name("FILE")->take_last();
   app.add_option("--set", options.set, "Set a key, as often as needed (value: YAML)")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  app.add_option("--db", options.database, "Read this database file instead of the agent's")->type_name("FILE");
-  app.add_option("--timeout", options.timeout, "Give up after this time")->type_name("SPAN")->capture_default_str();
+  app.add_option("--db", options.database, "Read this database file instead of the agent's")
+      ->type_name("FILE")
+      ->take_last();
+  app.add_option("--timeout", options.timeout, "Give up after this time")
+      ->type_name("SPAN")
+      ->capture_default_str()
+      ->take_last();
   app.add_option("--format", options.format, "How answers are written")
       ->type_name("table|json|jsonl|csv")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->take_last();
   app.add_flag("--raw", options.raw, "Times as integers: Unix nanoseconds");
   app.add_flag("--no-color", options.no_colour, "No colours, as with NO_COLOR");
 }
@@ -91,6 +99,19 @@ int run_chosen(const Action& chosen, const GlobalOptions& options, Io& io) {
 }
 
 }  // namespace
+
+CLI::Validator whole_number(std::uint64_t least, std::uint64_t most) {
+  const auto check = [least, most](std::string& text) -> std::string {
+    std::uint64_t number = 0;
+    const char* const last = text.data() + text.size();
+    const auto [end, error] = std::from_chars(text.data(), last, number);
+    if (error == std::errc() && end == last && number >= least && number <= most) return {};
+    return "found '" + base::printable(text.substr(0, 64)) + "'; wanted: a whole number" +
+           (most == UINT64_MAX ? ", at least " + std::to_string(least)
+                               : " from " + std::to_string(least) + " to " + std::to_string(most));
+  };
+  return {check, ""};
+}
 
 CLI::App* add_verb(CLI::App& app, const char* name, const char* help) {
   auto* verb = app.add_subcommand(name, help);

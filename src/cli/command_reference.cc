@@ -8,12 +8,27 @@ constexpr const char* head = R"(# Commands
 
 This page is made from the definition of the command line (`src/cli/`); a test holds it up to date.
 
+## Synopsis
+
+    daemoneye-cli [OPTIONS] VERB [OPTIONS] [OPERANDS]
+
+## Description
+
 `daemoneye-cli` asks the running agent, or its store where the answer is there; it also works while the agent is stopped.
 Without root it needs group `daemoneye` to read, and group `daemoneye-admin` to change something. A TIME is a span ago
 (`90s`, `5m`, `2h`, `7d`) or a moment in ISO 8601. Options of the program may stand before or after the verb.
 )";
 
-constexpr const char* tail = R"(
+constexpr const char* tail = R"page(
+## Examples
+
+```sh
+daemoneye-cli alerts list --since 1h --severity high,critical
+daemoneye-cli query "SELECT time, pid, command_line FROM process_events WHERE name = 'curl' AND time > ago('10m')"
+daemoneye-cli ps --tree --at 5m
+daemoneye-cli --format json health
+```
+
 ## Exit codes
 
 | code | |
@@ -32,7 +47,7 @@ constexpr const char* tail = R"(
 | `DAEMONEYE_*` | settings: see [configuration.md](configuration.md) |
 | `NO_COLOR` | no colours, as with `--no-color`; `TERM=dumb` as well |
 | `PAGER` | shows what is longer than the terminal; without it `less` or `more` |
-)";
+)page";
 
 std::string cell(const std::string& text) {
   std::string out;

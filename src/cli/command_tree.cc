@@ -29,6 +29,7 @@ ValueKind kind_of(std::string_view name) {
   if (name == "RULE") return ValueKind::rule;
   if (name == "ALERT") return ValueKind::alert;
   if (name == "SINK") return ValueKind::sink;
+  if (name == "PID") return ValueKind::pid;
   if (name == "TABLE") return ValueKind::table;
   if (name == "KEY") return ValueKind::key;
   return ValueKind::text;

@@ -13,7 +13,7 @@ class App;
 namespace daemoneye::cli {
 
 // What a value is, for a shell that completes it.
-enum class ValueKind { none, text, choice, file, folder, rule, alert, sink, table, key };
+enum class ValueKind { none, text, choice, file, folder, rule, alert, sink, pid, table, key };
 
 struct Parameter {
   std::vector<std::string> names = {};  // "-h", "--help"; of an operand its one name: "SQL"

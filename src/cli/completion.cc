@@ -17,6 +17,7 @@ namespace {
 constexpr const char* ask_for_rules = "query 'SELECT rule_id FROM detection_rules'";
 constexpr const char* ask_for_alerts = "query 'SELECT alert_id FROM alerts ORDER BY time DESC LIMIT 50'";
 constexpr const char* ask_for_sinks = "sinks list";
+constexpr const char* ask_for_pids = "query 'SELECT pid FROM processes WHERE exit_time IS NULL'";
 
 std::string shell_quoted(std::string_view text) {
   std::string out = "'";
@@ -94,6 +95,7 @@ const char* kind_name(ValueKind kind) {
     case ValueKind::rule: return "rule";
     case ValueKind::alert: return "alert";
     case ValueKind::sink: return "sink";
+    case ValueKind::pid: return "pid";
     case ValueKind::none:
     case ValueKind::text: break;
   }
@@ -163,6 +165,7 @@ _daemoneye_cli() {
     rule) values=$("${program[@]}" @RULES@ 2>/dev/null | tail -n +2 | cut -d , -f 1 | tr -d '\r') ;;
     alert) values=$("${program[@]}" @ALERTS@ 2>/dev/null | tail -n +2 | cut -d , -f 1 | tr -d '\r') ;;
     sink) values=$("${program[@]}" @SINKS@ 2>/dev/null | tail -n +2 | cut -d , -f 1 | tr -d '\r') ;;
+    pid) values=$("${program[@]}" @PIDS@ 2>/dev/null | tail -n +2 | tr -d '\r') ;;
     file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -202,7 +205,8 @@ std::string bash_script(const Command& program) {
   text = replaced(std::move(text), "@GLOBAL@", joined(option_names(program), " "));
   text = replaced(std::move(text), "@RULES@", ask_for_rules);
   text = replaced(std::move(text), "@ALERTS@", ask_for_alerts);
-  return replaced(std::move(text), "@SINKS@", ask_for_sinks);
+  text = replaced(std::move(text), "@SINKS@", ask_for_sinks);
+  return replaced(std::move(text), "@PIDS@", ask_for_pids);
 }
 
 constexpr const char* zsh_template = R"script(#compdef daemoneye-cli
@@ -254,6 +258,7 @@ _daemoneye_cli() {
     (rule) values=(${(f)"$($program @RULES@ 2>/dev/null | tail -n +2 | cut -d , -f 1 | tr -d '\r')"}) ;;
     (alert) values=(${(f)"$($program @ALERTS@ 2>/dev/null | tail -n +2 | cut -d , -f 1 | tr -d '\r')"}) ;;
     (sink) values=(${(f)"$($program @SINKS@ 2>/dev/null | tail -n +2 | cut -d , -f 1 | tr -d '\r')"}) ;;
+    (pid) values=(${(f)"$($program @PIDS@ 2>/dev/null | tail -n +2 | tr -d '\r')"}) ;;
     (file) _files; return ;;
     (folder) _files -/; return ;;
     (*) return 1 ;;
@@ -305,7 +310,8 @@ std::string zsh_script(const Command& program) {
   text = replaced(std::move(text), "@GLOBAL@", described(program.options, "      "));
   text = replaced(std::move(text), "@RULES@", ask_for_rules);
   text = replaced(std::move(text), "@ALERTS@", ask_for_alerts);
-  return replaced(std::move(text), "@SINKS@", ask_for_sinks);
+  text = replaced(std::move(text), "@SINKS@", ask_for_sinks);
+  return replaced(std::move(text), "@PIDS@", ask_for_pids);
 }
 
 constexpr const char* fish_template =
@@ -370,6 +376,7 @@ std::string fish_values(const Parameter& parameter) {
     case ValueKind::rule: return " -f -a " + fish_quoted("(__daemoneye_cli_ask " + std::string(ask_for_rules) + ")");
     case ValueKind::alert: return " -f -a " + fish_quoted("(__daemoneye_cli_ask " + std::string(ask_for_alerts) + ")");
     case ValueKind::sink: return " -f -a " + fish_quoted("(__daemoneye_cli_ask " + std::string(ask_for_sinks) + ")");
+    case ValueKind::pid: return " -f -a " + fish_quoted("(__daemoneye_cli_ask " + std::string(ask_for_pids) + ")");
     case ValueKind::none:
     case ValueKind::text: break;
   }

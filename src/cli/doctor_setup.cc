@@ -29,12 +29,15 @@ void look_at_config(const Patient& patient, const std::vector<std::string>& brok
 }
 
 void look_at_rules(const Patient& patient, Findings& findings) {
+  constexpr const char* nothing = "nothing is detected";
   // What the running agent has loaded is what counts; broken ones are in its health, which is told below.
   if (const auto* rules = patient.component("rules"); rules != nullptr && rules->details.contains("active")) {
-    return findings.ok("rules", rules->details.at("active") + " active, the agent says");
+    const auto& active = rules->details.at("active");
+    if (active != "0") return findings.ok("rules", active + " active, the agent says");
+    return findings.add("rules", Verdict::warn, "none is active, the agent says", nothing,
+                        "put rules into detection.rule_paths, or enable one: daemoneye-cli rules list");
   }
   const auto folders = config::rule_folders(patient.loaded->settings);
-  constexpr const char* nothing = "nothing is detected";
   std::string closed;
   bool any = false;
   for (const auto& folder : folders) {

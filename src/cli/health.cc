@@ -253,8 +253,9 @@ Outcome<Exit> show_metrics(Invocation& invocation) {
 void add_health(CLI::App& app, Action& chosen) {
   auto* health = add_verb(app, "health", "What works, what does not, and why");
   const auto component = std::make_shared<std::string>();  // shared: the parser fills what the action reads
-  health->add_option("COMPONENT", *component,
-                     "One part of the report: config, collector, store, ledger, rules, sinks, capabilities, …");
+  health->add_option("COMPONENT", *component, "One part of the report, like collector, store, rules or sinks")
+      ->type_name(
+          "agent|collector|store|ledger|rules|detection|sinks|config|resources|capabilities|hashing|audit_requests");
   health->callback([component, &chosen] {
     chosen = [component](Invocation& invocation) { return show_health(*component, invocation); };
   });

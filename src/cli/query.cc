@@ -78,7 +78,7 @@ void add_query(CLI::App& app, Action& chosen) {
       ->allow_extra_args(false);
   verb->add_option("--limit", options->limit, "Stop after so many rows; more rows there are make the result degraded")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_number(1));
   verb->add_flag("--explain", options->explain,
                  "Also tell how it is done: what is pushed into the scans, blocks, rows, time, and hints");
   verb->add_flag("--validate", options->validate, "Only check the SQL, and give hints");

@@ -127,7 +127,7 @@ void add_rule_test(CLI::App& rules, Action& chosen) {
   test->add_option("--until", options->until, "Until then")->type_name("TIME");
   test->add_option("--limit", options->limit, "Stop after so many rows")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->capture_default_str();
   test->add_flag("--summary", options->summary, "Counts a day, cost and hints instead of rows; all of the history");
   test->callback(

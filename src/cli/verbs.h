@@ -1,13 +1,15 @@
 // The verbs, a file a group. Each adds its commands to the parser; when one is chosen, its action is left in `chosen`.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 
 #include "cli/invocation.h"
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace daemoneye::cli {
 
@@ -30,6 +32,8 @@ void add_bundle(CLI::App& app, Action& chosen);
 void add_report(CLI::App& app, Action& chosen);
 void add_completion(CLI::App& app, Action& chosen);
 
+// Of an option or operand: refuses all but a whole number, in words that a person can use.
+CLI::Validator whole_number(std::uint64_t least, std::uint64_t most = UINT64_MAX);
 // A verb that takes global options after it as well.
 CLI::App* add_verb(CLI::App& app, const char* name, const char* help);
 

@@ -26,6 +26,8 @@ constexpr std::string_view reference_begin = R"(# Configuration
 
 This page is made from the schema that the programs use (`src/config/schema.cc`); a test holds it up to date.
 
+The daemons and `daemoneye-cli` read one configuration: YAML files, environment variables and `--set` on the command line.
+
 ## Where values come from
 
 The strongest first:
@@ -94,6 +96,17 @@ Formats: `json` is the alert as `daemoneye-cli alerts show --format json` gives 
 An unknown field is an error of the configuration.
 )";
 
+constexpr std::string_view files_text = R"(
+## Files
+
+| file | |
+|---|---|
+| `/etc/daemoneye/config.yaml` | of the host |
+| `/etc/daemoneye/config.d/*.yaml` | fragments; they win over it |
+| `~/.config/daemoneye/config.yaml` | of the user; it wins over both |
+| `$CREDENTIALS_DIRECTORY/NAME` | what `{credential: NAME}` stands for |
+)";
+
 // One table a type that this program knows.
 std::string type_tables() {
   std::string page;
@@ -158,6 +171,7 @@ std::string reference_page() {
   }
   page += sinks_text;
   page += type_tables();
+  page += files_text;
   return page;
 }
 

@@ -236,6 +236,8 @@ def scenario_completions_in_three_shells():
                 "daemoneye-cli schema proc": ({"processes", "process_events"}, {"alerts"}),
                 "daemoneye-cli config get app.b": ({"app.batch_size"}, set()),
                 "daemoneye-cli completion ": (set(SHELLS), set()),
+                "daemoneye-cli health ": ({"collector", "resources"}, {"query"}),
+                f"daemoneye-cli --config {instance.config} tree ": ({"1"}, {"query"}),
                 f"daemoneye-cli --config {instance.config} rules show an": ({"an-own-rule"}, set()),
                 f"daemoneye-cli --config {instance.config} alerts list --rule ": ({"an-own-rule"}, {"open"}),
             })
@@ -264,6 +266,8 @@ def scenario_manual_pages_are_in_order():
         text = re.sub(".\b", "", text)
         missing = sorted(flag for flag in flags - {"--help"} if flag not in text)
         check(not missing, f"{page} does not explain {missing}")
+        for section in ("SYNOPSIS", "DESCRIPTION", "EXIT"):
+            check(re.search(rf"^{section}", text, re.M), f"{page} has no {section}")
 
 
 def paths_of(folder):

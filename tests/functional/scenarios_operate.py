@@ -254,6 +254,9 @@ def scenario_doctor_with_the_daemons_running_and_stopped():
 def scenario_doctor_finds_what_is_broken():
     with daemon(rules={"broken.yaml": "id: broken\ntitle: x\nseverity: high\nsql: SELECT nothing FROM nowhere\n"}) as instance:
         instance.start()
+        _, findings = doctor(instance)
+        check(findings["rules"][0]["state"] == "warn" and "none is active" in findings["rules"][0]["found"],
+              f"nothing is detected: {findings['rules']}")
         instance.stop()
         os.chmod(instance.state, 0o777)
         os.chmod(instance.database, 0o666)
