@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/text.h"
+#include "cli/family.h"
 #include "cli/tree_table.h"
 #include "cli/verbs.h"
 
@@ -24,23 +25,31 @@ const std::vector<Column> shown = {Column::pid,          Column::ppid,       Col
 // Of a tree in which there are such.
 const std::vector<Column> of_the_ended = {Column::exit_time, Column::exit_code, Column::exit_signal};
 
-// Who lived at that moment, as it was then: of those that became something else later, what was last told of them
-// before. Nothing was told: they had been forked and not executed anything yet, or it is no longer kept.
+// For programs: who started whom, and what a tree remarks on.
+const std::vector<Column> for_programs = {Column::process_key, Column::parent_key, Column::executable_path,
+                                          Column::executable_state, Column::executable_hash};
+
+// Who lived at that moment, as it was then: of those that became something else later (another program, another user),
+// what was last told of them before, or else what was told when they were first seen, if they had not changed by then.
+// Nothing was told: they had been forked and not executed anything yet, or it is no longer kept.
 constexpr std::string_view past_sql =
-    "WITH later AS (SELECT DISTINCT process_key FROM process_events WHERE kind IN ('exec', 'change') AND time > :at), "
+    "WITH later AS (SELECT process_key, min(event_id) AS first FROM process_events WHERE kind IN ('exec', 'change') "
+    "AND time > :at AND (kind = 'exec' OR detail LIKE '%\"uid\":%') GROUP BY process_key), "
     "past AS (SELECT p.pid, p.ppid, p.user, p.start_time, p.exit_time, p.name, p.command_line, p.process_key, "
-    "p.parent_key, CASE WHEN l.process_key IS NOT NULL THEN (SELECT max(e.event_id) FROM process_events e WHERE "
-    "e.process_key = p.process_key AND e.time <= :at) END AS told, l.process_key IS NULL AS same FROM processes p "
-    "LEFT JOIN later l ON l.process_key = p.process_key "
+    "p.parent_key, CASE WHEN l.first IS NOT NULL THEN coalesce((SELECT max(e.event_id) FROM process_events e WHERE "
+    "e.process_key = p.process_key AND e.time <= :at), (SELECT min(s.event_id) FROM process_events s WHERE "
+    "s.process_key = p.process_key AND s.kind = 'seen' AND s.event_id < l.first)) END AS told, "
+    "l.first IS NULL AS same FROM processes p LEFT JOIN later l ON l.process_key = p.process_key "
     "WHERE p.start_time <= :at AND (p.exit_time IS NULL OR p.exit_time > :at)) "
     "SELECT a.pid, a.ppid, CASE WHEN a.same THEN a.user ELSE t.user END AS user, a.start_time, a.exit_time, "
     "CASE WHEN a.same THEN a.name ELSE t.name END AS name, "
     "CASE WHEN a.same THEN a.command_line ELSE t.command_line END AS command_line, a.process_key, a.parent_key "
     "FROM past a LEFT JOIN process_events t ON t.event_id = a.told ORDER BY a.pid";
 
-std::vector<OutputColumn> tree_columns() {
+std::vector<OutputColumn> tree_columns(bool marks) {
   auto columns = std::vector<OutputColumn>{{"depth"}};
-  for (const auto* list : {&shown, &of_the_ended}) {
+  if (marks) columns.push_back({"asked"});
+  for (const auto* list : {&shown, &of_the_ended, &for_programs}) {
     for (const auto column : *list)
       columns.push_back({std::string(event::info(column).name), event::info(column).is_time});
   }
@@ -80,11 +89,12 @@ void write_tree(const Invocation& invocation, const std::vector<event::ProcessIn
                      processes);
   } else {
     const auto writer = invocation.row_writer("-");
-    writer->begin(tree_columns());
+    writer->begin(tree_columns(marked.has_value()));
     for (const auto& line : draw_tree(processes)) {
+      const auto& process = processes[line.process];
       Row row = {static_cast<std::int64_t>(line.depth)};
-      append_columns(row, processes[line.process], shown);
-      append_columns(row, processes[line.process], of_the_ended);
+      if (marked) row.emplace_back(std::int64_t{process.key == *marked});
+      for (const auto* list : {&shown, &of_the_ended, &for_programs}) append_columns(row, process, *list);
       if (!writer->row(row)) break;
     }
     writer->finish(completeness, "");
@@ -122,51 +132,91 @@ Result<event::ProcessInfo> past_process(const sql::Compiled& compiled, const sql
   return event.process;
 }
 
-Outcome<Exit> past_tree(Timestamp moment, Invocation& invocation) {
+// What a look at all processes mends: who started, ended or became another while events were lost, or nobody watched.
+Outcome<event::Completeness> completeness_of_past(sql::Connection& connection, Invocation& invocation,
+                                                  Timestamp moment) {
+  const auto now = base::wall_now();
+  CLI_TRY(auto completeness, connection.reader().completeness({moment, moment}, now));
+  CLI_TRY(const auto* loaded, invocation.loaded());
+  constexpr std::int64_t ns_per_ms = 1'000'000;
+  const Timestamp last_look{moment.ns - ns_per_ms * loaded->settings.app.scan_interval_ms};
+  CLI_TRY(const auto since, connection.reader().completeness({last_look, moment}, now));
+  for (const auto& reason : since.reasons) {
+    const bool told = std::ranges::find(completeness.reasons, reason) != completeness.reasons.end();
+    if (!told && reason.reason != "before_record") completeness.reasons.push_back(reason);
+  }
+  return completeness;
+}
+
+struct Past {
+  std::vector<OutputColumn> columns;
+  std::vector<sql::Row> rows;
+  std::vector<event::ProcessInfo> processes;  // of a tree
+  event::Completeness completeness;
+};
+
+Outcome<Past> read_past(Timestamp moment, bool tree, Invocation& invocation) {
   CLI_TRY(const auto connection, invocation.connect());
   const auto compiled = sql::compile(std::string(past_sql));
   if (!compiled) return std::unexpected(Failure(Exit::failed, compiled.error().message));
+  Past past;
+  for (const auto& column : compiled->columns()) past.columns.push_back({column.name, column.is_time});
   sql::RunOptions options;
   options.parameters = {{"at", moment.ns}};
   options.deadline = invocation.deadline();
-  std::vector<sql::Row> rows;
-  std::vector<event::ProcessInfo> processes;
   Result<void> read;
-  const auto ran = connection->run(*compiled, options, [&](const sql::Row& row) {
+  CLI_TRY(const auto ran, connection->run(*compiled, options, [&](const sql::Row& row) {
+    past.rows.push_back(row);
+    if (!tree) return true;
     auto process = past_process(*compiled, row);
-    if (!process) {
+    if (process)
+      past.processes.push_back(std::move(*process));
+    else
       read = std::unexpected(process.error());
-      return false;
-    }
-    processes.push_back(std::move(*process));
-    rows.push_back(row);
-    return true;
-  });
-  if (!ran) return std::unexpected(Failure(ran.error()));
+    return process.has_value();
+  }));
   if (!read) return std::unexpected(Failure(read.error()));
-  if (invocation.format() == Format::table) {
-    write_tree_table(invocation.out(), invocation.render(), {.now = moment, .past = true, .marked = {}, .indent = ""},
-                     processes);
-  } else {
-    const auto writer = invocation.row_writer("-");
-    std::vector<OutputColumn> columns = {{"depth"}};
-    for (const auto& column : compiled->columns()) columns.push_back({column.name, column.is_time});
-    writer->begin(std::move(columns));
-    for (const auto& line : draw_tree(processes)) {
+  CLI_TRY(past.completeness, completeness_of_past(*connection, invocation, moment));
+  auto& reasons = past.completeness.reasons;
+  reasons.insert(reasons.end(), ran.scan.damage.begin(), ran.scan.damage.end());
+  return past;
+}
+
+void write_past(const Past& past, bool tree, Invocation& invocation) {
+  const auto writer = invocation.row_writer("-");
+  auto columns = past.columns;
+  if (tree) columns.insert(columns.begin(), {"depth"});
+  writer->begin(std::move(columns));
+  if (tree) {
+    for (const auto& line : draw_tree(past.processes)) {
       Row row = {static_cast<std::int64_t>(line.depth)};
-      row.insert(row.end(), rows[line.process].begin(), rows[line.process].end());
+      row.insert(row.end(), past.rows[line.process].begin(), past.rows[line.process].end());
       if (!writer->row(row)) break;
     }
-    writer->finish(ran->completeness, "");
+  } else {
+    for (const auto& row : past.rows) {
+      if (!writer->row(row)) break;
+    }
   }
-  invocation.tell(ran->completeness, false);
-  return exit_for(ran->completeness);
+  writer->finish(past.completeness, "");
 }
 
 Outcome<Exit> past_processes(const PsOptions& options, Invocation& invocation) {
-  CLI_TRY(const auto moment, parse_moment(options.at, base::wall_now()));
-  if (options.tree) return past_tree(moment, invocation);
-  return invocation.run_sql(std::string(past_sql), {{"at", moment.ns}});
+  const auto now = base::wall_now();
+  CLI_TRY(const auto moment, parse_moment(options.at, now));
+  if (moment > now) {
+    return std::unexpected(
+        Failure(Exit::usage, "--at: " + base::to_iso(moment) + " is still to come; it is " + base::to_iso(now)));
+  }
+  CLI_TRY(const auto past, read_past(moment, options.tree, invocation));
+  if (options.tree && invocation.format() == Format::table) {
+    write_tree_table(invocation.out(), invocation.render(), {.now = moment, .past = true, .marked = {}, .indent = ""},
+                     past.processes);
+  } else {
+    write_past(past, options.tree, invocation);
+  }
+  invocation.tell(past.completeness, false);
+  return exit_for(past.completeness);
 }
 
 Outcome<Exit> run_ps(const PsOptions& options, Invocation& invocation) {
@@ -228,37 +278,6 @@ Outcome<std::optional<event::ProcessKey>> find_instance(sql::Connection& connect
   return key;
 }
 
-// The process, its ancestors, and what it started.
-Outcome<event::Completeness> collect_family(sql::Connection& connection, Invocation& invocation,
-                                            const event::ProcessKey& key, bool ended_too,
-                                            std::vector<event::ProcessInfo>& processes) {
-  CLI_TRY(const auto lineage, connection.lineage(key));
-  for (const auto& event : lineage) processes.push_back(event.process);
-  // Of an ended process everything it started is shown; of a living one what lives, which is what matters now.
-  const bool ended = !lineage.empty() && lineage.front().process.status == event::ProcessStatus::exited;
-  const auto compiled = sql::compile("SELECT process_key FROM descendants(:key)");
-  if (!compiled) return std::unexpected(Failure(Exit::failed, compiled.error().message));
-  std::vector<event::ProcessKey> keys;
-  sql::RunOptions options;
-  options.parameters["key"] = to_string(key);
-  options.deadline = invocation.deadline();
-  const auto ran = connection.run(*compiled, options, [&](const sql::Row& row) {
-    if (const auto* text = std::get_if<std::string>(&row.front())) {
-      if (const auto parsed = event::parse_process_key(*text)) keys.push_back(*parsed);
-    }
-    return true;
-  });
-  if (!ran) return std::unexpected(Failure(ran.error()));
-  for (const auto& each : keys) {
-    CLI_TRY(const auto event, connection.reader().find_process(each));
-    const bool there = std::ranges::find(processes, each, &event::ProcessInfo::key) != processes.end();
-    if (!event || there) continue;
-    if (ended || ended_too || event->process.status != event::ProcessStatus::exited)
-      processes.push_back(event->process);
-  }
-  return ran->completeness;
-}
-
 struct TreeOptions {
   event::Pid pid = 0;
   bool ended_too = false;
@@ -269,10 +288,12 @@ Outcome<Exit> run_tree(const TreeOptions& options, Invocation& invocation) {
   CLI_TRY(const auto connection, invocation.connect());
   CLI_TRY(const auto key, find_instance(*connection, invocation, pid));
   if (!key) return std::unexpected(Failure(Exit::failed, "no process with pid " + std::to_string(pid) + " is known"));
-  std::vector<event::ProcessInfo> processes;
-  CLI_TRY(const auto completeness, collect_family(*connection, invocation, *key, options.ended_too, processes));
-  write_tree(invocation, processes, completeness, key);
-  return exit_for(completeness);
+  CLI_TRY(const auto family, find_family(*connection, invocation, *key, options.ended_too));
+  write_tree(invocation, family.processes, family.completeness, key);
+  if (family.left_out > 0) {
+    invocation.err() << "note: " << family.left_out << " more that ended, older than these, are not shown\n";
+  }
+  return exit_for(family.completeness);
 }
 
 }  // namespace
@@ -287,7 +308,8 @@ void add_processes(CLI::App& app, Action& chosen) {
 
   auto* tree = add_verb(app, "tree", "Draw a process with its ancestors and what it started");
   const auto wanted = std::make_shared<TreeOptions>();
-  tree->add_option("PID", wanted->pid, "A process, living or ended")->required()->check(CLI::PositiveNumber);
+  constexpr std::uint64_t most_pids = 4'194'304;  // the kernel's own bound
+  tree->add_option("PID", wanted->pid, "A process, living or ended")->required()->check(whole_number(1, most_pids));
   tree->add_flag("--ended", wanted->ended_too, "What it started and has ended, too");
   tree->callback(
       [wanted, &chosen] { chosen = [wanted](Invocation& invocation) { return run_tree(*wanted, invocation); }; });
