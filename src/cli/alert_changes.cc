@@ -25,9 +25,10 @@ struct Change {
 
 Outcome<Exit> change_alerts(const std::string& what, const Change& change, Invocation& invocation) {
   CLI_TRY(const auto agent, invocation.agent(invocation.deadline()));
+  CLI_TRY(const auto alerts, find_alerts(change.alerts, invocation));
   CLI_TRY(const auto answer,
-          ask_agent(*agent, ipc::RequestKind::change_alerts,
-                    {{"do", what}, {"alerts", change.alerts}, {"note", change.note}}, invocation.deadline()));
+          ask_agent(*agent, ipc::RequestKind::change_alerts, {{"do", what}, {"alerts", alerts}, {"note", change.note}},
+                    invocation.deadline()));
   const auto refused = answer.value("refused", json::array());
   if (!refused.empty()) {
     Failure failure(Exit::failed, "nothing was changed");
@@ -195,7 +196,7 @@ void add_alert_changes(CLI::App& alerts, Action& chosen) {
   const auto change = std::make_shared<Change>();  // shared: the parser fills what the actions read
   const auto add = [&](const char* name, const char* help) {
     auto* verb = add_verb(alerts, name, help);
-    verb->add_option("ALERT", change->alerts, "Ids of alerts")->required();
+    verb->add_option("ALERT", change->alerts, "Ids of alerts, or their beginnings")->required();
     verb->add_option("--note", change->note, "Why; kept with the change")->type_name("TEXT")->allow_extra_args(false);
     verb->callback([change, what = std::string(name), &chosen] {
       chosen = [change, what](Invocation& invocation) { return change_alerts(what, *change, invocation); };

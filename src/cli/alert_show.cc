@@ -32,6 +32,7 @@ class Shown {
   void run() {
     headline();
     record();
+    matched_row();
     lineage();
     events();
     history();
@@ -68,7 +69,6 @@ class Shown {
                optional_text(alert.name),
                optional_text(alert.executable_path),
                optional_text(alert.command_line),
-               text(alert.row_json),
                text(tags),
                text(evidence),
                text(alert.host),
@@ -88,12 +88,28 @@ class Shown {
                   {"name"},
                   {"executable_path"},
                   {"command_line"},
-                  {"row"},
                   {"tags"},
                   {"evidence"},
                   {"host"},
                   {"correlation_id"}},
                  row);
+  }
+
+  // In the order of the rule's columns.
+  void matched_row() {
+    const auto matched = nlohmann::ordered_json::parse(found_.alert.row_json, nullptr, false);
+    if (!matched.is_object() || matched.empty()) return;
+    heading("matched row");
+    std::vector<OutputColumn> columns;
+    Row row;
+    for (const auto& [name, value] : matched.items()) {
+      columns.push_back({base::printable(name)});
+      if (value.is_null())
+        row.emplace_back(std::monostate{});
+      else
+        row.emplace_back(value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    write_record(invocation_, columns, row, indent);
   }
 
   void heading(std::string_view text) {
@@ -177,14 +193,12 @@ std::string case_json(const AlertCase& found, bool raw) {
   return json + "]}";
 }
 
-Outcome<Exit> show_alert(const std::string& id, Invocation& invocation) {
+Outcome<Exit> show_alert(const std::string& given, Invocation& invocation) {
+  CLI_TRY(const auto connection, invocation.connect());
+  CLI_TRY(const auto id, find_alert(*connection, given, invocation.deadline()));
   if (invocation.format() == Format::csv) {
-    CLI_TRY(const auto reader, invocation.reader());
-    CLI_TRY(const auto alert, reader->alert(id));
-    if (!alert) return std::unexpected(Failure(Exit::failed, "no alert '" + base::printable(id.substr(0, 64)) + '\''));
     return invocation.run_sql("SELECT * FROM alerts WHERE alert_id = :id", {{"id", id}});
   }
-  CLI_TRY(const auto connection, invocation.connect());
   CLI_TRY(const auto found, collect_case(*connection, invocation, id));
   if (invocation.format() == Format::table)
     Shown(invocation, found).run();
@@ -200,7 +214,7 @@ Outcome<Exit> show_alert(const std::string& id, Invocation& invocation) {
 void add_alert_show(CLI::App& alerts, Action& chosen) {
   auto* show = add_verb(alerts, "show", "Show one alert with its lineage, its events and what became of it");
   const auto id = std::make_shared<std::string>();  // shared: the parser fills what the action reads
-  show->add_option("ALERT", *id, "The alert's id")->required();
+  show->add_option("ALERT", *id, "The alert's id, or its beginning")->required();
   show->callback([id, &chosen] { chosen = [id](Invocation& invocation) { return show_alert(*id, invocation); }; });
 }
 

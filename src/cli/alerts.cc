@@ -42,6 +42,81 @@ class Where {
   std::string text_;
 };
 
+constexpr unsigned narrow_terminal = 110;  // columns; in fewer only what tells alerts apart
+
+bool for_people(const Invocation& invocation) {
+  return invocation.format() == Format::table && !invocation.render().raw;
+}
+
+std::string text_of(const event::Value& value) {
+  const auto* text = std::get_if<std::string>(&value);
+  return text == nullptr ? std::string() : *text;
+}
+
+std::int64_t number_of(const event::Value& value) {
+  const auto* number = std::get_if<std::int64_t>(&value);
+  return number == nullptr ? 0 : *number;
+}
+
+// Runs it, and writes each row as `shown` has it.
+Outcome<Exit> write_for_people(const std::string& sql, const Where& where, std::uint64_t limit,
+                               std::vector<OutputColumn> columns, const std::function<Row(const sql::Row&)>& shown,
+                               Invocation& invocation) {
+  CLI_TRY(const auto connection, invocation.connect());
+  const auto compiled = sql::compile(sql);
+  if (!compiled) return std::unexpected(Failure(Exit::failed, compiled.error().message));
+  sql::RunOptions options;
+  options.parameters = where.parameters;
+  options.deadline = invocation.deadline();
+  options.row_limit = limit;
+  const auto writer = invocation.row_writer("-");
+  writer->begin(std::move(columns));
+  const auto ran = connection->run(*compiled, options, [&](const sql::Row& row) { return writer->row(shown(row)); });
+  writer->finish({}, "");
+  if (!ran) return std::unexpected(Failure(ran.error()));
+  invocation.tell(ran->completeness, false);
+  return exit_for(ran->completeness);
+}
+
+// alert_id, time, severity, status, count, rule_id, title, pid, name, command_line
+Row narrow_alert(const sql::Row& row, Timestamp now) {
+  const auto status = text_of(row[3]);
+  std::string title = status == "acknowledged" ? "(ack) " : status == "closed" ? "(closed) " : "";
+  if (const auto count = number_of(row[4]); count > 1) title += std::to_string(count) + "x ";
+  return {short_time(Timestamp{number_of(row[1])}, now), row[2], short_id(text_of(row[0])), row[5],
+          title + text_of(row[6])};
+}
+
+Row wide_alert(const sql::Row& row, Timestamp now) {
+  event::Value process;
+  if (const auto name = text_of(row[8]); !name.empty() || number_of(row[7]) != 0)
+    process = name + " (" + std::to_string(number_of(row[7])) + ')';
+  return {short_time(Timestamp{number_of(row[1])}, now),
+          row[2],
+          short_id(text_of(row[0])),
+          row[3],
+          row[4],
+          row[5],
+          row[6],
+          std::move(process),
+          row[9]};
+}
+
+Outcome<Exit> list_for_people(const std::string& sql, const Filters& filters, const Where& where,
+                              Invocation& invocation) {
+  const auto now = base::wall_now();
+  const auto width = invocation.render().width;
+  const bool narrow = width > 0 && width < narrow_terminal;
+  std::vector<OutputColumn> columns = {{"time (UTC)"}, {"severity"}, {"alert"}};
+  if (!narrow) columns.insert(columns.end(), {{"status"}, {"count"}});
+  for (auto& column : columns) column.whole = true;
+  columns.insert(columns.end(), {{"rule"}, {"title"}});
+  if (!narrow) columns.insert(columns.end(), {{"process"}, {"command line"}});
+  return write_for_people(
+      sql, where, filters.limit, std::move(columns),
+      [&](const sql::Row& row) { return narrow ? narrow_alert(row, now) : wide_alert(row, now); }, invocation);
+}
+
 Outcome<Exit> list_alerts(const Filters& filters, Invocation& invocation) {
   Where where;
   if (!filters.since.empty()) {
@@ -53,10 +128,11 @@ Outcome<Exit> list_alerts(const Filters& filters, Invocation& invocation) {
   where.any_of("severity", severities);
   where.any_of("status", statuses);
   where.any_of("rule_id", filters.rule);
-  return invocation.run_sql(
+  const auto sql =
       "SELECT alert_id, time, severity, status, count, rule_id, title, pid, name, command_line FROM alerts" +
-          where.text() + " ORDER BY time DESC",
-      where.parameters, filters.limit);
+      where.text() + " ORDER BY time DESC";
+  if (for_people(invocation)) return list_for_people(sql, filters, where, invocation);
+  return invocation.run_sql(sql, where.parameters, filters.limit);
 }
 
 Outcome<Exit> list_deliveries(const Filters& filters, Invocation& invocation) {
@@ -68,11 +144,24 @@ Outcome<Exit> list_deliveries(const Filters& filters, Invocation& invocation) {
   CLI_TRY(const auto outcomes, words("--outcome", filters.outcome, {"delivered", "failed", "dead_letter", "held"}));
   where.any_of("outcome", outcomes);
   where.any_of("sink", filters.sink);
-  where.any_of("alert_id", filters.alert);
-  return invocation.run_sql(
+  CLI_TRY(const auto alerts, find_alerts(filters.alert, invocation));
+  where.any_of("alert_id", alerts);
+  const auto sql =
       "SELECT time, alert_id, sink, attempt, outcome, duration_ms, response_code, error FROM alert_deliveries" +
-          where.text() + " ORDER BY time DESC",
-      where.parameters, filters.limit);
+      where.text() + " ORDER BY time DESC";
+  if (!for_people(invocation)) return invocation.run_sql(sql, where.parameters, filters.limit);
+  std::vector<OutputColumn> columns = {{"time (UTC)"}, {"alert"},   {"sink"}, {"attempt"},
+                                       {"outcome"},    {"took ms"}, {"code"}, {"error"}};
+  columns[0].whole = columns[1].whole = true;
+  return write_for_people(
+      sql, where, filters.limit, std::move(columns),
+      [now = base::wall_now()](const sql::Row& row) {
+        auto shown = row;
+        shown[0] = short_time(Timestamp{number_of(row[0])}, now);
+        shown[1] = short_id(text_of(row[1]));
+        return shown;
+      },
+      invocation);
 }
 
 }  // namespace
@@ -101,7 +190,7 @@ void add_alerts(CLI::App& app, Action& chosen) {
     verb->add_option("--since", filters->since, "A span ago (5m, 2h, 7d) or ISO 8601")->type_name("TIME");
     verb->add_option("--limit", filters->limit, "At most so many, newest first")
         ->type_name("N")
-        ->check(CLI::PositiveNumber);
+        ->check(whole_number(1));
   };
 
   auto* alerts = add_verb(app, "alerts", "Alerts that were raised");
@@ -122,7 +211,7 @@ void add_alerts(CLI::App& app, Action& chosen) {
   common(each);
   several(each->add_option("--sink", filters->sink, "A sink's name"), "SINK");
   several(each->add_option("--outcome", filters->outcome, "Only these"), "delivered|failed|dead_letter|held[,...]");
-  several(each->add_option("--alert", filters->alert, "An alert's id"), "ALERT");
+  several(each->add_option("--alert", filters->alert, "An alert's id, or its beginning"), "ALERT");
   each->callback([filters, &chosen] {
     chosen = [filters](Invocation& invocation) { return list_deliveries(*filters, invocation); };
   });

@@ -34,6 +34,8 @@ class Cli : public testing::Test {
     std::istringstream input(in);
     std::ostringstream out, err;
     Io io{.in = input, .out = out, .err = err};
+    io.terminal = columns > 0;
+    io.width = columns;
     io.sources = [this](std::optional<std::string> file, std::vector<std::string> set) {
       config::Sources sources;
       sources.config_file = std::move(file);
@@ -104,6 +106,7 @@ class Cli : public testing::Test {
 
   store::testing::TempFolder folder;
   std::function<Result<std::string>(Deadline)> probe;
+  unsigned columns = 0;  // of a terminal; 0: there is none
 };
 
 // Times of the made store only, so that its gap and today are left out.
@@ -145,6 +148,9 @@ TEST_F(Cli, TakesGlobalOptionsBeforeAndAfterTheVerb) {
   EXPECT_EQ(cli("--format", "json", "tables").out, cli("tables", "--format", "json").out);
   EXPECT_EQ(cli("--set", "app.batch_size=7", "config", "get", "app.batch_size").out, "7\n");
   EXPECT_EQ(cli("config", "get", "app.batch_size", "--set", "app.batch_size=7").out, "7\n");
+  const auto other = write("other.yaml", "app: {batch_size: 9}\n");
+  EXPECT_EQ(cli("--config", "/nonexistent.yaml", "config", "get", "app.batch_size", "--config", other).out, "9\n")
+      << "the last one counts, as where an alias gives the first";
 }
 
 TEST_F(Cli, MapsEveryErrorToAnExitCode) {
@@ -377,6 +383,142 @@ TEST_F(Cli, DrawsProcessesWithoutTheirControlCharacters) {
   EXPECT_EQ(rows[2]["depth"], 2);
 }
 
+event::ProcessEvent child_of(event::ProcessEvent event, event::Pid parent) {
+  event.process.ppid = parent;
+  event.process.parent_key = store::testing::key_of(parent);
+  if (event.kind == event::EventKind::exit) event.process.exit_time = event.time;
+  return event;
+}
+
+// init (1) started bash (10), which started sleep (11) and so many that ended; the first of them (1000) started the
+// last but one to end, 20, which left 21 behind. 31 was left behind by one of init's.
+constexpr event::Pid first_ended = 1000;
+constexpr std::size_t ended_of_bash = 10'001;
+
+void fill_large_family(const store::StoreOptions& options) {
+  using event::EventKind;
+  auto writer = store::Writer::open(options);
+  ASSERT_TRUE(writer) << writer.error().message;
+  std::vector<event::ProcessEvent> events = {make_event(EventKind::seen, 1, 1'000'000'000, "init"),
+                                             child_of(make_event(EventKind::exec, 10, 2'000'000'000, "bash"), 1),
+                                             child_of(make_event(EventKind::exec, 11, 3'000'000'000), 10),
+                                             child_of(make_event(EventKind::exec, 21, 3'000'000'000, "left"), 20),
+                                             child_of(make_event(EventKind::exit, 30, 3'000'000'000, "other"), 1),
+                                             child_of(make_event(EventKind::exec, 31, 3'000'000'000, "elsewhere"), 30)};
+  std::uint64_t sequence = 0;
+  for (std::size_t i = 0; i < ended_of_bash; ++i) {
+    const auto time = 4'000'000'000 + static_cast<std::int64_t>(i);
+    events.push_back(child_of(
+        make_event(EventKind::exit, first_ended + static_cast<event::Pid>(i), time, "n" + std::to_string(i)), 10));
+    if (events.size() < 1000 && i + 1 < ended_of_bash) continue;
+    if (i + 1 == ended_of_bash)
+      events.push_back(child_of(make_event(EventKind::exit, 20, time, "between"), first_ended));
+    ASSERT_TRUE(commit(**writer, make_batch(++sequence, std::move(events))));
+    events = {};
+  }
+  (*writer)->close(Deadline::after(std::chrono::seconds(10)));
+}
+
+TEST_F(Cli, DrawsTheTreeOfAProcessThatStartedMoreThanAreShown) {
+  ::mkdir((folder.path() + "/state").c_str(), 0750);
+  fill_large_family(folder.options());
+  for (const auto& [pid, lines] : {std::pair("1", 9), std::pair("10", 7)}) {
+    const auto living = cli("tree", pid);
+    EXPECT_EQ(living.code, 0) << living.err;
+    EXPECT_THAT(living.out, HasSubstr("─ [bash]"));
+    EXPECT_THAT(living.out, HasSubstr("[sleep]\n"));
+    EXPECT_EQ(std::ranges::count(living.out, '\n'), lines) << living.out;
+  }
+  const auto living = cli("tree", "10").out;
+  EXPECT_THAT(living, HasSubstr("[n0]\n")) << "who ended and leads to one that lives";
+  EXPECT_THAT(living, HasSubstr("   └─ [between]\n"));
+  EXPECT_THAT(living, HasSubstr("      └─ [left]\n"));
+  EXPECT_THAT(living, Not(HasSubstr("elsewhere")));
+
+  const auto all = cli("tree", "10", "--ended");
+  EXPECT_EQ(all.code, 3) << all.err;
+  EXPECT_THAT(all.err, HasSubstr("note: 2 more that ended, older than these, are not shown\n"));
+  EXPECT_THAT(all.err, HasSubstr("limit_reached"));
+  EXPECT_THAT(all.out, HasSubstr("[n10000]\n"));
+  EXPECT_THAT(all.out, HasSubstr("[n0]\n")) << "the oldest, and 20 hangs below it";
+  EXPECT_THAT(all.out, Not(HasSubstr("[n2]\n")));
+  EXPECT_THAT(all.out, HasSubstr("[n3]\n"));
+  EXPECT_THAT(cli("tree", "20", "--format", "csv").out, HasSubstr("left"));
+}
+
+TEST_F(Cli, GivesProgramsWhatTheTreeShows) {
+  make_store();
+  const auto document = nlohmann::json::parse(cli("tree", "10", "--format", "json").out);
+  const auto& rows = document["rows"];
+  ASSERT_EQ(rows.size(), 3U);
+  EXPECT_EQ(rows[0]["asked"], 0);
+  EXPECT_EQ(rows[1]["asked"], 1);
+  EXPECT_EQ(rows[1]["process_key"], event::to_string(store::testing::key_of(10)));
+  EXPECT_EQ(rows[1]["parent_key"], rows[0]["process_key"]);
+  EXPECT_EQ(rows[2]["parent_key"], rows[1]["process_key"]);
+  EXPECT_EQ(rows[2]["executable_path"], "/usr/bin/sleep");
+  EXPECT_TRUE(rows[2].contains("executable_state"));
+  EXPECT_TRUE(rows[2].contains("executable_hash"));
+}
+
+// At 10 s: 1 had been seen by then, and later its hash was computed; 2 executed something else later; 3 became another
+// user later; 4 was first seen later; 5 was first seen as what it had become later; 6 ended before.
+void fill_past(const store::StoreOptions& options) {
+  using event::EventKind;
+  auto writer = store::Writer::open(options);
+  ASSERT_TRUE(writer) << writer.error().message;
+  const auto event = [](EventKind kind, event::Pid pid, std::int64_t second, const char* name, const char* user) {
+    auto made = make_event(kind, pid, second * 1'000'000'000, name);
+    made.process.start_time = Timestamp{1'000'000'000};
+    made.process.user = user;
+    return made;
+  };
+  auto hash = event(EventKind::change, 1, 20, "hashed", "root");
+  hash.detail = R"({"executable_hash":{"new":"00"},"euid":{"old":1,"new":0}})";
+  auto become = event(EventKind::change, 3, 20, "sudo", "root");
+  become.detail = R"({"uid":{"old":1000,"new":0}})";
+  auto ended = event(EventKind::exit, 6, 9, "gone", "root");
+  ended.process.exit_time = ended.time;
+  ASSERT_TRUE(commit(
+      **writer,
+      make_batch(1, {event(EventKind::seen, 1, 5, "hashed", "root"), event(EventKind::exec, 2, 5, "sh", "ada"),
+                     event(EventKind::exec, 3, 5, "sudo", "ada"), ended, hash, become,
+                     event(EventKind::exec, 2, 20, "cat", "ada"), event(EventKind::seen, 4, 20, "late", "bob"),
+                     event(EventKind::exec, 4, 21, "later", "bob"), event(EventKind::exec, 5, 20, "forked", "bob")})));
+  (*writer)->set_collector("procmond", true, Timestamp{30'000'000'000});
+  (*writer)->close(Deadline::after(std::chrono::seconds(10)));
+}
+
+TEST_F(Cli, ShowsThePastAsItWasThen) {
+  ::mkdir((folder.path() + "/state").c_str(), 0750);
+  fill_past(folder.options());
+  const auto at = [&](const char* moment) {
+    const auto ran = cli("ps", "--at", moment, "--format", "json");
+    EXPECT_EQ(ran.code, 0) << "what came after the moment takes nothing from it: " << ran.out;
+    const auto document = nlohmann::json::parse(ran.out);
+    std::map<int, std::string> lived;
+    for (const auto& row : document["rows"]) {
+      const bool known = row["name"].is_string();
+      lived[row["pid"].get<int>()] =
+          known ? row["name"].get<std::string>() + ' ' + row["user"].get<std::string>() : "?";
+    }
+    return lived;
+  };
+  EXPECT_EQ(
+      at("1970-01-01T00:00:10Z"),
+      (std::map<int, std::string>{{1, "hashed root"}, {2, "sh ada"}, {3, "sudo ada"}, {4, "late bob"}, {5, "?"}}));
+  EXPECT_EQ(at("1970-01-01T00:00:02Z")[1], "hashed root") << "nothing was recorded yet, and only its hash came later";
+  EXPECT_EQ(at("1970-01-01T00:00:25Z")[2], "cat ada");
+  const auto tree = cli("ps", "--tree", "--at", "1970-01-01T00:00:10Z");
+  EXPECT_EQ(tree.code, 0) << tree.err;
+  EXPECT_THAT(tree.out, HasSubstr("[late]"));
+  EXPECT_EQ(cli("ps", "--at", "1970-01-01T00:01:00Z").code, 3) << "nobody watched then";
+  const auto future = cli("ps", "--at", "2200-01-01T00:00:00Z");
+  EXPECT_EQ(future.code, 2);
+  EXPECT_THAT(future.err, StartsWith("error: --at: 2200-01-01T00:00:00.000000000Z is still to come; it is "));
+  EXPECT_EQ(future.out, "");
+}
+
 TEST_F(Cli, ListsAndShowsAlerts) {
   make_store();
   auto alerts = nlohmann::json::parse(cli("alerts", "list", "--format", "json").out);
@@ -402,6 +544,87 @@ TEST_F(Cli, ListsAndShowsAlerts) {
   EXPECT_EQ(nlohmann::json::parse(cli("alerts", "show", "alert-1", "--format", "json").out)["alert_id"], "alert-1");
   EXPECT_EQ(cli("alerts", "show", "nothing").code, 1);
   EXPECT_EQ(cli("deliveries", "list").code, 0);
+}
+
+void raise_alerts(const store::StoreOptions& options, const std::vector<std::string>& ids) {
+  auto writer = store::Writer::open(options);
+  ASSERT_TRUE(writer) << writer.error().message;
+  std::vector<store::Writer::Raise> raised;
+  for (const auto& id : ids) {
+    store::Writer::Raise one;
+    one.alert.alert_id = id;
+    one.alert.time = one.alert.last_seen = Timestamp{1'700'000'000'000'000'000};
+    one.alert.rule_id = "reverse-shell-dev-tcp-" + id.substr(0, 2);
+    one.alert.severity = store::Severity::critical;
+    one.alert.title = "A shell that talks to a socket, and more words than fit a line of eighty columns";
+    one.alert.row_json = R"({"zeta":1,"alpha":")" + std::string(9000, 'A') + R"("})";
+    raised.push_back(std::move(one));
+  }
+  ASSERT_TRUE(store::testing::raise(**writer, raised));
+  (*writer)->close(Deadline::after(std::chrono::seconds(10)));
+}
+
+TEST_F(Cli, TakesTheBeginningOfAnAlertsIdWhereItIsTheOnlyOne) {
+  ::mkdir((folder.path() + "/state").c_str(), 0750);
+  const std::string first = "6a8d58d1000000000000000000000001", second = "6a8d58d1000000000000000000000002",
+                    third = "77770000000000000000000000000003";
+  raise_alerts(folder.options(), {first, second, third, "7777"});
+  const auto id_of = [&](const std::string& given) {
+    const auto ran = cli("alerts", "show", given, "--format", "json");
+    const auto document = nlohmann::json::parse(ran.out, nullptr, false);
+    return document.is_object() ? document.value("alert_id", "") : ran.err;
+  };
+  EXPECT_EQ(id_of(first), first);
+  EXPECT_EQ(id_of("77770"), third);
+  EXPECT_EQ(id_of("7777"), "7777") << "a whole id is that alert, whatever begins so";
+  EXPECT_EQ(id_of("777"), "error: no alert '777'\n  the beginning of an id needs 4 characters at least\n");
+  EXPECT_EQ(id_of("6a8d"),
+            "error: alert '6a8d' is not the only one whose id begins so\n  " + first + "\n  " + second + '\n');
+  EXPECT_EQ(cli("alerts", "show", "6a8d").code, 2);
+  EXPECT_EQ(cli("alerts", "show", "8a8d").code, 1);
+  EXPECT_THAT(cli("alerts", "show", "77770", "--format", "csv").out, HasSubstr(third));
+  EXPECT_THAT(cli("report", "77770", "--html", "-").out, HasSubstr(third));
+  EXPECT_EQ(cli("report", "6a8d", "--html", "-").code, 2);
+  EXPECT_EQ(cli("deliveries", "list", "--alert", "6a8d").code, 2);
+  EXPECT_EQ(cli("deliveries", "list", "--alert", "77770").code, 0);
+}
+
+TEST_F(Cli, ListsAlertsSoThatTheyCanBeAskedForOnANarrowTerminal) {
+  ::mkdir((folder.path() + "/state").c_str(), 0750);
+  raise_alerts(folder.options(), {"6a8d58d1000000000000000000000001"});
+  columns = 80;
+  const auto listed = cli("--no-color", "alerts", "list");
+  EXPECT_EQ(listed.out,
+            "time (UTC)  severity  alert     rule                     title\n"
+            "----------  --------  --------  -----------------------  -----------------------\n"
+            "2023-11-14  critical  6a8d58d1  reverse-shell-dev-tcp-…  A shell that talks to …\n");
+  columns = 0;
+  EXPECT_THAT(cli("alerts", "list").out, HasSubstr("  command line\n"));
+  EXPECT_THAT(cli("alerts", "list", "--raw").out, StartsWith("alert_id "));
+  columns = 80;
+  const auto shown = cli("--no-color", "alerts", "show", "6a8d58d1").out;
+  EXPECT_THAT(shown, HasSubstr("\nmatched row\n  zeta   1\n  alpha  AAAA"));
+  EXPECT_LT(shown.size(), 3000U) << "what is 9 kB long does not push the rest away";
+}
+
+TEST_F(Cli, SaysInWordsWhichNumbersItTakes) {
+  for (const auto* pid : {"abc", "0", "1.5", "99999999999999999999"}) {
+    const auto ran = cli("tree", pid);
+    EXPECT_EQ(ran.code, 2);
+    EXPECT_THAT(ran.err,
+                StartsWith("error: PID: found '" + std::string(pid) + "'; wanted: a whole number from 1 to 4194304\n"));
+  }
+  for (const auto& verb : std::vector<std::vector<std::string>>{{"alerts", "list"},
+                                                                {"query", "SELECT 1"},
+                                                                {"audit", "show"},
+                                                                {"rules", "test", "x"},
+                                                                {"deadletter", "list"}}) {
+    auto words = verb;
+    words.insert(words.end(), {"--limit", "0"});
+    const auto ran = run_with(words);
+    EXPECT_EQ(ran.code, 2) << verb.front();
+    EXPECT_THAT(ran.err, StartsWith("error: --limit: found '0'; wanted: a whole number, at least 1\n"));
+  }
 }
 
 TEST_F(Cli, TellsTheStoresNumbers) {

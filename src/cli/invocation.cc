@@ -240,7 +240,8 @@ Outcome<Timestamp> parse_moment(const std::string& text, Timestamp now) {
 
 Exit exit_for(const event::Completeness& completeness) { return completeness.complete() ? Exit::done : Exit::degraded; }
 
-void write_record(const Invocation& invocation, const std::vector<OutputColumn>& columns, const Row& row) {
+void write_record(const Invocation& invocation, const std::vector<OutputColumn>& columns, const Row& row,
+                  std::string_view indent) {
   if (invocation.format() != Format::table) {
     const auto writer = invocation.row_writer();
     writer->begin(columns);
@@ -250,10 +251,14 @@ void write_record(const Invocation& invocation, const std::vector<OutputColumn>&
   }
   std::size_t width = 0;
   for (const auto& column : columns) width = std::max(width, column.name.size());
+  constexpr std::size_t most_lines = 6;
+  const std::size_t terminal = invocation.render().width, before = indent.size() + width + 2;
   for (std::size_t i = 0; i < columns.size(); ++i) {
     const auto text = value_text(row[i], columns[i].is_time, invocation.render().raw);
-    invocation.out() << columns[i].name << std::string(width - columns[i].name.size() + 2, ' ')
-                     << (text ? base::printable(*text) : "-") << '\n';
+    auto shown = text ? base::printable(*text) : "-";
+    if (terminal > 0) shown = shortened(shown, std::max(terminal, most_lines * terminal - before));
+    invocation.out() << indent << columns[i].name << std::string(width - columns[i].name.size() + 2, ' ') << shown
+                     << '\n';
   }
 }
 

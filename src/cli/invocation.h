@@ -115,8 +115,10 @@ class Invocation {
 Outcome<Timestamp> parse_moment(const std::string& text, Timestamp now);
 // 3 when degraded, else 0.
 Exit exit_for(const event::Completeness& completeness);
-// One record: a line a column in a table, otherwise one row.
-void write_record(const Invocation& invocation, const std::vector<OutputColumn>& columns, const Row& row);
+// One record: a line a column in a table (on a terminal a few lines: the other formats have all of it), otherwise one
+// row.
+void write_record(const Invocation& invocation, const std::vector<OutputColumn>& columns, const Row& row,
+                  std::string_view indent = "");
 // Text as a value; NULL when there is none.
 event::Value optional_text(const std::optional<std::string>& text);
 

@@ -28,6 +28,7 @@ struct OutputColumn {
   std::string name;
   bool is_time = false;  // integers become ISO 8601
   bool right = false;    // in tables to the right, though it is text
+  bool whole = false;    // in tables the last to be cut, as times are: the beginning says nothing
 };
 
 using Row = std::vector<event::Value>;

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "cli/alerts.h"
 #include "cli/report_page.h"
 #include "cli/verbs.h"
 
@@ -78,7 +79,8 @@ Outcome<ReportProofs> find_proofs(const AlertCase& found, store::Reader& store, 
 Outcome<Report> make_report(const std::string& alert, Invocation& invocation) {
   CLI_TRY(const auto connection, invocation.connect());
   Report report;
-  CLI_TRY(report.found, collect_case(*connection, invocation, alert));
+  CLI_TRY(const auto id, find_alert(*connection, alert, invocation.deadline()));
+  CLI_TRY(report.found, collect_case(*connection, invocation, id));
   CLI_TRY(report.rule, collect_rule(*connection, invocation, report.found.alert));
   CLI_TRY(report.proofs, find_proofs(report.found, connection->reader(), invocation));
   report.made = base::wall_now();
@@ -141,7 +143,7 @@ Outcome<Exit> run_report(const Request& request, Invocation& invocation) {
 void add_report(CLI::App& app, Action& chosen) {
   auto* verb = add_verb(app, "report", "Write one alert as a page: its tree, timeline, rule, evidence and proofs");
   const auto request = std::make_shared<Request>();  // shared: the parser fills what the action reads
-  verb->add_option("ALERT", request->alert, "The alert's id")->required();
+  verb->add_option("ALERT", request->alert, "The alert's id, or its beginning")->required();
   verb->add_option("--html", request->file, "File to write, - for the output")->required()->type_name("FILE");
   verb->add_flag("--yes", request->yes, "Replace the file when it is there");
   verb->footer(

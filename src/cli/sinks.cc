@@ -136,8 +136,10 @@ struct Letters {
 Outcome<Exit> list_letters(const Letters& asked, Invocation& invocation) {
   CLI_TRY(const auto reader, invocation.reader());
   const auto writer = invocation.row_writer("-");
-  writer->begin({{"time", true},
-                 {"alert_id"},
+  const bool for_people = invocation.format() == Format::table && !invocation.render().raw;
+  const auto now = base::wall_now();
+  writer->begin({for_people ? OutputColumn{.name = "time (UTC)", .whole = true} : OutputColumn{"time", true},
+                 for_people ? OutputColumn{.name = "alert", .whole = true} : OutputColumn{"alert_id"},
                  {"sink"},
                  {"attempts"},
                  {"response_code"},
@@ -161,7 +163,10 @@ Outcome<Exit> list_letters(const Letters& asked, Invocation& invocation) {
       ++shown;
       event::Value code = std::monostate{};
       if (letter.response_code) code = std::int64_t{*letter.response_code};
-      more = writer->row({letter.time.ns, letter.alert_id, letter.sink, std::int64_t{letter.attempts}, std::move(code),
+      event::Value time = letter.time.ns;
+      if (for_people) time = short_time(letter.time, now);
+      auto id = for_people ? short_id(letter.alert_id) : letter.alert_id;
+      more = writer->row({std::move(time), std::move(id), letter.sink, std::int64_t{letter.attempts}, std::move(code),
                           letter.rule_id, letter.severity, letter.title, letter.reason}) &&
              more;
     }
@@ -177,7 +182,8 @@ Outcome<Exit> change_letters(const std::string& what, const Letters& asked, Invo
     return std::unexpected(Failure(
         Exit::usage, "deadletter " + what + " needs ALERT, --sink or --before to say which, or --all, and not both"));
   }
-  json payload = {{"do", what}, {"sinks", asked.sinks}, {"alerts", asked.alerts}};
+  CLI_TRY(const auto alerts, find_alerts(asked.alerts, invocation));
+  json payload = {{"do", what}, {"sinks", asked.sinks}, {"alerts", alerts}};
   if (asked.all) payload["all"] = true;
   std::string which = asked.all ? "all dead letters" : "the dead letters";
   if (!asked.alerts.empty()) which += " of " + std::to_string(asked.alerts.size()) + " alerts";
@@ -222,12 +228,12 @@ void add_sinks(CLI::App& app, Action& chosen) {
   const auto several = [](CLI::Option* option, const char* type) { option->type_name(type)->allow_extra_args(false); };
   auto* list = add_verb(*letters, "list", "List them, newest first");
   several(list->add_option("--sink", asked->sinks, "A sink's name"), "SINK");
-  list->add_option("--limit", asked->limit, "At most so many")->type_name("N")->check(CLI::PositiveNumber);
+  list->add_option("--limit", asked->limit, "At most so many")->type_name("N")->check(whole_number(1));
   list->callback(
       [asked, &chosen] { chosen = [asked](Invocation& invocation) { return list_letters(*asked, invocation); }; });
   const auto add = [&](const char* verb_name, const char* help) {
     auto* verb = add_verb(*letters, verb_name, help);
-    verb->add_option("ALERT", asked->alerts, "Ids of alerts");
+    verb->add_option("ALERT", asked->alerts, "Ids of alerts, or their beginnings");
     several(verb->add_option("--sink", asked->sinks, "A sink's name"), "SINK");
     verb->add_option("--before", asked->before, "Those from before: a span ago (5m, 2h, 7d) or ISO 8601")
         ->type_name("TIME");

@@ -94,7 +94,9 @@ class TableWriter final : public RowWriter {
     for (const auto& cells : held_) {
       for (std::size_t i = 0; i < cells.size(); ++i) widths_[i] = std::max(widths_[i], display_width(cells[i]));
     }
-    if (options_.width > 0) widths_ = fit_columns(std::move(widths_), headers, options_.width);
+    std::vector<bool> whole;
+    for (const auto& column : columns_) whole.push_back(column.whole || (column.is_time && !options_.raw));
+    if (options_.width > 0) widths_ = fit_columns(std::move(widths_), headers, options_.width, whole);
     if (all_numbers_.empty() || held_.empty()) all_numbers_.assign(columns_.size(), false);
     for (std::size_t i = 0; i < has_value_.size(); ++i) all_numbers_[i] = all_numbers_[i] && has_value_[i];
     print_header();
@@ -172,7 +174,7 @@ std::string shortened(std::string_view text, std::size_t width) {
 }
 
 std::vector<std::size_t> fit_columns(std::vector<std::size_t> widths, const std::vector<std::size_t>& headers,
-                                     std::size_t width) {
+                                     std::size_t width, const std::vector<bool>& whole) {
   if (widths.empty()) return widths;
   constexpr std::size_t least = 8;
   const auto floor_of = [&](std::size_t i) { return std::min(least, std::max<std::size_t>(headers[i], 1)); };
@@ -181,14 +183,17 @@ std::vector<std::size_t> fit_columns(std::vector<std::size_t> widths, const std:
     w = std::min(w, std::max<std::size_t>(width, 1));
     total += w;
   }
-  while (total > width) {
-    std::size_t widest = widths.size();
-    for (std::size_t i = 0; i < widths.size(); ++i) {
-      if (widths[i] > floor_of(i) && (widest == widths.size() || widths[i] > widths[widest])) widest = i;
+  for (const bool cut_all : {false, true}) {
+    while (total > width) {
+      std::size_t widest = widths.size();
+      for (std::size_t i = 0; i < widths.size(); ++i) {
+        if (!cut_all && i < whole.size() && whole[i]) continue;
+        if (widths[i] > floor_of(i) && (widest == widths.size() || widths[i] > widths[widest])) widest = i;
+      }
+      if (widest == widths.size()) break;  // at last: too many columns for this terminal, they wrap
+      --widths[widest];
+      --total;
     }
-    if (widest == widths.size()) break;  // too many columns for this terminal: they wrap
-    --widths[widest];
-    --total;
   }
   return widths;
 }
