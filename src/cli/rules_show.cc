@@ -124,7 +124,7 @@ std::string ask_agent_for(const std::string& id, Invocation& invocation) {
       found[std::string(name)] = value;
       continue;
     }
-    constexpr std::string_view bound_label = "le=\"";
+    constexpr std::string_view bound_label = ",le=\"";
     const auto bound = line.find(bound_label);
     if (name != "evaluation_seconds_bucket" || bound == std::string_view::npos) continue;
     const std::string text(line.substr(bound + bound_label.size()));  // "+Inf" is one that strtod knows

@@ -313,6 +313,12 @@ def scenario_rules_are_created_moved_and_tried_on_history():
         check(instance.cli("rules", "delete", "made", "--yes").code == 0, "deleted")
         check(not os.path.exists(os.path.join(instance.rules, "made.yaml")), "its file is gone")
 
+        exact_arguments("true", f"{marker}-seen", executable="/bin/true")
+        statistics = wait_for("its quantiles", lambda: (lambda of: "p99_ms" in of and of)(json.loads(instance.cli(
+            "--format", "json", "rules", "show", "asked").json()["rows"][0]["statistics"])))
+        check(statistics["matches_total"] >= 1 and statistics["state"] == 0
+              and 0 < statistics["p50_ms"] <= statistics["p99_ms"], f"{statistics}")
+
         recording = write(os.path.join(instance.folder, "events.jsonl"), "".join(
             json.dumps({"time": f"2026-01-0{day}T12:00:00Z", "kind": "exec", "pid": 100 + day, "name": "true",
                         "arguments": ["true", marker]}) + "\n" for day in (1, 1, 2)))
