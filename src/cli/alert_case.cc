@@ -82,6 +82,7 @@ class Collector {
     choose_window();
     if (auto read = events(); !read) return std::unexpected(read.error());
     std::ranges::sort(found_.events, {}, [](const CaseEvent& each) { return std::pair(each.event.time, each.id); });
+    from_events();
     CLI_TRY(const auto completeness, reader.completeness(found_.window, base::wall_now()));
     for (const auto& reason : completeness.reasons) remember(reason);
     return std::move(found_);
@@ -297,6 +298,25 @@ class Collector {
     }
     for (const auto& damage : (*scan)->stats().damage) remember(damage);
     return {};
+  }
+
+  // The hash of a file that ran once and briefly is known after the process has ended: its event has it, the process's
+  // row has not. And events have the bytes that the alert's JSON could not hold.
+  void from_events() {
+    for (const auto& each : found_.events) {
+      const auto& told = each.event.process;
+      const auto process = std::ranges::find(found_.family, told.key, &event::ProcessInfo::key);
+      if (process == found_.family.end() || process->executable_path != told.executable_path) continue;
+      if (told.executable_hash && !process->executable_hash) {
+        process->executable_hash = told.executable_hash;
+        const bool ended = process->exit_time && *process->exit_time < each.event.time;
+        if (ended && found_.subject == told.key) found_.hashed_after_end = each.event.time;
+      }
+      if (told.arguments && process->arguments && *told.arguments != *process->arguments &&
+          base::to_valid_utf8(told.arguments->command_line()) == process->arguments->command_line()) {
+        process->arguments = told.arguments;
+      }
+    }
   }
 
   sql::Connection& connection_;

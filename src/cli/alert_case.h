@@ -47,7 +47,8 @@ struct AlertCase {
   // ended since is filled in.
   std::vector<event::ProcessInfo> family;
   std::optional<event::ProcessKey> subject;
-  std::size_t ancestors = 0;  // that many of the family follow the subject, nearest first
+  std::optional<Timestamp> hashed_after_end;  // when the subject's hash became known, if it had ended by then
+  std::size_t ancestors = 0;                  // that many of the family follow the subject, nearest first
   bool more_descendants = false;
   std::vector<CaseEvent> events;              // evidence, and others of the family in `window`; by time
   std::uint64_t more_events = 0;              // of the family in the window, farther from the alert

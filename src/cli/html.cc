@@ -43,6 +43,13 @@ bool is_web_address(std::string_view text) {
 void Html::append(std::string_view untrusted, std::size_t max_bytes, bool marked) {
   std::size_t left = max_bytes;
   while (!untrusted.empty()) {
+    // Most of any text is plain: it goes in one piece.
+    const auto special = std::ranges::find_if(untrusted, [](char c) { return !is_plain(c) || !entity(c).empty(); });
+    const auto run = std::min(static_cast<std::size_t>(special - untrusted.begin()), left);
+    out_ += untrusted.substr(0, run);
+    untrusted.remove_prefix(run);
+    left -= run;
+    if (untrusted.empty()) return;
     const std::size_t length = sequence_at(untrusted);
     if (length > left) {
       out_ += marked ? " <span class=\"more\">… " : "… ";
@@ -53,8 +60,7 @@ void Html::append(std::string_view untrusted, std::size_t max_bytes, bool marked
     const auto piece = untrusted.substr(0, length);
     untrusted.remove_prefix(length);
     if (is_plain(piece.front())) {
-      const auto escaped = entity(piece.front());
-      out_ += escaped.empty() ? piece : escaped;
+      out_ += entity(piece.front());
       continue;
     }
     const auto shown = base::printable(piece);

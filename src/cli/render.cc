@@ -90,7 +90,7 @@ class CsvWriter final : public RowWriter {
   bool row(const Row& row) override {
     for (std::size_t i = 0; i < row.size() && i < columns_.size(); ++i) {
       auto text = value_text(row[i], columns_[i].is_time, raw_);
-      if (terminal_ && text) text = base::printable(*text);
+      if (text) text = terminal_ ? base::printable(*text) : base::to_valid_utf8(*text);
       out_ << (i == 0 ? "" : ",") << csv_field(text);
     }
     out_ << "\r\n";
@@ -129,7 +129,7 @@ std::optional<std::string> value_text(const event::Value& value, bool is_time, b
     return is_time && !raw ? base::to_iso(Timestamp{*integer}) : std::to_string(*integer);
   }
   if (const auto* real = std::get_if<double>(&value)) return real_text(*real);
-  if (const auto* text = std::get_if<std::string>(&value)) return base::to_valid_utf8(*text);
+  if (const auto* text = std::get_if<std::string>(&value)) return *text;
   return std::nullopt;
 }
 

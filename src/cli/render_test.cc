@@ -84,6 +84,11 @@ TEST(Csv, FollowsRfc4180AndTellsNullFromEmpty) {
             "one,\"t,wo\",three\r\n\"a,b\",\"say \"\"x\"\"\",\"two\nlines\"\r\n\"\",,7\r\n");
 }
 
+TEST(Values, KeepTheirBytesUntilTheyAreShown) {
+  EXPECT_EQ(value_text(std::string("a\xff"), false, false), "a\xff");
+  EXPECT_EQ(value_json(std::string("a\xff"), false, false), "\"a\xEF\xBF\xBD\"");
+}
+
 TEST(UniqueNames, NeverMakesANameThatIsTaken) {
   const auto names = unique_names({{"a"}, {"a_2"}, {"a"}, {"a"}, {"b"}});
   EXPECT_EQ(names[0].name, "a");

@@ -11,7 +11,8 @@
 namespace daemoneye::cli {
 namespace {
 
-constexpr double label_width = 210, plot_width = 770, lane_height = 24, top = 26, bottom = 20, right_margin = 20;
+constexpr double label_width = 210, plot_width = 770, lane_height = 24, top = 26, bottom = 20, right_margin = 20,
+                 half_label = 30;
 constexpr std::size_t label_columns = 27;
 constexpr std::int64_t most_ticks = 7, ns_per_ms = 1'000'000, ns_per_s = 1'000'000'000, ns_per_day = 86'400 * ns_per_s;
 constexpr std::int64_t least_span = 10 * ns_per_ms;
@@ -123,7 +124,9 @@ class Chart {
     const auto step = step_for(to_ - from_);
     for (auto at = from_ / step * step + step; at < to_; at += step) {
       line(x(at), top - 4, x(at), height, "grid");
-      page_.raw("<text class=\"tick\" text-anchor=\"middle\" x=\"").number(x(at)).raw("\" y=\"").number(top - 10);
+      const bool at_edge = x(at) > label_width + plot_width - half_label;
+      page_.raw("<text class=\"tick\" text-anchor=\"").raw(at_edge ? Html::Markup("end") : Html::Markup("middle"));
+      page_.raw("\" x=\"").number(x(at)).raw("\" y=\"").number(top - 10);
       page_.raw("\">").attribute(label_of(at, step)).raw("</text>\n");
     }
   }

@@ -62,7 +62,7 @@ void add_alert_row(Html& page, const AlertCase& found) {
   page.raw("</td><td class=\"after\">0</td><td>alert</td><td>")
       .text(found.alert.rule_id, max_line_bytes)
       .raw("</td><td class=\"what\">")
-      .text(found.alert.title, max_line_bytes)
+      .text(found.alert.title, max_title_bytes)
       .raw("</td></tr>\n");
 }
 
@@ -118,6 +118,10 @@ void add_process_tree(Html& page, const AlertCase& found) {
 
 void add_timeline(Html& page, const AlertCase& found) {
   page.raw("<section id=\"timeline\">\n<h2>Timeline</h2>\n");
+  if (found.family.empty() && found.events.empty()) {
+    page.raw("<p class=\"none\">The alert names no process, so there are no events of it.</p>\n</section>\n");
+    return;
+  }
   if (found.window.from && found.window.to) {
     page.raw("<p class=\"lead\">Events of these processes from ");
     add_time(page, *found.window.from);
@@ -158,7 +162,10 @@ void add_evidence(Html& page, const AlertCase& found) {
     else
       ++more;
   }
-  if (told == 0) page.raw("<p class=\"none\">None of it is kept.</p>\n");
+  if (found.alert.evidence.empty())
+    page.raw("<p class=\"none\">The rule's statement names no event.</p>\n");
+  else if (told == 0)
+    page.raw("<p class=\"none\">None of it is kept.</p>\n");
   if (more > 0) page.raw("<p class=\"none\">").number(more).raw(" more events of evidence.</p>\n");
   for (const auto id : found.lost_evidence) {
     page.raw("<p class=\"none\">Event ").number(id).raw(" is no longer kept, or cannot be read.</p>\n");

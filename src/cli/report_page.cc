@@ -61,6 +61,59 @@ void add_reasons(Html& page, const event::Completeness& completeness) {
   page.raw("</ul>\n");
 }
 
+void add_evidence_verdict(Html& page, const AlertCase& found) {
+  const auto kept = static_cast<std::int64_t>(std::ranges::count_if(found.events, &CaseEvent::evidence));
+  const auto all = static_cast<std::int64_t>(found.alert.evidence.size());
+  if (all == 0) {
+    page.raw(
+        "<div class=\"card\"><h2>No single event</h2><p>The rule's statement puts rows together: no event by itself is "
+        "its evidence.</p></div>\n");
+    return;
+  }
+  if (kept == all)
+    page.raw("<div class=\"card good\"><h2>Evidence kept</h2><p>");
+  else
+    page.raw("<div class=\"card warn\"><h2>Evidence not all here</h2><p>");
+  page.number(kept).raw(" of ").number(all).raw(" events");
+  if (!found.lost_evidence.empty()) {
+    page.raw("; ").number(static_cast<std::int64_t>(found.lost_evidence.size())).raw(" no longer kept or not readable");
+  }
+  if (found.more_evidence > 0) {
+    page.raw("; ").number(static_cast<std::int64_t>(found.more_evidence)).raw(" more are left out here");
+  }
+  page.raw(".</p></div>\n");
+}
+
+void add_proof_verdict(Html& page, const Report& report) {
+  const auto& inclusion = report.proofs.inclusion;
+  const bool broken = (inclusion && inclusion->altered()) || report.proofs.signatures_hold == false;
+  if (!broken && report.found.alert.evidence.empty()) {
+    page.raw(
+        "<div class=\"card\" id=\"integrity\"><h2>Nothing to prove</h2><p>There is no evidence to lead to the signed "
+        "audit ledger.</p></div>\n");
+    return;
+  }
+  const auto proven =
+      inclusion ? std::ranges::count(inclusion->batches, BatchInclusion::State::proven, &BatchInclusion::state) : 0;
+  const bool good = inclusion && !inclusion->batches.empty() && inclusion->more_batches == 0 &&
+                    proven == static_cast<std::ptrdiff_t>(inclusion->batches.size());
+  if (broken)
+    page.raw("<div class=\"card bad\" id=\"integrity\"><h2>Altered</h2><p>");
+  else if (good)
+    page.raw("<div class=\"card good\" id=\"integrity\"><h2>Proven</h2><p>");
+  else
+    page.raw("<div class=\"card warn\" id=\"integrity\"><h2>Not all proven</h2><p>");
+  if (inclusion) {
+    page.number(static_cast<std::int64_t>(proven))
+        .raw(" of ")
+        .number(static_cast<std::int64_t>(inclusion->batches.size() + inclusion->more_batches))
+        .raw(" batches of evidence lead to the signed audit ledger.");
+  } else {
+    page.text(report.proofs.why, max_line_bytes);
+  }
+  page.raw("</p></div>\n");
+}
+
 // The three questions a reader has first: is all of it here, is it what was recorded, is it proven?
 void add_verdicts(Html& page, const Report& report) {
   const auto& found = report.found;
@@ -82,41 +135,20 @@ void add_verdicts(Html& page, const Report& report) {
     }
     page.raw("</div>\n");
   }
-  const auto kept = static_cast<std::int64_t>(std::ranges::count_if(found.events, &CaseEvent::evidence));
-  const auto all = static_cast<std::int64_t>(found.alert.evidence.size());
-  if (kept == all && all > 0)
-    page.raw("<div class=\"card good\"><h2>Evidence kept</h2><p>");
-  else
-    page.raw("<div class=\"card warn\"><h2>Evidence not all here</h2><p>");
-  page.number(kept).raw(" of ").number(all).raw(" events");
-  if (!found.lost_evidence.empty()) {
-    page.raw("; ").number(static_cast<std::int64_t>(found.lost_evidence.size())).raw(" no longer kept or not readable");
+  add_evidence_verdict(page, found);
+  add_proof_verdict(page, report);
+  page.raw("</div>\n");
+}
+
+void add_hash(Html& page, const AlertCase& found, const event::ProcessInfo& process) {
+  if (!process.executable_hash) return;
+  page.raw("<tr><th>SHA-256</th><td>").text(*process.executable_hash);
+  if (found.hashed_after_end) {
+    page.raw(" <span class=\"none\">(computed after its end, ");
+    add_time(page, *found.hashed_after_end);
+    page.raw(")</span>");
   }
-  if (found.more_evidence > 0) {
-    page.raw("; ").number(static_cast<std::int64_t>(found.more_evidence)).raw(" more are left out here");
-  }
-  page.raw(".</p></div>\n");
-  const auto& inclusion = report.proofs.inclusion;
-  const bool broken = (inclusion && inclusion->altered()) || report.proofs.signatures_hold == false;
-  const auto proven =
-      inclusion ? std::ranges::count(inclusion->batches, BatchInclusion::State::proven, &BatchInclusion::state) : 0;
-  const bool good = inclusion && !inclusion->batches.empty() && inclusion->more_batches == 0 &&
-                    proven == static_cast<std::ptrdiff_t>(inclusion->batches.size());
-  if (broken)
-    page.raw("<div class=\"card bad\" id=\"integrity\"><h2>Altered</h2><p>");
-  else if (good)
-    page.raw("<div class=\"card good\" id=\"integrity\"><h2>Proven</h2><p>");
-  else
-    page.raw("<div class=\"card warn\" id=\"integrity\"><h2>Not all proven</h2><p>");
-  if (inclusion) {
-    page.number(static_cast<std::int64_t>(proven))
-        .raw(" of ")
-        .number(static_cast<std::int64_t>(inclusion->batches.size() + inclusion->more_batches))
-        .raw(" batches of evidence lead to the signed audit ledger.");
-  } else {
-    page.text(report.proofs.why, max_line_bytes);
-  }
-  page.raw("</p></div>\n</div>\n");
+  page.raw("</td></tr>\n");
 }
 
 void add_summary(Html& page, const Report& report) {
@@ -138,7 +170,7 @@ void add_summary(Html& page, const Report& report) {
   add_field(page, "Executable", alert.executable_path.value_or(""));
   if (report.found.subject && !report.found.family.empty()) {
     const auto& process = report.found.family.front();
-    add_field(page, "SHA-256", process.executable_hash.value_or(""));
+    add_hash(page, report.found, process);
     add_field(page, "User", process.user.value_or(process.uid ? std::to_string(*process.uid) : ""));
     add_field(page, "Working folder", process.cwd.value_or(""));
     if (process.start_time) {
@@ -176,7 +208,8 @@ void add_row(Html& page, const store::Alert& alert) {
     if (value.is_null())
       page.raw("<span class=\"none\">NULL</span>");
     else
-      page.text(value.is_string() ? value.get_ref<const std::string&>()
+      add_value(page,
+                value.is_string() ? value.get_ref<const std::string&>()
                                   : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace),
                 max_cell_bytes);
     page.raw("</td></tr>\n");
@@ -228,7 +261,16 @@ void add_foot(Html& page, const Report& report) {
 
 void add_field(Html& page, std::string_view name, std::string_view value, std::size_t max_bytes) {
   if (value.empty()) return;
-  page.raw("<tr><th>").text(name).raw("</th><td>").text(value, max_bytes).raw("</td></tr>\n");
+  page.raw("<tr><th>").text(name).raw("</th><td>");
+  add_value(page, value, max_bytes);
+  page.raw("</td></tr>\n");
+}
+
+void add_value(Html& page, std::string_view value, std::size_t max_bytes) {
+  const bool tall = value.size() > max_low_bytes;
+  if (tall) page.raw("<div class=\"tall\">");
+  page.text(value, max_bytes);
+  if (tall) page.raw("</div>");
 }
 
 void add_time(Html& page, Timestamp time) {

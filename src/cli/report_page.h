@@ -15,7 +15,8 @@ namespace daemoneye::cli {
 // What of it is shown at the most, each with a word of how much more there is.
 inline constexpr std::size_t max_title_bytes = 300, max_line_bytes = 600, max_cell_bytes = 4096,
                              max_field_bytes = 64 * 1024, max_sql_bytes = 64 * 1024, max_told_evidence = 20,
-                             max_chart_lanes = 28;
+                             max_chart_lanes = 28,
+                             max_low_bytes = 1000;  // of a value beside its name; a longer one is looked at in a box
 
 struct ReportProofs {
   std::optional<Inclusion> inclusion;  // nothing: `why`
@@ -50,6 +51,7 @@ void add_proofs(Html& page, const ReportProofs& proofs, const AlertCase& found);
 
 // "<tr><th>NAME</th><td>VALUE</td></tr>", nothing when there is no value.
 void add_field(Html& page, std::string_view name, std::string_view value, std::size_t max_bytes = max_field_bytes);
+void add_value(Html& page, std::string_view value, std::size_t max_bytes);
 void add_time(Html& page, Timestamp time);
 
 }  // namespace daemoneye::cli

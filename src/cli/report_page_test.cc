@@ -219,6 +219,47 @@ TEST(ReportPage, ForbidsTheBrowserEverythingButItsOwnStyle) {
   EXPECT_EQ(style.css.text().find("@import"), std::string_view::npos);
 }
 
+TEST(ReportPage, AnAlertOfManyRowsHasNothingToProve) {
+  auto report = report_of({[] { return std::string("x"); }});
+  report.found.alert.evidence.clear();
+  report.found.lost_evidence.clear();
+  report.found.events.clear();
+  report.found.family.clear();
+  report.found.subject.reset();
+  report.found.ancestors = 0;
+  report.proofs.inclusion->batches.clear();
+  report.proofs.signatures_hold.reset();
+  const auto page = report_page(report);
+  EXPECT_THAT(page, HasSubstr("<div class=\"card\"><h2>No single event</h2>"));
+  EXPECT_THAT(page, HasSubstr("<div class=\"card\" id=\"integrity\"><h2>Nothing to prove</h2>"));
+  EXPECT_THAT(page, HasSubstr("so there are no events of it"));
+  EXPECT_THAT(page, Not(HasSubstr("0 of 0")));
+  EXPECT_THAT(page, Not(HasSubstr("Events of these processes from")));
+  expect_only_ours(page);
+  report.proofs.signatures_hold = false;
+  EXPECT_THAT(report_page(report), HasSubstr("<h2>Altered</h2>"));
+}
+
+TEST(ReportPage, SaysWhenAHashCameAfterTheEnd) {
+  auto report = report_of({[] { return std::string("x"); }});
+  EXPECT_THAT(report_page(report), Not(HasSubstr("SHA-256</th>")));
+  report.found.family.front().executable_hash = std::string(64, 'a');
+  EXPECT_THAT(report_page(report), HasSubstr("<th>SHA-256</th><td>" + std::string(64, 'a') + "</td>"));
+  report.found.hashed_after_end = Timestamp{101 * second};
+  const auto page = report_page(report);
+  EXPECT_THAT(page, HasSubstr("(computed after its end, <time datetime=\"1970-01-01T00:01:41"));
+  expect_only_ours(page);
+}
+
+TEST(ReportPage, BoundsTheHeightOfLongValues) {
+  auto report = report_of({[] { return std::string("x"); }});
+  EXPECT_THAT(report_page(report), Not(HasSubstr("class=\"tall\"")));
+  report.found.alert.row_json = "{\"a\":\"" + std::string(9000, 'A') + "\"}";
+  const auto page = report_page(report);
+  EXPECT_THAT(page, HasSubstr("<th>a</th><td><div class=\"tall\">AAAA"));
+  expect_only_ours(page);
+}
+
 TEST(ReportPage, SaysWhatIsWrongFirst) {
   auto report = report_of({[] { return std::string("x"); }});
   EXPECT_THAT(report_page(report), HasSubstr("<h2>Proven</h2>"));

@@ -57,7 +57,8 @@ footer { color: var(--faint); font-size: .85rem; border-top: 1px solid var(--lin
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
 td { overflow-wrap: anywhere; unicode-bidi: isolate; }
-table.fields th { width: 11rem; color: var(--faint); font-weight: 500; }
+table.fields { table-layout: fixed; }
+table.fields th { width: 11rem; overflow-wrap: anywhere; color: var(--faint); font-weight: 500; }
 table.list { font-size: .88rem; }
 table.list thead th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); white-space: nowrap; }
 table.list td.kind { white-space: nowrap; } table.list td.who { min-width: 8rem; }
@@ -65,9 +66,11 @@ table.list td.what { min-width: 16rem; }
 table.list td.when { white-space: nowrap; font-variant-numeric: tabular-nums; }
 table.list td.after { white-space: nowrap; text-align: right; color: var(--faint); font-variant-numeric: tabular-nums; }
 tr.evidence, tr.evidence td { background: var(--mark); color: var(--mark-ink); }
+tr.evidence .spelled { outline: 1px solid currentColor; }
 table.list tr.evidence td.after, tr.evidence .more { color: inherit; }
 tr.alert td { border-top: 2px solid var(--bad); border-bottom: 2px solid var(--bad); color: var(--bad); font-weight: 600; }
 .wide { overflow-x: auto; }
+.tall { max-height: 14rem; overflow: auto; }
 .badge { display: inline-block; border: 1px solid currentColor; border-radius: 4px; padding: 0 .35rem; font-size: .75rem; }
 .badge.proven { color: var(--good); } .badge.open { color: var(--warn); } .badge.altered { color: var(--bad); }
 .spelled { background: var(--mark); color: var(--mark-ink); border-radius: 3px; padding: 0 .1em;
@@ -94,15 +97,18 @@ svg .mark { fill: var(--ink); stroke: var(--paper); stroke-width: 1; } svg .mark
 svg .mark.proof { fill: var(--warn); stroke: var(--ink); }
 .batch { border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem; margin: 0 0 .8rem; }
 ol.steps li { margin-bottom: .6rem; }
+@media (max-width: 40rem) { table.fields th { width: 7rem; } }
 @media print {
   @page { margin: 14mm; }
   body { font-size: 10pt; }
+  h1 { font-size: 1.25rem; }
+  table.list { font-size: 8pt; }
   main, footer { max-width: none; padding: 0; }
   section, header { margin: 0 0 1.2rem; }
   h2, h3 { break-after: avoid; }
-  tr, .card, .batch, figure, .process { break-inside: avoid; }
+  table.list tr, .card, figure, .process { break-inside: avoid; }
   .wide, ul.tree { overflow: visible; }
-  pre.command { max-height: none; overflow: visible; }
+  pre.command, .tall { max-height: none; overflow: visible; }
   .card, .good, .warn, .bad, .pill, pre, tr.evidence td, .spelled, figure { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   a { color: inherit; }
 }

@@ -180,6 +180,12 @@ os._exit(0)
 """
 
 
+def tamper(store, statement):
+    """Alters the event store as one may who can write it; in statements `another_argument` makes honest ones forged."""
+    subprocess.run([sys.executable, "-c", _TAMPER, store, statement], check=True,
+                   env={**os.environ, "HERE": os.path.dirname(os.path.abspath(__file__))})
+
+
 def scenario_audit_events_that_are_tampered_with_are_named():
     """By one who may write the event store: a batch altered, taken away, cut off at the end, or put in."""
     with daemon() as instance:
@@ -208,8 +214,7 @@ def scenario_audit_events_that_are_tampered_with_are_named():
                                 ("missing", f"DELETE FROM tail WHERE {middle}"),
                                 ("missing", f"DELETE FROM tail WHERE {last}"),
                                 ("added", f"UPDATE tail SET sequence = sequence + 1000 WHERE {last}")):
-            subprocess.run([sys.executable, "-c", _TAMPER, store, statement], check=True,
-                           env={**os.environ, "HERE": os.path.dirname(os.path.abspath(__file__))})
+            tamper(store, statement)
             if statement == content:  # digest and checksum say that all is well
                 forged = instance.query("SELECT count(*) AS n FROM process_events WHERE command_line = 'true forged'")
                 check(forged[0]["n"] > 0, "an event says now what never happened")

@@ -1,15 +1,18 @@
 """Looking at processes and alerts: trees with times, `alerts show`, and the page of `report` as a browser shows it."""
 
 import contextlib
+import hashlib
 import html.parser
 import json
 import os
+import shutil
 import stat
 import subprocess
 
 import browser
 import tlog
 from harness import Skip, check, daemon, exact_arguments, wait_for
+from scenarios_audit import tamper
 
 RULE = """
 id: marked-process
@@ -186,6 +189,44 @@ def scenario_report_proves_its_evidence():
         stopped = instance.cli("--format", "json", "report", alert, "--html", path, "--yes")
         check(stopped.code in (0, 3) and stopped.json()["rows"][0]["proven"] == made["proven"],
               f"also when nothing runs: {stopped.out} {stopped.err}")
+
+
+def scenario_report_of_altered_evidence_ends_with_5():
+    """Of a file that ran once and briefly: its hash is told, and evidence that was altered since is told by page and code."""
+    marker = f"honest-{os.getpid()}"
+    with daemon(QUICK, rules=rules(marker)) as instance:
+        instance.start()
+        brief = os.path.join(instance.folder, "sleep")
+        shutil.copy2("/bin/sleep", brief)
+        with open(brief, "ab") as file:
+            file.write(marker.encode())  # an executable of its own, hashed by nobody before
+        with open(brief, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        subprocess.run([brief, "0", marker, b"\xff\xfe"], stderr=subprocess.DEVNULL, check=False)
+        alert = wait_for("the alert", lambda: instance.query(
+            "SELECT alert_id FROM alerts WHERE rule_id = 'marked-process'"))[0]["alert_id"]
+
+        def hashed():
+            page = instance.cli("report", alert, "--html", "-").out
+            return page if f"<th>SHA-256</th><td>{digest}" in page else None
+        text = Text(wait_for("the hash of a file whose process has ended", hashed))
+        check("\\xff\\xfe" in text.texts["tree"], f"the bytes as they were: {text.texts['tree']}")
+        shown = instance.cli("alerts", "show", alert)
+        check(shown.code in (0, 3) and "\ufffd" not in shown.out.split('"')[0], f"also there: {shown.out}")
+
+        path = os.path.join(instance.folder, "report.html")
+        make_report(instance, alert, path)
+        check(instance.stop() == 0, "stops")
+        intact = instance.cli("report", alert, "--html", path, "--yes")
+        check(intact.code in (0, 3), f"as it was: {intact.code} {intact.err}")
+        tamper(os.path.join(instance.state, "events.redb"),
+               "UPDATE tail SET canonical = another_argument(canonical, batch_no)")
+        altered = instance.cli("--format", "json", "report", alert, "--html", path, "--yes")
+        check(altered.code == 5, f"altered: {altered.code} {altered.out} {altered.err}")
+        check("not what the ledger says" in altered.err and "batch " in altered.err, f"told: {altered.err}")
+        check(altered.json()["rows"][0]["proven"] < altered.json()["rows"][0]["batches"], f"counted: {altered.out}")
+        with open(path, encoding="utf-8") as file:
+            check("Altered" in Text(file.read()).texts["integrity"], "the page is there and says it")
 
 
 # For each element with text of its own: is it readable on what lies behind it?
