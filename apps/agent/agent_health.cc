@@ -152,8 +152,16 @@ ComponentHealth Agent::detection_health(const detect::Engine::State& state) cons
     return health;
   }
   const auto now = base::wall_now();
+  const auto begin = (*reader)->record_begin();
+  if (!begin) {
+    degrade(health, HealthState::degraded, "cannot be told: " + begin.error().message);
+    return health;
+  }
+  if (*begin) health.details["recorded_since"] = base::to_iso(**begin);
+  // Nothing was to be seen before there was anything: a young record is no loss.
   const auto missing = [&](std::chrono::nanoseconds span) -> Result<std::string> {
-    DE_TRY(const auto completeness, (*reader)->completeness({Timestamp{now.ns - span.count()}, now}, now));
+    const Timestamp from = std::max(Timestamp{now.ns - span.count()}, begin->value_or(Timestamp{INT64_MIN}));
+    DE_TRY(const auto completeness, (*reader)->completeness({std::min(from, now), now}, now));
     return missing_text(completeness);
   };
   const auto lately = missing(recent);

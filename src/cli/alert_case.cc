@@ -84,7 +84,13 @@ class Collector {
     std::ranges::sort(found_.events, {}, [](const CaseEvent& each) { return std::pair(each.event.time, each.id); });
     from_events();
     CLI_TRY(const auto completeness, reader.completeness(found_.window, base::wall_now()));
-    for (const auto& reason : completeness.reasons) remember(reason);
+    for (const auto& reason : completeness.reasons) {
+      // To look so far back was our choice: where the record begins within the window, the window does.
+      if (reason.reason == "before_record" && reason.to < found_.window.to)
+        found_.window.from = reason.to;
+      else
+        remember(reason);
+    }
     return std::move(found_);
   }
 

@@ -544,5 +544,16 @@ TEST(TestRule, SaysOnceThatNobodyRecordsSince) {
   }
 }
 
+TEST(TestRule, OfTimeBeforeTheRecordSaysSoOnceWhenThatWasAskedFor) {
+  const Recorded rig;
+  const event::TimeRange early{Timestamp{rig.begin - 60'000'000'000}, {}};
+  for (const auto& rule : {stream_rule, scheduled_rule}) {
+    const auto reasons = rig.test(rule, early).run.completeness.reasons;
+    ASSERT_EQ(reasons.size(), 1U) << rule;
+    EXPECT_EQ(reasons.front().reason, "before_record");
+    EXPECT_EQ(reasons.front().to, Timestamp{rig.begin});
+  }
+}
+
 }  // namespace
 }  // namespace daemoneye::detect::testing

@@ -47,6 +47,13 @@ void add_what_is_missing(const ScheduledRun& asked, sql::RunStats& stats) {
   if (asked.late) reasons.push_back({"late", std::nullopt, asked.now, base::wall_now()});
 }
 
+// What a run could not see through anybody's fault. A window that reaches back before the first record is none: every
+// instance is young once, and its alerts say so.
+event::Completeness faults_of(event::Completeness completeness) {
+  std::erase_if(completeness.reasons, [](const auto& one) { return one.reason == "before_record"; });
+  return completeness;
+}
+
 std::chrono::nanoseconds since(base::SteadyClock::time_point begin) { return base::SteadyClock::now() - begin; }
 
 }  // namespace
@@ -225,7 +232,7 @@ Result<void> Evaluator::stream_rule(const LoadedRule& rule, const StoredEvents& 
   }
   board_.ran(rule.rule.id, elapsed, rows == nullptr ? events.events.size() : rows->size(), matches.size());
   add_damage(stats->completeness, events.damage);
-  board_.saw(rule.rule.id, stats->completeness);
+  board_.saw(rule.rule.id, faults_of(stats->completeness));
   raise_all(rule, matches, stats->completeness, moment.raised, raises);
   return {};
 }
@@ -322,7 +329,7 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const std::string
   }
   board_.ran(rule.rule.id, elapsed, 0, matches.size());
   add_what_is_missing(asked, *stats);
-  board_.saw(rule.rule.id, stats->completeness);
+  board_.saw(rule.rule.id, faults_of(stats->completeness));
   builder_.next_batch();
   raise_all(rule, matches, stats->completeness, base::wall_now(), raises);
   return raises;

@@ -136,6 +136,10 @@ Result<void> test_scheduled(sql::Connection& connection, const LoadedRule& rule,
                             const sql::RunOptions& options, Total& total) {
   DE_TRY(const auto stored, connection.reader().stats());
   if (!stored.oldest || !stored.newest) return {};
+  // Asked for all there is, what was before it is not missing.
+  DE_TRY(const auto record_begin, connection.reader().record_begin());
+  const Timestamp reach =
+      range.from ? Timestamp{INT64_MIN} : std::min(record_begin.value_or(*stored.oldest), *stored.oldest);
   const auto every = rule.rule.evaluate->every.count();
   const auto window = rule.rule.evaluate->window.count();
   const std::int64_t from = std::max(range.from.value_or(*stored.oldest), *stored.oldest).ns;
@@ -152,7 +156,7 @@ Result<void> test_scheduled(sql::Connection& connection, const LoadedRule& rule,
     run.deadline = options.deadline;
     run.stop = options.stop;
     run.now = Timestamp{now};
-    run.history = {Timestamp{now - window}, Timestamp{now}};
+    run.history = {std::max(Timestamp{now - window}, reach), Timestamp{now}};
     total.ran();
     DE_TRY(const auto stats,
            connection.run(*rule.compiled, run, [&](const sql::Row& row) { return total.row(row, Timestamp{now}); }));

@@ -495,5 +495,18 @@ TEST(Schedule, ARuleOverItsLimitsRunsLessOftenAndIsSuspendedThen) {
   EXPECT_TRUE(eventually([&] { return rig.rule_state("greedy").state == "healthy"; }));
 }
 
+TEST(Schedule, AWindowThatReachesBeforeTheRecordIsSaidOfItsAlertAndNoFault) {
+  Rig rig;
+  rig.write_rule("each", each_event, "evaluate: {every: 1s, window: 1h}\n");
+  rig.writer->set_collector("procmond", true, Timestamp{base::wall_now().ns + 10'000'000'000});
+  auto event = make_exec(1, "x");
+  event.time = base::wall_now();
+  rig.commit({event});
+  rig.start();
+  ASSERT_TRUE(eventually([&] { return !rig.alerts().empty(); }));
+  EXPECT_NE(find_time(rig, 1).find("before_record"), std::string::npos) << find_time(rig, 1);
+  EXPECT_EQ(rig.rule_state("each").incomplete, 0U);
+}
+
 }  // namespace
 }  // namespace daemoneye::detect::testing

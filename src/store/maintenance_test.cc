@@ -116,6 +116,7 @@ TEST_F(MaintenanceTest, PurgeOfAMomentRemovesWhatIsBeforeItAndSaysSoInAnswers) {
   EXPECT_FALSE(reasons_of(whole).contains("purged"));
   const auto cut_off = *left->completeness({Timestamp{cut - 1'000'000}, Timestamp{clock_}}, Timestamp{clock_});
   EXPECT_TRUE(reasons_of(cut_off).contains("purged"));
+  EXPECT_FALSE(reasons_of(cut_off).contains("before_record")) << "one reason is enough";
   EXPECT_EQ(check_store(folder_.file(), {})->damages, 0U);
 }
 
@@ -281,6 +282,27 @@ TEST_F(MaintenanceTest, WhatComesAfterTheRequestIsNotPurged) {
   auto scans = (*database)->prepare("SELECT count(*) FROM scans");
   ASSERT_TRUE(*scans->step());
   EXPECT_EQ(scans->integer(0), 1);
+}
+
+TEST_F(MaintenanceTest, APurgeThatRemovesGapsLetsTheRecordBeginAfterThem) {
+  open(blocks_of(100));
+  fill(10);
+  const auto gap = clock_ += 1'000'000;
+  ASSERT_TRUE(commit(*writer_, make_batch(++sequence_, {event::make_gap_event(
+                                                           {"events_lost", Timestamp{gap - 500'000}, Timestamp{gap}, 5},
+                                                           event::EventSource::ebpf, Timestamp{clock_ - 1'000'000})})));
+  writer_->set_collector("procmond", true, base::wall_now());
+  clock_ += 1'000'000;
+  fill(11);
+  const auto reasons = [&](std::int64_t from) {
+    const auto now = base::wall_now();
+    return reasons_of(*reader()->completeness({Timestamp{from}, Timestamp{clock_}}, now));
+  };
+  EXPECT_THAT(reasons(gap - 1000), ::testing::Contains("events_lost"));
+  EXPECT_THAT(reasons(gap - 1000), ::testing::Not(::testing::Contains("before_record")));
+  maintain({Kind::purge, Timestamp{gap + 1}});
+  EXPECT_THAT(reasons(gap - 1000), ::testing::Contains("before_record")) << "its gap is no longer known";
+  EXPECT_THAT(reasons(gap + 1), ::testing::Not(::testing::Contains("before_record")));
 }
 
 TEST_F(MaintenanceTest, CountsTheBlocksThatItMakesItself) {

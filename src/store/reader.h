@@ -154,8 +154,12 @@ class Reader {
   Result<std::optional<event::ProcessEvent>> find_process(const event::ProcessKey& key);
   Result<std::vector<event::ProcessKey>> live_children(const event::ProcessKey& key);
 
-  // What is missing in `range` (recorded gaps; and, when the collector or the agent is not running now, from then on).
+  // What is missing in `range`: recorded gaps; when the collector or the agent is not running now, from then on; and
+  // what an end of the range that was asked for leaves before the beginning of the record.
   Result<event::Completeness> completeness(const event::TimeRange& range, Timestamp now);
+  // Since when there is a record: what is removed by its age takes the beginning with it. None: of an import, which is
+  // whole as it is, and of a store without anything.
+  Result<std::optional<Timestamp>> record_begin();
 
   // Bookkeeping of detection and delivery.
   Result<event::EventId> stream_watermark();

@@ -39,7 +39,53 @@ void merge_by_reason(std::vector<event::Incompleteness>& reasons) {
   for (auto& [name, reason] : merged) reasons.push_back(std::move(reason));
 }
 
+// Nearly always true, and known from the first row: a store is read where it has something.
+Result<bool> has_record_at(db::StatementCache& statements, Timestamp time) {
+  DE_TRY(auto* select,
+         statements.get("SELECT (EXISTS (SELECT 1 FROM blocks WHERE first_time<=?1) OR EXISTS (SELECT 1 FROM tail "
+                        "WHERE first_time<=?1)) AND NOT EXISTS (SELECT 1 FROM meta WHERE key='forgotten_until' AND "
+                        "value>=?1)"));
+  const db::StatementReset reset(*select);
+  DE_CHECK(select->bind(1, time.ns).step());
+  return select->integer(0) != 0;
+}
+
+Result<std::optional<Timestamp>> begin_of_record(db::StatementCache& statements) {
+  // A gap speaks for its own time, and so does what was removed before its age: there the record had begun.
+  DE_TRY(auto* select,
+         statements.get("SELECT min(time), (SELECT value+1 FROM meta WHERE key='forgotten_until') FROM "
+                        "(SELECT min(first_time) AS time FROM blocks UNION ALL SELECT min(first_time) FROM tail "
+                        "UNION ALL SELECT min(from_time) FROM gaps)"));
+  const db::StatementReset reset(*select);
+  DE_CHECK(select->step());
+  std::optional<Timestamp> begin;
+  for (const int column : {0, 1}) {
+    if (!select->is_null(column))
+      begin = std::max(begin.value_or(Timestamp{INT64_MIN}), Timestamp{select->integer(column)});
+  }
+  return begin;
+}
+
+// "Nothing found" of a time before the record is "could not look". Who names no time asks for what there is.
+Result<std::optional<event::Incompleteness>> before_record(db::StatementCache& statements,
+                                                           const event::TimeRange& range) {
+  const auto& earliest = range.from ? range.from : range.to;
+  if (!earliest || (range.from && range.to && *range.to < *range.from)) return std::nullopt;
+  DE_TRY(const bool recorded, has_record_at(statements, *earliest));
+  if (recorded) return std::nullopt;
+  DE_TRY(const auto begin, begin_of_record(statements));
+  if (!begin || *earliest >= *begin) return std::nullopt;
+  return event::Incompleteness{"before_record", {}, range.from, begin};
+}
+
 }  // namespace
+
+Result<std::optional<Timestamp>> Reader::record_begin() {
+  DE_TRY(const auto snapshot, Snapshot::open(*this));
+  DE_TRY(const auto collectors, number(*impl_->statements, "SELECT count(*) FROM collectors"));
+  if (collectors == 0) return std::nullopt;
+  return begin_of_record(*impl_->statements);
+}
 
 Result<event::Completeness> Reader::completeness(const event::TimeRange& range, Timestamp now) {
   DE_TRY(const auto snapshot, Snapshot::open(*this));
@@ -60,14 +106,17 @@ Result<event::Completeness> Reader::completeness(const event::TimeRange& range, 
     }
   }
   if (answer.reasons.size() > max_reasons) merge_by_reason(answer.reasons);
+  DE_TRY(const auto collectors, number(*impl_->statements, "SELECT count(*) FROM collectors"));
+  if (collectors > 0) {
+    DE_TRY(auto before, before_record(*impl_->statements, range));
+    if (before) answer.reasons.push_back(*std::move(before));
+  }
   DE_TRY(auto* select, impl_->statements->get("SELECT connected, covered_until FROM collectors"));
   const db::StatementReset reset(*select);
   const bool running = WriterLock::is_held(impl_->path);
-  bool any = false;
   while (true) {
     DE_TRY(const bool row, select->step());
     if (!row) break;
-    any = true;
     const bool connected = running && select->integer(0) != 0;
     const Timestamp until{select->integer(1)};
     // Claimed before the clock was set back: since then nothing was heard.
@@ -85,7 +134,7 @@ Result<event::Completeness> Reader::completeness(const event::TimeRange& range, 
     }
   }
   // An agent whose collector never came has seen nothing. A store without an agent is an import, and whole.
-  if (!any && running) answer.reasons.push_back({"collector_unavailable", {}, {}, {}});
+  if (collectors == 0 && running) answer.reasons.push_back({"collector_unavailable", {}, {}, {}});
   return answer;
 }
 

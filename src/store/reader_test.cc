@@ -479,7 +479,7 @@ TEST(Completeness, TellsOnlyWhatOverlapsTheRangeThatWasRead) {
   const auto gap = event::make_gap_event({"events_lost", Timestamp{100}, Timestamp{200}, 5}, event::EventSource::ebpf,
                                          Timestamp{210});
   writer->set_collector("procmond", true, Timestamp{1000});
-  ASSERT_TRUE(commit(*writer, make_batch(1, {gap})));
+  ASSERT_TRUE(commit(*writer, make_batch(1, {make_event(EventKind::seen, 1, 50), gap})));
   auto reader = open_reader(folder.file());
   EXPECT_TRUE(reader->completeness({Timestamp{201}, {}}, Timestamp{1000})->complete());
   EXPECT_TRUE(reader->completeness({{}, Timestamp{99}}, Timestamp{1000})->complete());
@@ -554,6 +554,61 @@ TEST(Completeness, OfAStoreThatNeverHadACollectorIsWholeWithoutAnAgent) {
   EXPECT_TRUE(open_reader(folder.file())->completeness({}, Timestamp{1000})->complete()) << "an import";
 }
 
+// Of a range from the one to the other; 0: that end is open.
+std::string missing(Reader& reader, std::int64_t from, std::int64_t to, Timestamp now = Timestamp{1000}) {
+  event::TimeRange range;
+  if (from != 0) range.from = Timestamp{from};
+  if (to != 0) range.to = Timestamp{to};
+  return event::to_json(*reader.completeness(range, now), true);
+}
+constexpr const char* complete = R"({"status":"complete"})";
+
+TEST(Completeness, KnowsWhenTheRecordBegins) {
+  const TempFolder folder;
+  auto options = folder.options();
+  options.block_events = 2;
+  auto writer = open_writer(options);
+  writer->set_collector("procmond", true, Timestamp{900});
+  ASSERT_TRUE(commit(*writer, make_batch(1, {})));
+  auto reader = open_reader(folder.file());
+  EXPECT_EQ(*reader->record_begin(), std::nullopt);
+  EXPECT_EQ(missing(*reader, 100, 200), complete) << "nothing is known of when it began";
+  // In the tail, then in a block.
+  ASSERT_TRUE(commit(*writer, make_batch(2, {make_event(EventKind::seen, 1, 500)})));
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(*reader->record_begin(), Timestamp{500});
+    EXPECT_EQ(missing(*reader, 400, 600),
+              R"({"status":"degraded","reasons":[{"reason":"before_record","from":400,"to":500}]})");
+    EXPECT_EQ(missing(*reader, 499, 0),
+              R"({"status":"degraded","reasons":[{"reason":"before_record","from":499,"to":500}]})");
+    EXPECT_EQ(missing(*reader, 100, 200),
+              R"({"status":"degraded","reasons":[{"reason":"before_record","from":100,"to":500}]})");
+    EXPECT_EQ(missing(*reader, 0, 499), R"({"status":"degraded","reasons":[{"reason":"before_record","to":500}]})");
+    for (const auto& [from, to] : {std::pair(500, 600), {600, 0}, {0, 500}, {0, 0}, {600, 400}}) {
+      EXPECT_EQ(missing(*reader, from, to), complete) << from << " to " << to;
+    }
+    ASSERT_TRUE(commit(*writer, make_batch(3, {make_event(EventKind::exec, 2, 700)})));
+    ASSERT_TRUE(writer->drain(Deadline::after(10s)));
+  }
+  EXPECT_EQ(reader->stats()->blocks, 1U);
+  // A gap of before the first event is part of the record: it speaks for itself.
+  const auto gap = event::make_gap_event({"events_lost", Timestamp{300}, Timestamp{350}, 5}, event::EventSource::ebpf,
+                                         Timestamp{800});
+  ASSERT_TRUE(commit(*writer, make_batch(4, {gap})));
+  EXPECT_EQ(*reader->record_begin(), Timestamp{300});
+  EXPECT_EQ(missing(*reader, 400, 600), complete);
+}
+
+TEST(Completeness, OfAnImportBeginsWithNothing) {
+  const TempFolder folder;
+  auto writer = open_writer(folder.options());
+  ASSERT_TRUE(commit(*writer, make_batch(1, {make_event(EventKind::seen, 1, 500)})));
+  writer.reset();
+  auto reader = open_reader(folder.file());
+  EXPECT_EQ(*reader->record_begin(), std::nullopt);
+  EXPECT_EQ(missing(*reader, 100, 200), complete);
+}
+
 TEST(Reader, SaysWhenThereIsNoStore) {
   const TempFolder folder;
   EXPECT_EQ(Reader::open(folder.file()).error().code, Errc::not_found);
@@ -599,7 +654,11 @@ TEST_P(StoreFiles, OfEveryVersionAreOpened) {
     EXPECT_EQ(alive, 20U);
   }
   auto writer = open_writer(folder.options());
-  EXPECT_EQ(commit(*writer, make_batch(7, {make_event(EventKind::exec, 1, 10)}))->first_event, 61);
+  writer->set_collector("procmond", true, Timestamp{1'790'000'000'000'100'000});
+  EXPECT_EQ(commit(*writer, make_batch(7, {make_event(EventKind::exec, 1, 1'790'000'000'000'090'000)}))->first_event,
+            61);
+  EXPECT_EQ(*open_reader(folder.file())->record_begin(), Timestamp{1'790'000'000'000'001'000})
+      << "written by what knew nothing of it";
 }
 INSTANTIATE_TEST_SUITE_P(Versions, StoreFiles, ::testing::Values(1, 2, 3));
 

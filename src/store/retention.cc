@@ -176,6 +176,8 @@ Result<void> Retention::erase(const OldBlock& block, std::string_view reason, bo
   DE_CHECK(row->bind(1, block.id).run());
   if (!reason.empty() && block.first && block.last) {
     DE_CHECK(remember_cut(reason, *block.first, *block.last, block.events));
+  } else if (block.last) {
+    DE_CHECK(forget_until(*block.last));
   }
   return transaction.commit();
 }
@@ -186,6 +188,13 @@ void Retention::note_damage(std::string what) {
   damage_ = std::move(what);
   observe::log(observe::Level::error, "store", "removing what is old met damage",
                {{"reason", std::string_view(damage_)}});
+}
+
+// The record begins after it. Within the transaction that removes what was known.
+Result<void> Retention::forget_until(Timestamp time) {
+  DE_TRY(auto* insert, statements_.get("INSERT INTO meta(key, value) VALUES('forgotten_until', ?1) ON CONFLICT(key) DO "
+                                       "UPDATE SET value=max(value, excluded.value)"));
+  return insert->bind(1, time.ns).run();
 }
 
 // One row a reason, which grows: what was cut is a stretch without holes.
@@ -213,31 +222,48 @@ Result<std::uint64_t> Retention::remove_rows(Timestamp cutoff) {
       {"DELETE FROM alert_deliveries WHERE delivery_id IN (SELECT delivery_id FROM alert_deliveries WHERE time<?1 AND "
        "alert_id NOT IN (SELECT alert_id FROM alerts) ORDER BY delivery_id LIMIT ?2)",
        {}},
-      {"DELETE FROM gaps WHERE gap_id IN (SELECT gap_id FROM gaps WHERE to_time<?1 AND source<>'store' ORDER BY gap_id "
-       "LIMIT ?2)",
-       {}},
       {"DELETE FROM scans WHERE rowid IN (SELECT rowid FROM scans WHERE time<?1 ORDER BY time LIMIT ?2)", {}},
   };
   std::uint64_t rows = 0;
   // A damaged table keeps what it has; it keeps no other table from shrinking.
-  for (const auto& table : deletions) {
-    const auto removed = remove_from(table, cutoff);
+  const auto add = [&](const Result<std::uint64_t>& removed) -> Result<void> {
     if (removed)
       rows += *removed;
     else if (removed.error().code == Errc::corrupt)
       note_damage("old rows stay: " + removed.error().message);
     else
-      return removed;
-  }
+      return std::unexpected(removed.error());
+    return {};
+  };
+  for (const auto& table : deletions) DE_CHECK(add(remove_from(table, cutoff)));
+  DE_CHECK(add(remove_gaps(false, cutoff)));
   // Our own notes of what is missing go when retention by age has passed them.
   if (limits_.days != 0) {
-    const Timestamp aged{believed_.ns - std::int64_t{limits_.days} * ns_per_day};
-    DE_TRY(auto* notes, statements_.get("DELETE FROM gaps WHERE to_time<? AND source='store'"));
-    const auto removed = notes->bind(1, aged.ns).run();
-    if (!removed && removed.error().code != Errc::corrupt) return std::unexpected(removed.error());
+    DE_CHECK(add(remove_gaps(true, Timestamp{believed_.ns - std::int64_t{limits_.days} * ns_per_day})));
   }
   removed_.rows += rows;
   return rows;
+}
+
+// Of a time without its gaps nothing can be said any more.
+Result<std::uint64_t> Retention::remove_gaps(bool own, Timestamp cutoff) {
+  std::int64_t last = 0;
+  {
+    DE_TRY(auto* select, statements_.get("SELECT max(to_time) FROM (SELECT to_time FROM gaps WHERE to_time<?1 AND "
+                                         "(source='store')=?3 ORDER BY gap_id LIMIT ?2)"));
+    const db::StatementReset reset(*select);
+    DE_CHECK(select->bind(1, cutoff.ns).bind(2, std::int64_t{rows_per_step}).bind(3, std::int64_t{own}).step());
+    if (select->is_null(0)) return 0;
+    last = select->integer(0);
+  }
+  DE_TRY(auto transaction, db::Transaction::begin(statements_.database()));
+  DE_TRY(auto* remove, statements_.get("DELETE FROM gaps WHERE gap_id IN (SELECT gap_id FROM gaps WHERE to_time<?1 AND "
+                                       "(source='store')=?3 ORDER BY gap_id LIMIT ?2)"));
+  DE_CHECK(remove->bind(1, cutoff.ns).bind(2, std::int64_t{rows_per_step}).bind(3, std::int64_t{own}).run());
+  const auto removed = static_cast<std::uint64_t>(statements_.database().changes());
+  DE_CHECK(forget_until(Timestamp{last}));
+  DE_CHECK(transaction.commit());
+  return removed;
 }
 
 // The trail of deliveries and the dead letters have an age of their own. Looks at no more than it may remove: both lie

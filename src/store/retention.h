@@ -79,6 +79,8 @@ class Retention {
   Result<std::uint64_t> remove_old_deliveries(Timestamp now);
   Result<std::uint64_t> remove_from(std::span<const std::string_view> deletions, Timestamp cutoff);
   void note_damage(std::string what);
+  Result<void> forget_until(Timestamp time);
+  Result<std::uint64_t> remove_gaps(bool own, Timestamp cutoff);
   Result<void> remember_cut(std::string_view reason, Timestamp from, Timestamp to, std::int64_t events);
 
   db::StatementCache& statements_;

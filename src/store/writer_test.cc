@@ -255,6 +255,41 @@ TEST(Writer, RemovesWholeBlocksByAgeAndCountsThem) {
   EXPECT_EQ(writer->state().retention_events_removed, 10U);
   auto reader = open_reader(folder.file());
   EXPECT_EQ(ids(*reader), (std::vector<event::EventId>{11, 12, 13, 14, 15, 16, 17, 18, 19, 20}));
+  // Of before, nothing is known any more.
+  writer->set_collector("procmond", true, Timestamp{now});
+  ASSERT_TRUE(commit(*writer, make_batch(3, {})));
+  EXPECT_EQ(*reader->record_begin(), Timestamp{now});
+  const auto over_both = *reader->completeness({Timestamp{now - 4 * day}, {}}, Timestamp{now});
+  ASSERT_EQ(over_both.reasons.size(), 1U);
+  EXPECT_EQ(over_both.reasons.front(),
+            (event::Incompleteness{"before_record", {}, Timestamp{now - 4 * day}, Timestamp{now}}));
+  EXPECT_TRUE(reader->completeness({}, Timestamp{now})->complete());
+}
+
+TEST(Writer, WhatIsGoneByAgeIsNotThereAgainForAnOlderEventThatStays) {
+  const TempFolder folder;
+  auto options = folder.options();
+  options.block_events = 10;
+  const std::int64_t now = base::wall_now().ns, day = 86'400'000'000'000;
+  auto writer = open_writer(options);
+  std::vector<event::ProcessEvent> old, mixed;
+  for (event::Pid pid = 1; pid <= 10; ++pid) {
+    old.push_back(make_event(EventKind::exec, pid, now - 3 * day));
+    // Its block stays, for what is young in it.
+    mixed.push_back(make_event(EventKind::exec, pid, pid == 1 ? now - 4 * day : now));
+  }
+  ASSERT_TRUE(commit(*writer, make_batch(1, old)));
+  ASSERT_TRUE(commit(*writer, make_batch(2, mixed)));
+  writer->set_collector("procmond", true, Timestamp{now});
+  ASSERT_TRUE(commit(*writer, make_batch(3, {})));
+  auto reader = open_reader(folder.file());
+  EXPECT_EQ(*reader->record_begin(), Timestamp{now - 4 * day});
+  writer.reset();
+  options.retention_days = 1;
+  writer = open_writer(options);
+  const auto deadline = Deadline::after(20s);
+  while (writer->state().retention_events_removed < 10 && !deadline.expired()) std::this_thread::yield();
+  EXPECT_EQ(*reader->record_begin(), Timestamp{now - 3 * day + 1});
 }
 
 TEST(Writer, KeepsTheFileBelowItsSize) {

@@ -260,6 +260,28 @@ def scenario_large_results_take_little_memory():
             check(usage.ru_maxrss < 40 * 1024, f"{form}: {size >> 20} MiB of output in {usage.ru_maxrss} KiB")
 
 
+def scenario_time_before_the_record_is_no_answer():
+    """"Nothing found" and "could not look" differ, also of the time before anything was recorded."""
+    count = "SELECT count(*) AS n FROM process_events"
+    with daemon(rules={}) as instance:
+        instance.start()
+        wait_for("a record of which nothing is missing", lambda: instance.query(count)[0]["n"] > 0 and
+                 instance.cli("query", count).code == 0)
+        begin = instance.cli("--format", "json", "query", "SELECT min(time) AS t FROM process_events").json()["rows"][0]["t"]
+        for asked in ("time < ago('1h')", "time > ago('1h')", "time BETWEEN ago('2h') AND ago('1h')"):
+            answer = instance.cli("--format", "json", "query", f"{count} WHERE {asked}")
+            reasons = answer.json()["completeness"].get("reasons", [])
+            told = [reason for reason in reasons if reason["reason"] == "before_record"]
+            check(answer.code == 3 and [reason["to"] for reason in told] == [begin], f"{asked}: {answer.code} {reasons}")
+        plain = instance.cli("query", f"{count} WHERE time < ago('1h')")
+        check(plain.code == 3 and plain.err.count("before_record") == 1, f"for people: {plain.code} {plain.err}")
+        for asked in ("1", "pid > 0", f"time >= '{begin}'"):
+            answer = instance.cli("--format", "json", "query", f"{count} WHERE {asked}")
+            check("before_record" not in answer.out, f"{asked}: {answer.out}")
+        health = instance.health()["detection"]
+        check(health["details"]["recorded_since"] == begin and "before_record" not in json.dumps(health), f"{health}")
+
+
 def scenario_refusals_are_in_the_ledger():
     with daemon() as agent:
         agent.start()
@@ -306,4 +328,5 @@ def scenario_refusals_are_in_the_ledger():
         check(2 <= rows[0]["n"] <= 40, f"refusals are recorded at a bounded rate: {rows}")
 
 
+scenario_time_before_the_record_is_no_answer.needs_root = True
 scenario_refusals_are_in_the_ledger.needs_root = True
