@@ -8,8 +8,9 @@ Prints one JSON list of {name, value, unit}. Method, part by part (`python3 benc
   processes a second (bench/storm.c), which no rule matches; at 100 /bin/true a second, each of which raises an alert.
   `events`: what was stored meanwhile, a start and an end a process; more than that is what else ran on the machine.
   `event_to_alert`: from before fork and exec to the alert's line on stdout.
-- resident: all processes of both daemons, the supervisor left out, with 500 and with 10,000 processes asleep and, beside
-  500, with 1,000 rules more. `sum` counts what they share as often as they do; `pss` once.
+- resident: all processes of both daemons, the supervisor left out, after a storm of 20,000 processes, with 500 and with
+  10,000 processes asleep and, beside 500, with 1,000 rules more; and after 27,000 processes with command lines of 1 to
+  3 KB, as compilers have them, at 100 a second. `sum` counts what they share as often as they do; `pss` once.
 - first_event: from the start of `make run`, with everything built and set up, to the first event in the store; and what
   of that is the daemons' own, from the start of daemoneye-agent on. Needs the release build in the checkout itself, and
   no other instance that runs from it.
@@ -125,6 +126,27 @@ def many_rules(count):
                                f"({conditions[i % len(conditions)].format(f'tool{i}x')})\n" for i in range(count)}
 
 
+def long_commands(count, rate):
+    """`count` shells that run two programs each, as a build does."""
+    options = " ".join(f"-I../../src/some/folder/number{i} -DVALUE_{i}=value" for i in range(20))
+    begin = time.monotonic()
+    for number in range(count):
+        due = begin + number / rate
+        if due > time.monotonic():
+            time.sleep(due - time.monotonic())
+        subprocess.run(["/bin/sh", "-c", f"/bin/true {options} -o /tmp/{number}.o; /bin/true {number}.cc {options}; exit 0"],
+                       check=False)
+
+
+def report_resident(prefix, instance):
+    children = instance.children()
+    pids = [children["daemoneye-agent"], *with_descendants(children["procmond"])]
+    report(f"resident_{prefix}_sum", resident_mb(pids, "Rss"), "MB")
+    report(f"resident_{prefix}_pss", resident_mb(pids, "Pss"), "MB")
+    report(f"resident_{prefix}_agent", resident_mb(pids[:1], "Rss"), "MB")
+    report(f"resident_{prefix}_procmond", resident_mb(pids[1:2], "Rss"), "MB")
+
+
 def resident():
     for prefix, sleepers, rules in (("500_processes", 500, 0), ("10000_processes", 10000, 0), ("1000_rules", 500, 1000)):
         with storm.Sleepers(sleepers), harness.daemon() as instance:
@@ -135,13 +157,14 @@ def resident():
             storm.settle(instance)
             harness.wait_for("all processes in the table", lambda i=instance, n=sleepers: int(
                 i.health()["collector"]["details"]["processes"]) >= n)
-            children = instance.children()
-            pids = [children["daemoneye-agent"], *with_descendants(children["procmond"])]
-            report(f"resident_{prefix}_sum", resident_mb(pids, "Rss"), "MB")
-            report(f"resident_{prefix}_pss", resident_mb(pids, "Pss"), "MB")
-            report(f"resident_{prefix}_agent", resident_mb(pids[:1], "Rss"), "MB")
-            report(f"resident_{prefix}_procmond", resident_mb(pids[1:2], "Rss"), "MB")
+            report_resident(prefix, instance)
             instance.stop()
+    with storm.Sleepers(SLEEPERS), harness.daemon() as instance:
+        instance.start()
+        long_commands(9000, 33.3)
+        storm.settle(instance)
+        report_resident("long_commands", instance)
+        instance.stop()
 
 
 def last_event(database):

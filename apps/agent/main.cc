@@ -30,6 +30,8 @@ constexpr const char* admin_group = "daemoneye-admin";
 constexpr std::chrono::milliseconds stop_grace{8000};
 // Threads here rarely allocate at the same time, and what each has freed is kept in its arena: 4 MB of memory.
 constexpr int malloc_arenas = 2;
+// And what is so large goes back to the kernel when it is freed: columns of blocks, of which each thread has had some.
+constexpr int mapped_from_bytes = 1024 * 1024;
 
 std::string folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -140,6 +142,7 @@ int run_agent(const apps::CommandLine& command_line, const config::Loaded& loade
 
 int main(int argc, char** argv) {
   ::mallopt(M_ARENA_MAX, malloc_arenas);
+  ::mallopt(M_MMAP_THRESHOLD, mapped_from_bytes);
   const auto parsed = apps::parse_command_line(argc, argv, program,
                                                "DaemonEye's agent: stores events, runs rules, delivers alerts. Without "
                                                "--role it also starts and watches procmond.",

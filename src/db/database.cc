@@ -173,7 +173,10 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, const 
       return fail(Errc::invalid_input, path + ": another kind of file (application id " + std::to_string(found) + ")");
     }
   }
-  if (!read_only) {
+  if (read_only) {
+    // Its pages are void after each commit of the writer. SQLite's own bound is 2 MB a connection.
+    DE_CHECK(database->execute("PRAGMA cache_size=-512"));
+  } else {
     DE_CHECK(set_journal(*database, options));
     if (static_cast<std::uint32_t>(found) != options.application_id) {
       const auto id = static_cast<std::int32_t>(options.application_id);

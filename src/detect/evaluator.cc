@@ -318,6 +318,7 @@ Result<std::vector<store::Writer::Raise>> Evaluator::scheduled(const std::string
     return true;
   });
   const auto elapsed = since(begin);
+  connection_->reader().forget_blocks();  // the next run is minutes away
   if (!stats) {
     if (stop.stop_requested()) return fail(Errc::cancelled, "detection was stopped");
     if (is_of_store(stats.error().code)) return std::unexpected(stats.error());

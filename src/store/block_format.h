@@ -25,8 +25,9 @@ inline constexpr std::int64_t chunk_id(std::int64_t block, std::uint8_t chunk) {
 inline constexpr std::size_t max_chunk_bytes = 96 * 1024 * 1024;  // uncompressed
 inline constexpr std::size_t max_block_events = 1024 * 1024;
 inline constexpr std::size_t max_block_batches = 1024 * 1024;
-// The tail is sealed at the latest when it holds this much, whatever block_events says.
-inline constexpr std::size_t max_tail_bytes = 16 * 1024 * 1024;  // uncompressed; of a block as well, and one batch more
+// The tail is sealed at the latest when it holds this much, whatever block_events says: compilers' command lines are
+// long, and what is not sealed lies in memory, too, most of it twice for a moment when it is.
+inline constexpr std::size_t max_tail_bytes = 6 * 1024 * 1024;  // uncompressed; of a block as well, and one batch more
 inline constexpr std::size_t max_rebuilt_events = 64 * 1024;  // in one block of a tail that could not be sealed before
 inline constexpr std::size_t max_tail_batches = 4096;
 

@@ -18,7 +18,7 @@ namespace daemoneye::store {
 
 class FilterCache {
  public:
-  static constexpr std::size_t max_bytes = 12 * 1024 * 1024, max_header_bytes = 1024 * 1024;
+  static constexpr std::size_t max_bytes = 6 * 1024 * 1024, max_header_bytes = 1024 * 1024;
 
   // Which columns' filters are kept: those that were asked for once.
   // False when no row of the block can meet the conditions, as far as is known without its header.

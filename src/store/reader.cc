@@ -59,6 +59,8 @@ void Reader::end_snapshot() {
   }
 }
 
+void Reader::forget_blocks() { impl_->cache.clear(); }
+
 Result<void> Reader::Impl::with_chunk(std::int64_t id, const std::function<Result<void>(std::string_view)>& use) {
   DE_TRY(auto* select, statements->get("SELECT data FROM chunks WHERE chunk_id=?"));
   const db::StatementReset reset(*select);

@@ -101,6 +101,8 @@ class Reader {
   // Nests; inside a transaction that is open already nothing happens.
   Result<void> begin_snapshot();
   void end_snapshot();
+  // What is kept of blocks for the next lookup: by one who will not ask for a while.
+  void forget_blocks();
 
   using ShouldStop = std::function<bool()>;
   // invalid_input when a condition does not compile. Holds a snapshot as long as it lives, and must end before the

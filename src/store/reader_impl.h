@@ -36,7 +36,7 @@ struct Reader::Impl {
     std::unique_ptr<Block> block;
   };
   static constexpr std::size_t max_cached_blocks = 4;
-  static constexpr std::size_t max_cached_bytes = 8 * 1024 * 1024;
+  static constexpr std::size_t max_cached_bytes = 4 * 1024 * 1024;  // and the one that was asked for last
   std::deque<Cached> cache;
   std::uint64_t blocks_opened = 0;  // for it
   // Batches of the tail, by number. The inner side of a join reads them again for each outer row, and to decode them is

@@ -166,7 +166,8 @@ Result<void> Ingest::compress(Sealing& sealing) {
   }
   for (auto& [place, body] : sealing.block.chunks) {
     const auto id = chunk_id(sealing.id, place);
-    sealing.chunks.emplace_back(id, seal_chunk(body, id));
+    auto& chunk = sealing.chunks.emplace_back(id, seal_chunk(body, id)).second;
+    chunk.shrink_to_fit();  // it was made as long as its body
     body = {};
   }
   return {};
