@@ -120,15 +120,19 @@ inline std::string joined(const std::vector<std::string>& arguments) {
   return bytes;
 }
 
-inline FileIdentity identity_of(const std::string& path) {
-  struct stat file{};
-  EXPECT_EQ(::stat(path.c_str(), &file), 0) << path;
+inline FileIdentity identity_of(const struct stat& file) {
   const auto ns = [](const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; };
   return {.device = file.st_dev,
           .inode = file.st_ino,
           .size = static_cast<std::uint64_t>(file.st_size),
           .mtime_ns = ns(file.st_mtim),
           .ctime_ns = ns(file.st_ctim)};
+}
+
+inline FileIdentity identity_of(const std::string& path) {
+  struct stat file{};
+  EXPECT_EQ(::stat(path.c_str(), &file), 0) << path;
+  return identity_of(file);
 }
 
 // The number in "mnt:[4026531841]"; 0 when it cannot be read.
