@@ -2,10 +2,15 @@
 
 #include <sqlite3.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <thread>
 
+#include "base/time.h"
 #include "db/account.h"
 #include "db/backup.h"
 #include "db/page_checksum.h"
@@ -17,6 +22,8 @@ namespace {
 
 // Above what the automatic checkpoint (1000 pages of 4 KiB) lets it reach when no reader holds it up.
 constexpr int wal_bytes_kept = 6 * 1024 * 1024;
+constexpr std::chrono::seconds longest_giving{2};
+constexpr std::chrono::milliseconds giving_interval{5};
 
 Errc errc_of(int code) {
   if (code == SQLITE_IOERR_DATA) return Errc::corrupt;  // a page's checksum differs
@@ -136,7 +143,22 @@ Database::Checkpointed Database::checkpoint(Checkpoint kind) {
   return result;
 }
 
+// Whoever opens a database first makes the files beside it. A reader that is root gives them to the database's owner a
+// moment later; in between they are closed to the owner, although all that was there is its own.
 Result<std::unique_ptr<Database>> Database::open(const std::string& path, const Options& options) {
+  const auto deadline = Deadline::after(longest_giving);
+  for (;;) {
+    int code = SQLITE_OK;
+    auto opened = open_once(path, options, code);
+    const bool closed = code == SQLITE_READONLY || code == SQLITE_CANTOPEN || code == SQLITE_PERM;
+    if (opened || options.mode == Mode::read_only || !closed || deadline.expired()) return opened;
+    const auto folder = std::filesystem::path(path).parent_path();
+    if (::access(path.c_str(), W_OK) != 0 || ::access(folder.empty() ? "." : folder.c_str(), W_OK) != 0) return opened;
+    std::this_thread::sleep_for(giving_interval);
+  }
+}
+
+Result<std::unique_ptr<Database>> Database::open_once(const std::string& path, const Options& options, int& code) {
   const bool read_only = options.mode == Mode::read_only;
   struct stat status{};
   if (::stat(path.c_str(), &status) != 0) {
@@ -153,6 +175,11 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, const 
                     SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
   const int opened = sqlite3_open_v2(path.c_str(), &raw, flags, page_checksum_vfs());
   std::unique_ptr<Database> database(new Database(raw, path));
+  const struct NotedAtTheEnd {
+    sqlite3* handle;
+    int& code;
+    ~NotedAtTheEnd() { code = sqlite3_errcode(handle) & 0xff; }
+  } noted{raw, code};
   if (opened != SQLITE_OK) {
     auto error = last_error(raw, "open " + path);
     if (raw != nullptr && sqlite3_system_errno(raw) == EACCES) error.code = Errc::permission_denied;

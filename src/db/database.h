@@ -97,6 +97,8 @@ class Database {
 
  private:
   Database(sqlite3* handle, std::string path);
+  // `code`: SQLite's own, of what failed.
+  static Result<std::unique_ptr<Database>> open_once(const std::string& path, const Options& options, int& code);
   sqlite3* handle_ = nullptr;
   std::string path_;
   std::string checkpoint_error_;

@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,7 +14,11 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <iostream>
+#include <thread>
+
+#include "base/time.h"
 
 namespace daemoneye::db {
 namespace {
@@ -222,6 +227,40 @@ TEST_F(DatabaseTest, AnotherUserOfTheGroupReadsWhileTheWriterRunsAfterACleanStop
   });
   EXPECT_EQ(killed, 256 + SIGKILL);
   EXPECT_EQ(read_as_group_member(group), 0) << "after a kill";
+}
+
+// What a reader that is root does: it makes the file, and gives it a moment later.
+TEST_F(DatabaseTest, WaitsForFilesBesideItThatAreBeingGivenToIt) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to become another user";
+  constexpr uid_t owner = 65534;
+  for (const std::string suffix : {"-shm", "-wal"}) {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directory(folder_);
+    ASSERT_TRUE(open_writer()->execute("CREATE TABLE t(a)"));
+    for (const auto& path : {folder_, path_, path_ + "-wal", path_ + "-shm"})
+      ASSERT_EQ(chown(path.c_str(), owner, 0), 0);
+    ASSERT_EQ(chown((path_ + suffix).c_str(), 0, 0), 0);
+    ASSERT_EQ(chmod((path_ + suffix).c_str(), 0600), 0);
+    std::promise<pid_t> thread;
+    Result<void> wrote;
+    std::jthread opens([&] {
+      // Of this thread alone; it ends with it.
+      syscall(SYS_setresuid, owner, owner, owner);
+      thread.set_value(gettid());
+      auto writer =
+          Database::open(path_, {.mode = Database::Mode::create_or_write, .application_id = test_application_id});
+      wrote = writer ? (*writer)->execute("INSERT INTO t VALUES(1)") : std::unexpected(writer.error());
+    });
+    const auto waits = "/proc/self/task/" + std::to_string(thread.get_future().get()) + "/syscall";
+    const auto deadline = Deadline::after(std::chrono::seconds(60));
+    for (std::string call; call != std::to_string(SYS_clock_nanosleep) && !deadline.expired();) {
+      std::ifstream file(waits);
+      if (!(file >> call)) break;  // it has given up
+    }
+    ASSERT_EQ(chown((path_ + suffix).c_str(), owner, 0), 0);
+    opens.join();
+    EXPECT_TRUE(wrote) << suffix << ": " << wrote.error().message;
+  }
 }
 
 TEST_F(DatabaseTest, SaysDiskFull) {
