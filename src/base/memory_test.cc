@@ -31,10 +31,12 @@ std::vector<std::span<const char>> read_only_parts() {
   return parts;
 }
 
-std::uint64_t sum_of(const std::vector<std::span<const char>>& parts) {
+// Over everything that is mapped, also what the sanitizer keeps between variables as no one's.
+__attribute__((no_sanitize("address"))) std::uint64_t sum_of(const std::vector<std::span<const char>>& parts) {
   std::uint64_t sum = 0;
   for (const auto& part : parts) {
-    for (const char byte : part) sum = sum * 31 + static_cast<unsigned char>(byte);
+    const char* bytes = part.data();
+    for (std::size_t i = 0; i < part.size(); ++i) sum = sum * 31 + static_cast<unsigned char>(bytes[i]);
   }
   return sum;
 }
