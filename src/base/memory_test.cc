@@ -7,8 +7,11 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace daemoneye::base {
@@ -23,7 +26,9 @@ std::vector<std::span<const char>> read_only_parts() {
           const auto& part = object->dlpi_phdr[i];
           if (part.p_type != PT_LOAD || (part.p_flags & PF_W) != 0) continue;
           static_cast<std::vector<std::span<const char>>*>(out)->emplace_back(
-              reinterpret_cast<const char*>(object->dlpi_addr + part.p_vaddr), part.p_filesz);
+              // An address is all that the loader tells.
+              reinterpret_cast<const char*>(object->dlpi_addr + part.p_vaddr),  // NOLINT(performance-no-int-to-ptr)
+              part.p_filesz);
         }
         return 1;  // the first object is the program itself
       },
@@ -46,8 +51,8 @@ std::uint64_t resident_file_kb() {
   std::unique_ptr<FILE, int (*)(FILE*)> status(std::fopen("/proc/self/status", "r"), &std::fclose);
   std::array<char, 256> line{};
   while (status && std::fgets(line.data(), line.size(), status.get()) != nullptr) {
-    unsigned long long found = 0;
-    if (std::sscanf(line.data(), "RssFile: %llu kB", &found) == 1) kb = found;
+    constexpr std::string_view name = "RssFile:";
+    if (std::string_view(line.data()).starts_with(name)) kb = std::strtoull(line.data() + name.size(), nullptr, 10);
   }
   return kb;
 }

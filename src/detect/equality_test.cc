@@ -105,6 +105,9 @@ TEST(StreamEvaluation, RaisesExactlyWhatEachRuleGivesOverAllRows) {
     std::vector<event::ProcessEvent> all;
     std::multiset<std::string> raised, expected;
     event::Pid pid = 1;
+    // What is there when the engine begins is caught up with, by the time of its events: not with what is compared.
+    rig.commit({make_exec(pid, "nobody's", {"nobody's"})});
+    ASSERT_TRUE(rig.settled());
     for (int batch = 0; batch < 10; ++batch) {
       std::vector<event::ProcessEvent> events;
       for (std::size_t i = 0; i < 1 + random.below(30); ++i) {
@@ -127,7 +130,9 @@ TEST(StreamEvaluation, RaisesExactlyWhatEachRuleGivesOverAllRows) {
         ASSERT_TRUE(stats) << sql << ": " << stats.error().message;
       }
     }
-    for (const auto& alert : rig.alerts()) raised.insert(alert.rule_id + alert.row_json);
+    for (const auto& alert : rig.alerts()) {
+      if (!alert.row_json.starts_with("{\"event_id\":1,")) raised.insert(alert.rule_id + alert.row_json);
+    }
     EXPECT_FALSE(expected.empty());
     EXPECT_EQ(raised, expected) << "seed " << seed;
   }
