@@ -1,5 +1,5 @@
-// The wall clock of the programs that this is loaded into (LD_PRELOAD), and of no other on the machine: the true one and
-// as many nanoseconds as stand in the file $DE_CLOCK_OFFSET, which may change at any time.
+// The wall clock of the programs that this is loaded into (LD_PRELOAD), and of no other on the machine: the true one
+// and as many nanoseconds as stand in the file $DE_CLOCK_OFFSET, which may change at any time.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

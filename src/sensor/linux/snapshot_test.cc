@@ -14,8 +14,8 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <sstream>
-#include <thread>
 
 #include "sensor/linux/kernel_test.h"
 #include "sensor/linux/procfs_reader.h"
@@ -228,9 +228,22 @@ TEST_F(BpfSnapshot, SeesADeletedExecutableWithoutAnyPrivilege) {
   EXPECT_EQ(WEXITSTATUS(child.wait()), 0);
 }
 
+[[gnu::noinline]] void take_away_and_wait(void* page, std::size_t bytes, Signpost& away) {
+  if (::mprotect(page, bytes, PROT_NONE) == 0 && away.reached()) ::pause();
+  ::_exit(1);
+}
+
+// The frames of those who called may lie in the page of the arguments: so far below them, and never back.
+[[gnu::noinline]] void go_below(void* page, std::size_t bytes, Signpost& away) {
+  volatile char room[64 * 1024];
+  room[0] = 0;
+  take_away_and_wait(page, bytes, away);
+  room[1] = room[0];
+}
+
 // Where /proc hides it, and its arguments cannot be read either: the iterator has seen it all the same.
 TEST(BpfSnapshotUnprivileged, SeesAHiddenProcessThatTookItsArgumentsAway) {
-  Signpost away;
+  const auto away = std::make_unique<Signpost>();  // not on the stack
   const Child hiding([&] {
     std::ifstream file("/proc/self/stat");
     const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -239,10 +252,10 @@ TEST(BpfSnapshotUnprivileged, SeesAHiddenProcessThatTookItsArgumentsAway) {
     std::string field;
     for (int i = 3; i <= 48 && fields >> field; ++i) begin = std::strtoull(field.c_str(), nullptr, 10);
     const auto page = static_cast<std::uintptr_t>(::getpagesize());
-    if (::mprotect(reinterpret_cast<void*>(begin / page * page), page, PROT_NONE) != 0) return 1;
-    return away.reached() ? ::pause() : 2;
+    go_below(reinterpret_cast<void*>(begin / page * page), page, *away);
+    return 1;
   });
-  ASSERT_TRUE(away.wait());
+  ASSERT_TRUE(away->wait());
   Child child([&] {
     if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
         ::mount("proc", "/proc", "proc", 0, "hidepid=2") != 0) {
